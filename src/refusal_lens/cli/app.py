@@ -1,0 +1,37 @@
+"""The `refusal-lens` command: assembles the command groups and turns our errors into one line and an exit code.
+
+Nothing heavy is imported here: each command imports what it needs when it runs, so `--help` stays fast.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from refusal_lens.cli import analysis, audit, data, directions, judge, runs, testbed
+from refusal_lens.errors import EXIT_INTERRUPTED, LensError
+
+app = typer.Typer(
+    name="refusal-lens",
+    help="Audit how a language model refuses, in 14 languages and from the inside.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for group in (audit, runs, analysis, directions, judge, data, testbed):
+    group.register(app)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    try:
+        app()
+    except LensError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("interrupted: nothing finished is lost; the same command goes on where it stopped", err=True)
+        sys.exit(EXIT_INTERRUPTED)
