@@ -32,6 +32,10 @@ class DataError(UserError):
     """A prompt, answer or label file cannot be used as it is."""
 
 
+class MissingCell(DataError):
+    """A prompt set has no file for this language, split and class: reported by name and skipped, unlike a broken file."""
+
+
 class ModelError(UserError):
     """A model cannot be loaded, or lacks what an audit needs (weights, tokenizer, chat template)."""
 
