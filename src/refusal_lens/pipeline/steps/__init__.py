@@ -1,1 +1,24 @@
-"""pipeline/steps."""
+"""The steps of an audit: each a function from a job to files, with a version that makes old results stale when it changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from refusal_lens.pipeline.steps import answers, extraction, intake, selection, tables
+from refusal_lens.pipeline.workshop import Job
+
+STEPS: Mapping[str, Callable[[Job], None]] = {
+    "prompts": intake.prompts,
+    "tokens": extraction.tokens,
+    "filtering": extraction.filtering,
+    "candidates": extraction.candidates,
+    "scores": selection.scores,
+    "selection": selection.selection,
+    "direction": selection.direction,
+    "completions": answers.completions,
+    "verdicts": answers.verdicts,
+    "rates": tables.rates,
+    "overview": tables.overview,
+}
+
+VERSIONS: Mapping[str, int] = dict.fromkeys(STEPS, 1)

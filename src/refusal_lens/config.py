@@ -1,0 +1,180 @@
+"""The one configuration tree of an audit: frozen, validated, saved whole with every run.
+
+Built from the command line or from a TOML file (`refusal-lens audit --config FILE`). Unknown keys are refused with the
+nearest known one. What only decides how work travels (executor, workers, batch size, device) lives in `Transport` and
+never enters a step's key; everything else may.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+
+from refusal_lens.errors import UserError
+from refusal_lens.types import Rule
+
+SCHEMA_VERSION = 1
+
+Positive: TypeAlias = Annotated[int, Field(ge=1)]
+NonNegative: TypeAlias = Annotated[int, Field(ge=0)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class ModelConfig(_Frozen):
+    """Which model, and how its weights and template are read."""
+
+    spec: str = Field(min_length=1, description="testbed:NAME, a folder, or a hub id")
+    revision: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    chat_template: str | None = None
+    trust_remote_code: bool = False
+
+
+class DataConfig(_Frozen):
+    """Which prompts: a PolyRefuse folder, or the testbed's own when `root` is None."""
+
+    root: str | None = None
+    languages: tuple[str, ...] = Field(min_length=1)
+    limit: Positive | None = Field(default=None, description="test prompts per language and class")
+    prompt_sets: tuple[str, ...] = ()
+
+
+class DirectionConfig(_Frozen):
+    """How directions are extracted and selected (defaults: the paper's)."""
+
+    sources: tuple[str, ...] = ("en",)
+    n_train: Positive = 128
+    n_val: Positive = 32
+    rule: Rule = "paper"
+    kl_threshold: Annotated[float, Field(gt=0)] | None = None
+    mode: Literal["exact", "race"] = "exact"
+    filter: bool = True
+    random: NonNegative = 3
+    shuffled: bool = True
+    pooled: bool = True
+
+
+class InterventionConfig(_Frozen):
+    """What is done with a direction."""
+
+    ablation: bool = True
+    addition: bool = True
+    affine: bool = Field(default=False, description="ablate to the harmless mean instead of zero")
+    variant: Literal["exact", "published"] = "exact"
+    coefficient: float = 1.0
+
+
+class GenerationConfig(_Frozen):
+    """How answers are written: greedy, up to a token limit."""
+
+    max_new_tokens: Positive = 512
+    shard_size: Positive = 256
+    stop_when_decided: bool = False
+
+
+class GeometryConfig(_Frozen):
+    """What the geometry step measures and how finely."""
+
+    enabled: bool = True
+    prompts_per_class: Positive = 64
+    bootstrap: Positive = 200
+    permutations: Positive = 100
+    base: str | None = None
+
+
+class Transport(_Frozen):
+    """How work travels; never part of a key."""
+
+    executor: Literal["local", "ray"] = "local"
+    workers: Positive = 1
+    address: str | None = None
+    gpus_per_worker: Annotated[float, Field(ge=0)] = 0.0
+    batch_size: Literal["auto"] | Positive = "auto"
+    device: str = "auto"
+
+
+class AuditConfig(_Frozen):
+    """Everything an audit is asked to do."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    model: ModelConfig
+    data: DataConfig
+    directions: DirectionConfig = DirectionConfig()
+    interventions: InterventionConfig = InterventionConfig()
+    generation: GenerationConfig = GenerationConfig()
+    geometry: GeometryConfig = GeometryConfig()
+    judge: str = "native"
+    seed: NonNegative = 0
+    transport: Transport = Transport()
+
+    @field_validator("schema_version", mode="before")
+    @classmethod
+    def _known_schema(cls, value: JsonValue) -> JsonValue:
+        if value != SCHEMA_VERSION:
+            raise ValueError(f"this version reads schema {SCHEMA_VERSION}, the file says {value!r}")
+        return value
+
+
+def parse_config(data: JsonValue, *, where: str) -> AuditConfig:
+    """Validate a configuration tree.
+
+    Args:
+        data: Parsed TOML or JSON.
+        where: Name of its origin, for messages.
+
+    Returns:
+        The frozen configuration.
+
+    Raises:
+        UserError: Naming every wrong field; an unknown key comes with the nearest known one.
+    """
+    try:
+        return AuditConfig.model_validate(data)
+    except ValidationError as error:
+        raise UserError(f"{where}: " + "; ".join(_explain(item["loc"], item["type"], item["msg"]) for item in error.errors())) from None
+
+
+def read_config(path: Path) -> AuditConfig:
+    """Read an audit configuration from a TOML file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The frozen configuration.
+
+    Raises:
+        UserError: When the file cannot be read, is not TOML, or holds unknown or wrong fields.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"{path}: not a readable TOML configuration ({error})") from None
+    return parse_config(data, where=str(path))
+
+
+def _explain(location: tuple[int | str, ...], kind: str, message: str) -> str:
+    name = ".".join(str(part) for part in location)
+    if kind != "extra_forbidden":
+        return f"{name}: {message}"
+    known = _fields_at(location[:-1])
+    near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+    return f"unknown key {name!r}; {hint}"
+
+
+def _fields_at(location: tuple[int | str, ...]) -> list[str]:
+    node: type[BaseModel] = AuditConfig
+    for part in location:
+        field = node.model_fields.get(str(part))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return []
+        node = field.annotation
+    return sorted(node.model_fields)

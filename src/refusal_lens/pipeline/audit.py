@@ -1,0 +1,182 @@
+"""An audit from start to end: load prompts, plan, run the tasks, publish the final tables.
+
+Everything that can be wrong with the user's input is looked at before the run directory is touched.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import logging
+import platform
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from refusal_lens.config import AuditConfig, parse_config
+from refusal_lens.errors import RunError, UserError
+from refusal_lens.executors import get_executor
+from refusal_lens.judging import get_judge
+from refusal_lens.languages import get_language
+from refusal_lens.model import fingerprint
+from refusal_lens.pipeline.dataset import Dataset, all_languages, load_dataset
+from refusal_lens.pipeline.driver import run_tasks
+from refusal_lens.pipeline.plan import Identity, plan
+from refusal_lens.pipeline.steps.selection import NO_VALID_DIRECTION, SELECTED
+from refusal_lens.pipeline.workshop import WorkshopFactory
+from refusal_lens.rundir import RunDir
+from refusal_lens.types import JsonValue, Outcome, Task
+
+log = logging.getLogger(__name__)
+
+TABLE_STEPS = ("rates", "overview", "universality", "geometry")
+REPORTED_PACKAGES = ("refusal-lens", "torch", "transformers", "tokenizers", "numpy", "scipy", "scikit-learn", "pyarrow", "lingua-language-detector")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An audit that is ready to run: inputs checked and loaded, tasks planned, nothing written."""
+
+    config: AuditConfig
+    dataset: Dataset
+    identity: Identity
+    tasks: tuple[Task, ...]
+
+
+@dataclass(frozen=True)
+class AuditResult:
+    """How an audit ended.
+
+    Attributes:
+        path: The run directory.
+        computed: Tasks computed in this call; the others were valid already.
+        valid_sources: Source languages with a valid direction.
+        why_none: Per source without one, the reason.
+    """
+
+    path: Path
+    computed: int
+    valid_sources: tuple[str, ...]
+    why_none: dict[str, str]
+
+
+def prepare(config: AuditConfig) -> Prepared:
+    """Check and load an audit's inputs and plan its tasks.
+
+    Args:
+        config: The audit.
+
+    Returns:
+        What `run_audit` needs.
+
+    Raises:
+        UserError: Something about the model, the prompts or the languages is wrong.
+    """
+    for language in all_languages(config):
+        get_language(language)
+    judge = get_judge(config.judge)
+    wanted = config.model
+    template = Path(wanted.chat_template) if wanted.chat_template else None
+    model_digest = fingerprint(wanted.spec, revision=wanted.revision, chat_template=template)
+    dataset = load_dataset(config)
+    identity = Identity(model=model_digest, judge=judge.name)
+    return Prepared(config, dataset, identity, tuple(plan(config, dataset, identity)))
+
+
+def run_audit(
+    prepared: Prepared,
+    out: Path,
+    *,
+    command: Sequence[str] = (),
+    on_outcome: Callable[[Outcome, int], None] | None = None,
+) -> AuditResult:
+    """Run a prepared audit in a run directory; valid results of earlier calls are kept.
+
+    Args:
+        prepared: The audit.
+        out: Run directory; made when absent.
+        command: The command line, for provenance.
+        on_outcome: Called with every task's outcome and the number of tasks in all.
+
+    Returns:
+        How it ended.
+
+    Raises:
+        RunError: The directory cannot be used.
+        ExecutionError: Some tasks failed; the rest is kept.
+    """
+    config = prepared.config
+    run = RunDir.create(out, header=_header(prepared, command))
+    total = len(prepared.tasks)
+    computed = 0
+    with run.lock():
+        transport = config.transport
+        executor = get_executor(
+            transport.executor, workers=transport.workers, address=transport.address, gpus_per_worker=transport.gpus_per_worker
+        )
+        factory = WorkshopFactory(str(run.root), config)
+
+        def count(outcome: Outcome) -> None:
+            nonlocal computed
+            computed += outcome.status == "done"
+            if on_outcome is not None:
+                on_outcome(outcome, total)
+
+        run_tasks(run, prepared.tasks, executor=executor, worker_factory=factory, on_outcome=count)
+        publish(run, prepared.tasks)
+        return _result(run, prepared, computed)
+
+
+def resume_config(path: Path) -> AuditConfig:
+    """The configuration a run directory was started with.
+
+    Args:
+        path: Run directory.
+
+    Returns:
+        Its configuration.
+
+    Raises:
+        RunError: Not a run directory of an audit.
+    """
+    header = RunDir.open(path).header
+    if "config" not in header:
+        raise RunError(f"{path}: run.json holds no configuration; start the audit anew with the same --out")
+    return parse_config(header["config"], where=f"{path}/run.json")
+
+
+def publish(run: RunDir, tasks: Sequence[Task]) -> None:
+    """Put the final tables of all table steps into `RUN/tables`, byte for byte."""
+    for task in tasks:
+        if task.step in TABLE_STEPS:
+            for file in sorted(run.folder(task.task_id).iterdir()):
+                run.publish(file)
+
+
+def _result(run: RunDir, prepared: Prepared, computed: int) -> AuditResult:
+    valid: list[str] = []
+    why: dict[str, str] = {}
+    for source in prepared.config.directions.sources:
+        status = json.loads(run.path(f"direction/{source}", "status.json").read_text(encoding="utf-8"))
+        if status["status"] == SELECTED:
+            valid.append(source)
+        else:
+            why[source] = str(status.get("reason") or NO_VALID_DIRECTION)
+    return AuditResult(run.root, computed, tuple(valid), why)
+
+
+def _header(prepared: Prepared, command: Sequence[str]) -> dict[str, JsonValue]:
+    config = prepared.config
+    if config.data.root is not None and not Path(config.data.root).exists():
+        raise UserError(f"--data {config.data.root}: no such folder")
+    return {
+        "config": json.loads(config.model_dump_json()),
+        "command": shlex.join(command or sys.argv),
+        "model_digest": prepared.identity.model,
+        "judge": prepared.identity.judge,
+        "data_digests": {part: prepared.dataset.digest(part) for part in sorted(prepared.dataset.parts)},
+        "versions": {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in REPORTED_PACKAGES}},
+        "machine": platform.machine(),
+    }

@@ -1,0 +1,140 @@
+"""The prompts of one audit: which languages and splits, from PolyRefuse or from the testbed, and what is missing.
+
+Selection prompts (train, val) are sampled by `prompt_id` with the audit's seed, so that every language draws the same
+instructions; test prompts are the first `limit` in file order. An id that stands in a selection split never tests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from refusal_lens.config import AuditConfig
+from refusal_lens.errors import DataError, MissingCell, UserError
+from refusal_lens.prompts import load_prompts, sample
+from refusal_lens.types import HARMS, Harm, Prompt, Split
+
+TESTBED = "testbed:"
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A cell that the prompt source does not have, and why; reported, never silent."""
+
+    language: str
+    split: Split
+    harm: Harm
+    prompt_set: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Prompts by task name: `LANG.select` (train and val) and `LANG.test`, `LANG.test-SET` for further sets."""
+
+    parts: dict[str, tuple[Prompt, ...]]
+    missing: tuple[Missing, ...]
+
+    def digest(self, part: str) -> str:
+        """SHA-256 over the part's prompts, in order."""
+        return digest_of(self.parts[part])
+
+    def count(self, part: str, harm: Harm) -> int:
+        """How many prompts of one class a part holds."""
+        return sum(prompt.harm == harm for prompt in self.parts.get(part, ()))
+
+
+def digest_of(prompts: Iterable[Prompt]) -> str:
+    """SHA-256 over prompts, in order."""
+    hasher = hashlib.sha256()
+    for prompt in prompts:
+        hasher.update(json.dumps(asdict(prompt), sort_keys=True, ensure_ascii=True).encode())
+        hasher.update(b"\n")
+    return hasher.hexdigest()
+
+
+def test_part(language: str, prompt_set: str | None = None) -> str:
+    """Name of the part that holds a language's test prompts, of the main set or of a further one."""
+    return f"{language}.test" if prompt_set is None else f"{language}.test-{prompt_set}"
+
+
+def load_dataset(config: AuditConfig) -> Dataset:
+    """Load every prompt an audit needs.
+
+    Args:
+        config: The audit.
+
+    Returns:
+        The prompts by part, and the cells that are missing.
+
+    Raises:
+        UserError: No prompt source is named for a model that is not a testbed.
+        DataError: A source language lacks its selection prompts, or no test prompt is left at all.
+    """
+    reader = _Reader(config)
+    parts: dict[str, tuple[Prompt, ...]] = {}
+    for language in all_languages(config):
+        selection = reader.selection(language)
+        if language in config.directions.sources:
+            for harm in HARMS:
+                if not any(prompt.harm == harm for prompt in selection):
+                    raise DataError(f"source language {language!r} has no {harm} train or val prompts: choose another source, or add them to {config.data.root}")
+        parts[f"{language}.select"] = selection
+        taken = {prompt.prompt_id for prompt in selection}
+        if language in config.data.languages:
+            parts[test_part(language)] = reader.test(language, None, taken)
+            for prompt_set in config.data.prompt_sets:
+                parts[test_part(language, prompt_set)] = reader.test(language, prompt_set, taken)
+    if not any(prompts for name, prompts in parts.items() if ".test" in name):
+        raise DataError("no test prompts in any asked language: " + "; ".join(sorted({item.why for item in reader.missing})))
+    return Dataset(parts, tuple(reader.missing))
+
+
+def all_languages(config: AuditConfig) -> tuple[str, ...]:
+    """Target and source languages, sorted, each once."""
+    return tuple(sorted({*config.data.languages, *config.directions.sources}))
+
+
+class _Reader:
+    def __init__(self, config: AuditConfig) -> None:
+        self._config = config
+        self.missing: list[Missing] = []
+        if config.data.root is None and not config.model.spec.startswith(TESTBED):
+            raise UserError(
+                f"no prompts for {config.model.spec!r}: pass --data DIR with the PolyRefuse files "
+                "(get them with `refusal-lens data download --dest DIR`); only testbed models bring their own"
+            )
+
+    def selection(self, language: str) -> tuple[Prompt, ...]:
+        wanted = {"train": self._config.directions.n_train, "val": self._config.directions.n_val}
+        drawn: list[Prompt] = []
+        for split, count in wanted.items():
+            for harm in HARMS:
+                found = self._cell(language, "train" if split == "train" else "val", harm, None)
+                drawn.extend(sample(found, n=min(count, len(found)), seed=self._config.seed))
+        return tuple(drawn)
+
+    def test(self, language: str, prompt_set: str | None, taken: set[str]) -> tuple[Prompt, ...]:
+        chosen: list[Prompt] = []
+        for harm in HARMS:
+            found = [prompt for prompt in self._cell(language, "test", harm, prompt_set) if prompt.prompt_id not in taken]
+            chosen.extend(found[: self._config.data.limit])
+        return tuple(chosen)
+
+    def _cell(self, language: str, split: Split, harm: Harm, prompt_set: str | None) -> list[Prompt]:
+        root = self._config.data.root
+        try:
+            if root is None:
+                from refusal_lens import testbed
+
+                return testbed.load_prompts(language=language, split=split, harm=harm)
+            if prompt_set is None:
+                return load_prompts(Path(root), language=language, split=split, harm=harm)
+            return load_prompts(Path(root), language=language, split=split, harm=harm, prompt_set=prompt_set)
+        except MissingCell as error:
+            name = prompt_set or ("testbed" if root is None else "polyrefuse")
+            self.missing.append(Missing(language, split, harm, name, str(error)))
+            return []
