@@ -1,9 +1,215 @@
-"""Commands: audit, demo, resume."""
+"""Commands: audit, demo, resume. They turn options into a configuration, run it with a progress bar, print the headline."""
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+
+from refusal_lens.errors import NoValidDirection, UserError
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+    from refusal_lens.config import AuditConfig
+
+DEMO_MODEL = "testbed:aligned"
+DEMO_LIMIT = 100
+TESTBED_TOKENS = 64
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="testbed:NAME, a model folder, or a hub id")]
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to the app."""
+    app.command(help=AUDIT_HELP)(audit)
+    app.command()(demo)
+    app.command()(resume)
+
+
+AUDIT_HELP = """Audit a chat model: find its refusal direction, ablate and add it in every language, judge, report.
+
+Examples:
+
+  refusal-lens audit testbed:aligned --languages en,de,zh --out runs/first
+
+  refusal-lens audit Qwen/Qwen2.5-7B-Instruct --data PolyRefuse --sources en,de --out runs/qwen
+
+  refusal-lens audit ./my-model --data PolyRefuse --dry-run
+
+The same command again recomputes nothing that is still valid. Exit codes: 0 done, 2 wrong input, 3 no valid direction.
+"""
+
+
+def audit(
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="testbed:NAME, a model folder, or a hub id")] = None,
+    data: Annotated[Path | None, typer.Option(help="folder with the PolyRefuse files; a testbed brings its own prompts")] = None,
+    languages: Annotated[str | None, typer.Option(help="target languages: en,de,.. or all  [default: all]")] = None,
+    sources: Annotated[str | None, typer.Option(help="languages to take directions from: en,de,.. or all  [default: en]")] = None,
+    out: Annotated[Path | None, typer.Option(help="run directory  [default: runs/MODEL]")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="test prompts per language and class  [default: all]")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="length limit of an answer  [default: 512, testbed 64]")] = None,
+    batch_size: Annotated[str | None, typer.Option(help="rows per forward pass, or auto  [default: auto]")] = None,
+    rule: Annotated[str | None, typer.Option(help="selection rule: paper or arditi  [default: paper]")] = None,
+    kl_threshold: Annotated[float | None, typer.Option(help="override the rule's KL threshold")] = None,
+    judge: Annotated[str | None, typer.Option(help="native, wildguard, polyguard or endpoint  [default: native]")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="sampling and null directions  [default: 0]")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps or a device map  [default: auto]")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16, float16  [default: auto]")] = None,
+    random: Annotated[int | None, typer.Option(min=0, help="random null directions of equal norm  [default: 3]")] = None,
+    mode: Annotated[str | None, typer.Option(help="selection sweep: exact or race  [default: exact]")] = None,
+    coefficient: Annotated[float | None, typer.Option(help="strength of the addition  [default: 1.0]")] = None,
+    affine: Annotated[bool | None, typer.Option("--affine", help="ablate to the harmless mean instead of zero")] = None,
+    variant: Annotated[str | None, typer.Option(help="ablation: exact, or published (leaks in post-norm models)  [default: exact]")] = None,
+    n_train: Annotated[int | None, typer.Option(min=1, help="train prompts per class  [default: 128]")] = None,
+    n_val: Annotated[int | None, typer.Option(min=1, help="validation prompts per class  [default: 32]")] = None,
+    prompt_sets: Annotated[str | None, typer.Option(help="further test sets in the data folder, e.g. xstest,oktest")] = None,
+    base: Annotated[str | None, typer.Option(help="unaligned base model, the null of the cosines")] = None,
+    revision: Annotated[str | None, typer.Option(help="revision of a hub model")] = None,
+    chat_template: Annotated[Path | None, typer.Option(help="jinja file for a model without a chat template")] = None,
+    trust_remote_code: Annotated[bool | None, typer.Option("--trust-remote-code", help="let the model folder's own code run; off unless asked")] = None,
+    stop_when_decided: Annotated[bool | None, typer.Option("--stop-when-decided", help="stop an answer once it is surely a refusal")] = None,
+    executor: Annotated[str | None, typer.Option(help="local or ray  [default: local]")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="worker processes  [default: 1]")] = None,
+    address: Annotated[str | None, typer.Option(help="address of a Ray cluster")] = None,
+    gpus_per_worker: Annotated[float | None, typer.Option(min=0, help="GPUs of each Ray worker")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with the same settings; options given here win")] = None,
+    reveal: Annotated[bool, typer.Option("--reveal", help="show completion texts in the report of this run")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="check everything, print the plan and its cost, write nothing")] = False,
+) -> None:
+    """Run an audit."""
+    asked: dict[str, dict[str, JsonValue]] = {
+        "model": {
+            "spec": model,
+            "revision": revision,
+            "dtype": dtype,
+            "chat_template": _text(chat_template),
+            "trust_remote_code": trust_remote_code,
+        },
+        "data": {"root": _text(data), "languages": _codes(languages), "limit": limit, "prompt_sets": _names(prompt_sets)},
+        "directions": {
+            "sources": _codes(sources),
+            "rule": rule,
+            "kl_threshold": kl_threshold,
+            "mode": mode,
+            "random": random,
+            "n_train": n_train,
+            "n_val": n_val,
+        },
+        "interventions": {"affine": affine, "variant": variant, "coefficient": coefficient},
+        "generation": {"max_new_tokens": max_new_tokens, "stop_when_decided": stop_when_decided},
+        "geometry": {"base": base},
+        "transport": {
+            "executor": executor,
+            "workers": workers,
+            "address": address,
+            "gpus_per_worker": gpus_per_worker,
+            "batch_size": _batch_size(batch_size),
+            "device": device,
+        },
+    }
+    settings = _build(asked, {"judge": judge, "seed": seed}, config)
+    run_directory = out or Path("runs") / slug(settings.model.spec)
+    _go(settings, run_directory, reveal=reveal, dry_run=dry_run)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="run directory")] = Path("refusal-lens-demo"),
+    limit: Annotated[int, typer.Option(min=1, help="test prompts per language and class")] = DEMO_LIMIT,
+    reveal: Annotated[bool, typer.Option("--reveal", help="show completion texts in the report")] = False,
+) -> None:
+    """Audit the embedded testbed model in 14 languages: a whole audit, in about a minute, on any laptop."""
+    asked: dict[str, dict[str, JsonValue]] = {"model": {"spec": DEMO_MODEL}, "data": {"limit": limit}}
+    _go(_build(asked, {}, None), out, reveal=reveal, dry_run=False)
+
+
+def resume(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="run directory of an interrupted audit")],
+    batch_size: Annotated[str | None, typer.Option(help="rows per forward pass, or auto")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="worker processes")] = None,
+    executor: Annotated[str | None, typer.Option(help="local or ray")] = None,
+    device: Annotated[str | None, typer.Option(help="where to run")] = None,
+    reveal: Annotated[bool, typer.Option("--reveal", help="show completion texts in the report")] = False,
+) -> None:
+    """Go on with an audit where it stopped; what is valid is kept, what is damaged is set aside and computed again.
+
+    Example: refusal-lens resume runs/qwen
+    """
+    from refusal_lens.config import AuditConfig
+    from refusal_lens.pipeline import resume_config
+
+    settings = resume_config(run)
+    changes = {"batch_size": _batch_size(batch_size), "workers": workers, "executor": executor, "device": device}
+    tree = settings.model_dump(mode="json")
+    tree["transport"] |= {key: value for key, value in changes.items() if value is not None}
+    _go(AuditConfig.model_validate(tree), run, reveal=reveal, dry_run=False)
+
+
+def _go(settings: AuditConfig, out: Path, *, reveal: bool, dry_run: bool) -> None:
+    from refusal_lens.cli.report import write_report_and_headline
+    from refusal_lens.cli.show import plan_table, progress_of
+    from refusal_lens.pipeline import prepare, run_audit
+
+    prepared = prepare(settings)
+    if dry_run:
+        plan_table(prepared)
+        return
+    with progress_of(prepared) as on_outcome:
+        result = run_audit(prepared, out, on_outcome=on_outcome)
+    write_report_and_headline(result.path, changed=result.computed > 0, reveal=reveal)
+    if not result.valid_sources:
+        reasons = "; ".join(f"{source}: {why}" for source, why in result.why_none.items())
+        raise NoValidDirection(f"no valid direction ({reasons}); the report explains and shows the best candidate it would have had")
+
+
+def _build(asked: dict[str, dict[str, JsonValue]], top: dict[str, JsonValue], file: Path | None) -> AuditConfig:
+    from refusal_lens.config import parse_config, read_config
+    from refusal_lens.languages import resolve_languages
+
+    tree: dict[str, JsonValue] = {}
+    if file is not None:
+        tree = read_config(file).model_dump(mode="json", exclude_unset=True)
+    for section, values in asked.items():
+        given = {key: value for key, value in values.items() if value is not None}
+        old = tree.get(section)
+        tree[section] = {**(old if isinstance(old, dict) else {}), **given}
+    tree |= {key: value for key, value in top.items() if value is not None}
+    section = tree["model"]
+    if not (isinstance(section, dict) and section.get("spec")):
+        raise UserError("no model: give MODEL (testbed:NAME, a folder or a hub id), or [model] spec in --config")
+    data, generation = tree["data"], tree["generation"] if "generation" in tree else tree.setdefault("generation", {})
+    assert isinstance(data, dict) and isinstance(generation, dict)
+    data.setdefault("languages", list(resolve_languages("all")))
+    if str(section["spec"]).startswith("testbed:") and data.get("root") is None:
+        generation.setdefault("max_new_tokens", TESTBED_TOKENS)
+    return parse_config(tree, where=str(file) if file else "command line")
+
+
+def _codes(text: str | None) -> list[JsonValue] | None:
+    from refusal_lens.languages import resolve_languages
+
+    return None if text is None else list(resolve_languages(text))
+
+
+def _names(text: str | None) -> list[JsonValue] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _batch_size(text: str | None) -> str | int | None:
+    if text is None or text == "auto":
+        return text
+    if not text.isdigit() or int(text) < 1:
+        raise UserError(f"--batch-size {text!r}: give a whole number from 1 up, or auto")
+    return int(text)
+
+
+def slug(spec: str) -> str:
+    """A folder name for a model: letters, digits, dots and dashes of its last path part, or `testbed-NAME`."""
+    name = spec if spec.startswith("testbed:") else Path(spec.rstrip("/")).name or spec
+    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.") or "model"
