@@ -1,0 +1,24 @@
+"""Fixtures for every test: one thread per process, and the shared data that only some machines have."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_variable, "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Folder with PolyRefuse, the paper's numbers and the reference runs; the test skips where it is absent."""
+    folder = Path(os.environ.get("REFUSAL_LENS_SHARED") or REPOSITORY.parent / "shared")
+    if not (folder / "data").is_dir():
+        pytest.skip(f"needs the shared data: no folder {folder / 'data'} (name it in REFUSAL_LENS_SHARED)")
+    return folder
