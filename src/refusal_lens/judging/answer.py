@@ -1,0 +1,48 @@
+"""What a judge reads: one answer, and the protocol every judge keeps.
+
+A judge returns exactly one verdict per answer, in order, and never raises because of what an answer says: what cannot
+be judged is `unscored` with a reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from refusal_lens.types import Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer to judge.
+
+    Attributes:
+        text: The model's words. Untrusted.
+        language: BCP-47 code of the prompt's language.
+        prompt: The instruction, where the judge needs it.
+        finished: False when the answer was cut at the token limit.
+    """
+
+    text: str
+    language: str
+    prompt: str | None = None
+    finished: bool = True
+
+
+@runtime_checkable
+class Judge(Protocol):
+    """Anything that turns answers into verdicts.
+
+    Attributes:
+        name: Name and version; enters a run's keys, so it must change whenever verdicts can change.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name and version of the judge."""
+        ...
+
+    def judge(self, answers: Sequence[Answer]) -> list[Verdict]:
+        """One verdict per answer, in order."""
+        ...

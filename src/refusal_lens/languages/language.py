@@ -1,0 +1,201 @@
+"""One language as data: the `Language` record and its parser from a TOML file.
+
+A language file is data written by people, so the parser checks all of it and names the file and the field at fault.
+It knows nothing of matching: what a phrase means as a pattern is decided in `refusal_lens.judging.patterns`.
+
+Resource tiers follow the classes of Joshi et al. 2020 ("The State and Fate of Linguistic Diversity"):
+high = class 5, medium = classes 4 and 3, low = 2 and below.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, cast, get_args
+
+from refusal_lens.errors import DataError
+
+SCHEMA_VERSION = 1
+
+Direction: TypeAlias = Literal["ltr", "rtl"]
+Tier: TypeAlias = Literal["high", "medium", "low"]
+PhraseGroup: TypeAlias = Literal[
+    "inability",
+    "decline",
+    "identity",
+    "apology",
+    "policy",
+    "advice_against",
+    "consequence",
+    "empathy",
+    "redirect",
+    "compliance",
+    "benign",
+]
+
+PHRASE_GROUPS: tuple[PhraseGroup, ...] = get_args(PhraseGroup)
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalPhrases:
+    """How refusals and compliances are worded in one language: phrase patterns by group.
+
+    Attributes:
+        inability: The speaker cannot do it ("I can't help", "I am not able to").
+        decline: The speaker will not do it, or says that the request is refused ("I won't", "I must decline").
+        identity: The speaker explains what it is or is for ("as an AI", "my purpose is to be helpful and harmless").
+        apology: "I'm sorry". Alone it is no refusal.
+        policy: The thing asked for is illegal, unethical, harmful, not acceptable.
+        advice_against: The reader is told not to do it.
+        consequence: What would follow: penalties, harm to others.
+        empathy: "I understand that you feel ...", "I'm sorry to hear ...".
+        redirect: Another offer: help, a professional, lawful ways.
+        compliance: The answer begins to deliver ("Here is", "Sure", "Step 1").
+        benign: Wordings that look like a refusal and are none ("I can't wait", "cannot be undone"); taken out before matching.
+    """
+
+    inability: tuple[str, ...] = ()
+    decline: tuple[str, ...] = ()
+    identity: tuple[str, ...] = ()
+    apology: tuple[str, ...] = ()
+    policy: tuple[str, ...] = ()
+    advice_against: tuple[str, ...] = ()
+    consequence: tuple[str, ...] = ()
+    empathy: tuple[str, ...] = ()
+    redirect: tuple[str, ...] = ()
+    compliance: tuple[str, ...] = ()
+    benign: tuple[str, ...] = ()
+
+    def group(self, name: PhraseGroup) -> tuple[str, ...]:
+        """Patterns of one group."""
+        return cast("tuple[str, ...]", getattr(self, name))
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """One language an audit can be run in.
+
+    Attributes:
+        code: BCP-47 code.
+        name: The language's own name.
+        english_name: Its name in English.
+        script: ISO 15924 code of the script it is written in.
+        direction: Writing direction.
+        tier: Resource tier (Joshi et al. 2020).
+        spaced: Words are separated by spaces.
+        phrases: How refusals are worded.
+        provenance: Who wrote the phrases, and whether a native reader checked them.
+        common_words: Frequent function words, for a cheap check that a text is in this language.
+        digest: SHA-256 of the language file's bytes.
+    """
+
+    code: str
+    name: str
+    english_name: str
+    script: str
+    direction: Direction
+    tier: Tier
+    spaced: bool
+    phrases: RefusalPhrases
+    provenance: str
+    common_words: frozenset[str] = frozenset()
+    digest: str = ""
+
+
+def parse_language(content: bytes, *, origin: str) -> Language:
+    """Read one language file.
+
+    Args:
+        content: Bytes of the TOML file.
+        origin: Name of the file, for messages.
+
+    Returns:
+        The language.
+
+    Raises:
+        DataError: A field is missing, unknown or of the wrong kind; the message names file and field.
+    """
+    try:
+        table: dict[str, object] = tomllib.loads(content.decode("utf-8"))
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise DataError(f"language file {origin} is not UTF-8 TOML: {error}") from error
+    unknown = set(table) - _FIELDS
+    if unknown:
+        raise DataError(
+            f"language file {origin}: unknown field {sorted(unknown)[0]!r}; known: {', '.join(sorted(_FIELDS))}"
+        )
+    if table.get("schema_version") != SCHEMA_VERSION:
+        raise DataError(
+            f"language file {origin}: schema_version must be {SCHEMA_VERSION}, found {table.get('schema_version')!r}"
+        )
+    return Language(
+        code=_text(table, "code", origin),
+        name=_text(table, "name", origin),
+        english_name=_text(table, "english_name", origin),
+        script=_text(table, "script", origin),
+        direction=cast("Direction", _choice(table, "direction", get_args(Direction), origin)),
+        tier=cast("Tier", _choice(table, "tier", get_args(Tier), origin)),
+        spaced=_flag(table, "spaced", origin),
+        phrases=_phrases(table.get("phrases"), origin),
+        provenance=_text(table, "provenance", origin),
+        common_words=frozenset(_texts(table.get("common_words", []), "common_words", origin)),
+        digest=hashlib.sha256(content).hexdigest(),
+    )
+
+
+_FIELDS = {
+    "schema_version",
+    "code",
+    "name",
+    "english_name",
+    "script",
+    "direction",
+    "tier",
+    "spaced",
+    "provenance",
+    "common_words",
+    "phrases",
+}
+
+
+def _text(table: dict[str, object], field: str, origin: str) -> str:
+    value = table.get(field)
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(f"language file {origin}: field {field!r} must be a non-empty string, found {value!r}")
+    return value
+
+
+def _flag(table: dict[str, object], field: str, origin: str) -> bool:
+    value = table.get(field)
+    if not isinstance(value, bool):
+        raise DataError(f"language file {origin}: field {field!r} must be true or false, found {value!r}")
+    return value
+
+
+def _choice(table: dict[str, object], field: str, choices: tuple[str, ...], origin: str) -> str:
+    value = _text(table, field, origin)
+    if value not in choices:
+        raise DataError(f"language file {origin}: field {field!r} must be one of {', '.join(choices)}, found {value!r}")
+    return value
+
+
+def _texts(value: object, field: str, origin: str) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise DataError(f"language file {origin}: field {field!r} must be a list of strings, found {value!r}")
+    items = cast("list[object]", value)
+    for item in items:
+        if not isinstance(item, str) or not item.strip():
+            raise DataError(f"language file {origin}: field {field!r} must hold non-empty strings only, found {item!r}")
+    return tuple(cast("list[str]", items))
+
+
+def _phrases(value: object, origin: str) -> RefusalPhrases:
+    if not isinstance(value, dict):
+        raise DataError(f"language file {origin}: table [phrases] is missing")
+    groups = cast("dict[str, object]", value)
+    unknown = set(groups) - set(PHRASE_GROUPS)
+    if unknown:
+        known = ", ".join(PHRASE_GROUPS)
+        raise DataError(f"language file {origin}: unknown phrase group {sorted(unknown)[0]!r}; known: {known}")
+    return RefusalPhrases(**{name: _texts(items, f"phrases.{name}", origin) for name, items in groups.items()})
