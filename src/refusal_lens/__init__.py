@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from refusal_lens.api import audit
-    from refusal_lens.directions import Candidates, CandidateScore, Direction, Selection, extract, score, select
+    from refusal_lens.directions import (
+        Candidates,
+        CandidateScore,
+        Direction,
+        Selection,
+        discover_refusal_tokens,
+        extract,
+        score,
+        select,
+    )
     from refusal_lens.interventions import Ablation, Addition, intervening
     from refusal_lens.judging import get_judge
     from refusal_lens.model import LensModel, generate, load_model
@@ -28,6 +37,7 @@ _HOMES = {
     "CandidateScore": "directions",
     "Direction": "directions",
     "Selection": "directions",
+    "discover_refusal_tokens": "directions",
     "extract": "directions",
     "score": "directions",
     "select": "directions",
@@ -54,6 +64,7 @@ __all__ = [
     "Run",
     "Selection",
     "audit",
+    "discover_refusal_tokens",
     "extract",
     "generate",
     "get_judge",
