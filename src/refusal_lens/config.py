@@ -138,7 +138,9 @@ def parse_config(data: JsonValue, *, where: str) -> AuditConfig:
     try:
         return AuditConfig.model_validate(data)
     except ValidationError as error:
-        raise UserError(f"{where}: " + "; ".join(_explain(item["loc"], item["type"], item["msg"]) for item in error.errors())) from None
+        raise UserError(
+            f"{where}: " + "; ".join(_explain(item["loc"], item["type"], item["msg"]) for item in error.errors())
+        ) from None
 
 
 def read_config(path: Path) -> AuditConfig:

@@ -44,40 +44,68 @@ The same command again recomputes nothing that is still valid. Exit codes: 0 don
 
 
 def audit(
-    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="testbed:NAME, a model folder, or a hub id")] = None,
-    data: Annotated[Path | None, typer.Option(help="folder with the PolyRefuse files; a testbed brings its own prompts")] = None,
+    model: Annotated[
+        str | None, typer.Argument(metavar="MODEL", help="testbed:NAME, a model folder, or a hub id")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="folder with the PolyRefuse files; a testbed brings its own prompts")
+    ] = None,
     languages: Annotated[str | None, typer.Option(help="target languages: en,de,.. or all  [default: all]")] = None,
-    sources: Annotated[str | None, typer.Option(help="languages to take directions from: en,de,.. or all  [default: en]")] = None,
+    sources: Annotated[
+        str | None, typer.Option(help="languages to take directions from: en,de,.. or all  [default: en]")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="run directory  [default: runs/MODEL]")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="test prompts per language and class  [default: all]")] = None,
-    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="length limit of an answer  [default: 512, testbed 64]")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="test prompts per language and class  [default: all]")
+    ] = None,
+    max_new_tokens: Annotated[
+        int | None, typer.Option(min=1, help="length limit of an answer  [default: 512, testbed 64]")
+    ] = None,
     batch_size: Annotated[str | None, typer.Option(help="rows per forward pass, or auto  [default: auto]")] = None,
     rule: Annotated[str | None, typer.Option(help="selection rule: paper or arditi  [default: paper]")] = None,
     kl_threshold: Annotated[float | None, typer.Option(help="override the rule's KL threshold")] = None,
-    judge: Annotated[str | None, typer.Option(help="native, wildguard, polyguard or endpoint  [default: native]")] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="native, wildguard, polyguard or endpoint  [default: native]")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="sampling and null directions  [default: 0]")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps or a device map  [default: auto]")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps or a device map  [default: auto]")
+    ] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, float32, bfloat16, float16  [default: auto]")] = None,
-    random: Annotated[int | None, typer.Option(min=0, help="random null directions of equal norm  [default: 3]")] = None,
+    random: Annotated[
+        int | None, typer.Option(min=0, help="random null directions of equal norm  [default: 3]")
+    ] = None,
     mode: Annotated[str | None, typer.Option(help="selection sweep: exact or race  [default: exact]")] = None,
     coefficient: Annotated[float | None, typer.Option(help="strength of the addition  [default: 1.0]")] = None,
     affine: Annotated[bool | None, typer.Option("--affine", help="ablate to the harmless mean instead of zero")] = None,
-    variant: Annotated[str | None, typer.Option(help="ablation: exact, or published (leaks in post-norm models)  [default: exact]")] = None,
+    variant: Annotated[
+        str | None, typer.Option(help="ablation: exact, or published (leaks in post-norm models)  [default: exact]")
+    ] = None,
     n_train: Annotated[int | None, typer.Option(min=1, help="train prompts per class  [default: 128]")] = None,
     n_val: Annotated[int | None, typer.Option(min=1, help="validation prompts per class  [default: 32]")] = None,
-    prompt_sets: Annotated[str | None, typer.Option(help="further test sets in the data folder, e.g. xstest,oktest")] = None,
+    prompt_sets: Annotated[
+        str | None, typer.Option(help="further test sets in the data folder, e.g. xstest,oktest")
+    ] = None,
     base: Annotated[str | None, typer.Option(help="unaligned base model, the null of the cosines")] = None,
     revision: Annotated[str | None, typer.Option(help="revision of a hub model")] = None,
     chat_template: Annotated[Path | None, typer.Option(help="jinja file for a model without a chat template")] = None,
-    trust_remote_code: Annotated[bool | None, typer.Option("--trust-remote-code", help="let the model folder's own code run; off unless asked")] = None,
-    stop_when_decided: Annotated[bool | None, typer.Option("--stop-when-decided", help="stop an answer once it is surely a refusal")] = None,
+    trust_remote_code: Annotated[
+        bool | None, typer.Option("--trust-remote-code", help="let the model folder's own code run; off unless asked")
+    ] = None,
+    stop_when_decided: Annotated[
+        bool | None, typer.Option("--stop-when-decided", help="stop an answer once it is surely a refusal")
+    ] = None,
     executor: Annotated[str | None, typer.Option(help="local or ray  [default: local]")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="worker processes  [default: 1]")] = None,
     address: Annotated[str | None, typer.Option(help="address of a Ray cluster")] = None,
     gpus_per_worker: Annotated[float | None, typer.Option(min=0, help="GPUs of each Ray worker")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file with the same settings; options given here win")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file with the same settings; options given here win")
+    ] = None,
     reveal: Annotated[bool, typer.Option("--reveal", help="show completion texts in the report of this run")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="check everything, print the plan and its cost, write nothing")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="check everything, print the plan and its cost, write nothing")
+    ] = False,
 ) -> None:
     """Run an audit."""
     asked: dict[str, dict[str, JsonValue]] = {
@@ -88,7 +116,12 @@ def audit(
             "chat_template": _text(chat_template),
             "trust_remote_code": trust_remote_code,
         },
-        "data": {"root": _text(data), "languages": _codes(languages), "limit": limit, "prompt_sets": _names(prompt_sets)},
+        "data": {
+            "root": _text(data),
+            "languages": _codes(languages),
+            "limit": limit,
+            "prompt_sets": _names(prompt_sets),
+        },
         "directions": {
             "sources": _codes(sources),
             "rule": rule,
@@ -161,7 +194,9 @@ def _go(settings: AuditConfig, out: Path, *, reveal: bool, dry_run: bool) -> Non
     write_report_and_headline(result.path, changed=result.computed > 0, reveal=reveal)
     if not result.valid_sources:
         reasons = "; ".join(f"{source}: {why}" for source, why in result.why_none.items())
-        raise NoValidDirection(f"no valid direction ({reasons}); the report explains and shows the best candidate it would have had")
+        raise NoValidDirection(
+            f"no valid direction ({reasons}); the report explains and shows the best candidate it would have had"
+        )
 
 
 def _build(asked: dict[str, dict[str, JsonValue]], top: dict[str, JsonValue], file: Path | None) -> AuditConfig:

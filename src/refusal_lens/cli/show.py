@@ -8,7 +8,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -20,13 +28,22 @@ if TYPE_CHECKING:
 @contextmanager
 def progress_of(prepared: Prepared) -> Iterator[Callable[[Outcome, int], None]]:
     """A progress bar over the tasks of an audit; yields the callback that moves it."""
-    columns = (SpinnerColumn(), TextColumn("{task.description:<22}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description:<22}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         line = bar.add_task("starting", total=len(prepared.tasks))
 
         def moved(outcome: Outcome, total: int) -> None:
             step = outcome.task_id.partition("/")[0]
-            bar.update(line, advance=1, total=total, description=step if outcome.status != "failed" else f"{step} failed")
+            bar.update(
+                line, advance=1, total=total, description=step if outcome.status != "failed" else f"{step} failed"
+            )
 
         yield moved
 

@@ -32,7 +32,17 @@ from refusal_lens.types import JsonValue, Outcome, Task
 log = logging.getLogger(__name__)
 
 TABLE_STEPS = ("rates", "overview", "universality", "geometry")
-REPORTED_PACKAGES = ("refusal-lens", "torch", "transformers", "tokenizers", "numpy", "scipy", "scikit-learn", "pyarrow", "lingua-language-detector")
+REPORTED_PACKAGES = (
+    "refusal-lens",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "pyarrow",
+    "lingua-language-detector",
+)
 
 
 @dataclass(frozen=True)
@@ -114,7 +124,10 @@ def run_audit(
     with run.lock():
         transport = config.transport
         executor = get_executor(
-            transport.executor, workers=transport.workers, address=transport.address, gpus_per_worker=transport.gpus_per_worker
+            transport.executor,
+            workers=transport.workers,
+            address=transport.address,
+            gpus_per_worker=transport.gpus_per_worker,
         )
         factory = WorkshopFactory(str(run.root), config)
 
@@ -177,6 +190,9 @@ def _header(prepared: Prepared, command: Sequence[str]) -> dict[str, JsonValue]:
         "model_digest": prepared.identity.model,
         "judge": prepared.identity.judge,
         "data_digests": {part: prepared.dataset.digest(part) for part in sorted(prepared.dataset.parts)},
-        "versions": {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in REPORTED_PACKAGES}},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in REPORTED_PACKAGES},
+        },
         "machine": platform.machine(),
     }

@@ -81,7 +81,9 @@ def load_dataset(config: AuditConfig) -> Dataset:
         if language in config.directions.sources:
             for harm in HARMS:
                 if not any(prompt.harm == harm for prompt in selection):
-                    raise DataError(f"source language {language!r} has no {harm} train or val prompts: choose another source, or add them to {config.data.root}")
+                    raise DataError(
+                        f"source language {language!r} has no {harm} train or val prompts: choose another source, or add them to {config.data.root}"
+                    )
         parts[f"{language}.select"] = selection
         taken = {prompt.prompt_id for prompt in selection}
         if language in config.data.languages:
@@ -89,7 +91,9 @@ def load_dataset(config: AuditConfig) -> Dataset:
             for prompt_set in config.data.prompt_sets:
                 parts[test_part(language, prompt_set)] = reader.test(language, prompt_set, taken)
     if not any(prompts for name, prompts in parts.items() if ".test" in name):
-        raise DataError("no test prompts in any asked language: " + "; ".join(sorted({item.why for item in reader.missing})))
+        raise DataError(
+            "no test prompts in any asked language: " + "; ".join(sorted({item.why for item in reader.missing}))
+        )
     return Dataset(parts, tuple(reader.missing))
 
 
@@ -120,7 +124,9 @@ class _Reader:
     def test(self, language: str, prompt_set: str | None, taken: set[str]) -> tuple[Prompt, ...]:
         chosen: list[Prompt] = []
         for harm in HARMS:
-            found = [prompt for prompt in self._cell(language, "test", harm, prompt_set) if prompt.prompt_id not in taken]
+            found = [
+                prompt for prompt in self._cell(language, "test", harm, prompt_set) if prompt.prompt_id not in taken
+            ]
             chosen.extend(found[: self._config.data.limit])
         return tuple(chosen)
 

@@ -110,7 +110,15 @@ class _Planner:
                 yield task
         yield from self._tables(verdicts)
 
-    def _task(self, step: str, name: str, params: dict[str, JsonValue] | None = None, inputs: tuple[str, ...] = (), *, model: bool = False) -> Task:
+    def _task(
+        self,
+        step: str,
+        name: str,
+        params: dict[str, JsonValue] | None = None,
+        inputs: tuple[str, ...] = (),
+        *,
+        model: bool = False,
+    ) -> Task:
         own = dict(params or {})
         if model:
             own |= self._model
@@ -119,7 +127,13 @@ class _Planner:
     def _extraction(self, language: str) -> Iterator[Task]:
         prompts = f"prompts/{language}.select"
         yield self._task("tokens", language, {"judge": self._identity.judge}, (prompts,), model=True)
-        yield self._task("filtering", language, {"filter": self._config.directions.filter}, (prompts, f"tokens/{language}"), model=True)
+        yield self._task(
+            "filtering",
+            language,
+            {"filter": self._config.directions.filter},
+            (prompts, f"tokens/{language}"),
+            model=True,
+        )
         yield self._task("candidates", language, {}, (prompts, f"filtering/{language}"), model=True)
 
     def _selection(self, source: str) -> Iterator[Task]:
@@ -157,7 +171,12 @@ class _Planner:
             if cell.intervention == "ablation":
                 params |= {"variant": self._config.interventions.variant, "affine": self._config.interventions.affine}
             yield self._task("completions", name, params, tuple(inputs), model=True)
-            yield self._task("verdicts", name, {"cell": params["cell"], "judge": self._identity.judge}, (f"completions/{name}", f"prompts/{part}"))
+            yield self._task(
+                "verdicts",
+                name,
+                {"cell": params["cell"], "judge": self._identity.judge},
+                (f"completions/{name}", f"prompts/{part}"),
+            )
 
     def _tables(self, verdicts: list[str]) -> Iterator[Task]:
         config = self._config
@@ -166,5 +185,7 @@ class _Planner:
         sources = config.directions.sources
         inputs = [f"{step}/{language}" for step in ("tokens", "filtering") for language in languages]
         inputs += [f"{step}/{source}" for step in ("scores", "selection") for source in sources]
-        missing: list[JsonValue] = [[item.language, item.split, item.harm, item.prompt_set, item.why] for item in self._dataset.missing]
+        missing: list[JsonValue] = [
+            [item.language, item.split, item.harm, item.prompt_set, item.why] for item in self._dataset.missing
+        ]
         yield self._task("overview", "all", {"missing": missing}, tuple(inputs))

@@ -36,7 +36,9 @@ class Run:
         file = RunDir.open(self.path).tables_dir / f"{name}.parquet"
         if not file.exists():
             have = ", ".join(sorted(item.stem for item in file.parent.glob("*.parquet"))) or "none"
-            raise RunError(f"{self.path}: no table {name!r} (tables there: {have}); finish the run with `refusal-lens resume {self.path}`")
+            raise RunError(
+                f"{self.path}: no table {name!r} (tables there: {have}); finish the run with `refusal-lens resume {self.path}`"
+            )
         return pq.read_table(file)
 
     @cached_property

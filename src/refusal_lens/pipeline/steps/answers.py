@@ -59,20 +59,34 @@ def completions(job: Job) -> None:
             stop_when=_decided(job, prompts) if options.generation.stop_when_decided else None,
         )
         answers = [
-            Completion(prompt.prompt_id, item.text, len(item.token_ids), item.finished) for prompt, item in zip(prompts, generated, strict=True)
+            Completion(prompt.prompt_id, item.text, len(item.token_ids), item.finished)
+            for prompt, item in zip(prompts, generated, strict=True)
         ]
-    rows: list[Row] = [{"prompt_id": item.prompt_id, "text": item.text, "n_tokens": item.n_tokens, "finished": item.finished} for item in answers]
+    rows: list[Row] = [
+        {"prompt_id": item.prompt_id, "text": item.text, "n_tokens": item.n_tokens, "finished": item.finished}
+        for item in answers
+    ]
     write_table(job.folder, "completions", rows, COMPLETIONS)
 
 
 def verdicts(job: Job) -> None:
     """Judge the shard's answers, each in its own language."""
     intervention, source, language, harm, prompt_set = _cell(job)
-    by_id = {prompt.prompt_id: prompt for prompt in read_prompts(job.input(job.inputs_of("prompts")[0], FILE), harm=harm)}
+    by_id = {
+        prompt.prompt_id: prompt for prompt in read_prompts(job.input(job.inputs_of("prompts")[0], FILE), harm=harm)
+    }
     answers = read_rows(job.input(job.inputs_of("completions")[0], "completions.parquet"))
     pairs = [(by_id[str(row["prompt_id"])], row) for row in answers]
     judged = job.shop.judge.judge(
-        [Answer(text=str(row["text"]), language=language, prompt=prompt.english or prompt.text, finished=bool(row["finished"])) for prompt, row in pairs]
+        [
+            Answer(
+                text=str(row["text"]),
+                language=language,
+                prompt=prompt.english or prompt.text,
+                finished=bool(row["finished"]),
+            )
+            for prompt, row in pairs
+        ]
     )
     rows: list[Row] = [
         {

@@ -27,7 +27,12 @@ def tokens(job: Job) -> None:
     part = job.input(f"prompts/{language}.select", FILE)
     harmful, harmless = (read_prompts(part, harm=harm, split="train") for harm in HARMS)
     found = discover_refusal_tokens(
-        job.shop.model, harmful, harmless, language=language, judge=job.shop.judge, batch_size=job.shop.config.transport.batch_size
+        job.shop.model,
+        harmful,
+        harmless,
+        language=language,
+        judge=job.shop.judge,
+        batch_size=job.shop.config.transport.batch_size,
     )
     (job.folder / "tokens.json").write_text(json.dumps(asdict(found), ensure_ascii=False, indent=1), encoding="utf-8")
 
@@ -44,12 +49,24 @@ def filtering(job: Job) -> None:
     scored = list(zip(prompts, values or [math.nan] * len(prompts), strict=True))
     passing = [(score > 0) if prompt.harm == "harmful" else (score < 0) for prompt, score in scored]
     filtered = wanted and all(
-        sum(keep for (prompt, _), keep in zip(scored, passing, strict=True) if prompt.harm == harm and prompt.split == split) >= minimum
+        sum(
+            keep
+            for (prompt, _), keep in zip(scored, passing, strict=True)
+            if prompt.harm == harm and prompt.split == split
+        )
+        >= minimum
         for split, minimum in MINIMUM.items()
         for harm in HARMS
     )
     rows: list[Row] = [
-        {"prompt_id": prompt.prompt_id, "harm": prompt.harm, "split": prompt.split, "score": score, "kept": keep or not filtered, "filtered": filtered}
+        {
+            "prompt_id": prompt.prompt_id,
+            "harm": prompt.harm,
+            "split": prompt.split,
+            "score": score,
+            "kept": keep or not filtered,
+            "filtered": filtered,
+        }
         for (prompt, score), keep in zip(scored, passing, strict=True)
     ]
     write_table(job.folder, "kept", rows, KEPT)
@@ -59,7 +76,9 @@ def candidates(job: Job) -> None:
     """Mean differences at every post-instruction position and layer."""
     harmful, harmless = (kept_prompts(job, job.task.name, harm=harm, split="train") for harm in HARMS)
     if not harmful or not harmless:
-        (job.folder / "empty.json").write_text(json.dumps({"reason": f"no train prompts of both classes in {job.task.name}"}), encoding="utf-8")
+        (job.folder / "empty.json").write_text(
+            json.dumps({"reason": f"no train prompts of both classes in {job.task.name}"}), encoding="utf-8"
+        )
         return
     extract(job.shop.model, harmful, harmless, batch_size=job.shop.config.transport.batch_size).save(job.folder)
 
@@ -82,6 +101,10 @@ def kept_prompts(job: Job, language: str, *, harm: Harm, split: Split) -> list[P
     Returns:
         Prompts in the order they were drawn.
     """
-    kept = {row["prompt_id"] for row in read_rows(job.input(f"filtering/{language}", "kept.parquet")) if row["kept"] and row["harm"] == harm and row["split"] == split}
+    kept = {
+        row["prompt_id"]
+        for row in read_rows(job.input(f"filtering/{language}", "kept.parquet"))
+        if row["kept"] and row["harm"] == harm and row["split"] == split
+    }
     found = read_prompts(job.input(f"prompts/{language}.select", FILE), harm=harm, split=split)
     return [prompt for prompt in found if prompt.prompt_id in kept]

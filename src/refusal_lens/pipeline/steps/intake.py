@@ -13,7 +13,11 @@ from refusal_lens.pipeline.workshop import Job
 from refusal_lens.types import Harm, Prompt, Split
 
 FILE = "prompts.parquet"
-COLUMNS = schema(**dict.fromkeys(("prompt_id", "language", "harm", "split", "text", "prompt_set", "english", "topic", "category"), TEXT))
+COLUMNS = schema(
+    **dict.fromkeys(
+        ("prompt_id", "language", "harm", "split", "text", "prompt_set", "english", "topic", "category"), TEXT
+    )
+)
 
 
 def prompts(job: Job) -> None:
@@ -37,4 +41,6 @@ def read_prompts(path: Path, *, harm: Harm | None = None, split: Split | None = 
     """
     found = [Prompt(**row) for row in read_rows(path)]  # pyright: ignore[reportArgumentType]
     assert all(prompt.harm in get_args(Harm) for prompt in found)
-    return [prompt for prompt in found if (harm is None or prompt.harm == harm) and (split is None or prompt.split == split)]
+    return [
+        prompt for prompt in found if (harm is None or prompt.harm == harm) and (split is None or prompt.split == split)
+    ]

@@ -45,14 +45,23 @@ def scores(job: Job) -> None:
             kl_threshold=job.shop.config.directions.kl_threshold,
             batch_size=job.shop.config.transport.batch_size,
         )
-    _write_json(job.folder / "scores.json", {"reason": reason, "n_layers": job.shop.model.n_layers, "scores": [asdict(item) for item in measured]})
+    _write_json(
+        job.folder / "scores.json",
+        {"reason": reason, "n_layers": job.shop.model.n_layers, "scores": [asdict(item) for item in measured]},
+    )
 
 
 def selection(job: Job) -> None:
     """Apply the rule; write the choice and the reason for every discarded candidate."""
     source = job.task.name
     measured = json.loads(job.input(f"scores/{source}", "scores.json").read_text(encoding="utf-8"))
-    result: dict[str, JsonValue] = {"rule": job.task.params["rule"], "reason": measured["reason"], "selected": None, "best_discarded": None, "discarded": []}
+    result: dict[str, JsonValue] = {
+        "rule": job.task.params["rule"],
+        "reason": measured["reason"],
+        "selected": None,
+        "best_discarded": None,
+        "discarded": [],
+    }
     if measured["reason"] is None:
         threshold = cast("float | None", job.task.params["kl_threshold"])
         chosen = select(
@@ -78,7 +87,9 @@ def direction(job: Job) -> None:
     status: dict[str, JsonValue] = {"status": chosen["status"], "reason": chosen["reason"]}
     found = read_candidates(job, source)
     if chosen["selected"] is not None and found is not None:
-        picked = found.direction(position=chosen["selected"]["position"], layer=chosen["selected"]["layer"], source=source)
+        picked = found.direction(
+            position=chosen["selected"]["position"], layer=chosen["selected"]["layer"], source=source
+        )
         picked.save(job.folder / DIRECTION_FILE)
         status |= {"position": picked.position, "layer": picked.layer, "norm": float(picked.vector.norm())}
     _write_json(job.folder / "status.json", status)
@@ -105,10 +116,20 @@ def _random(job: Job) -> None:
             drawn.save(job.folder / DIRECTION_FILE)
             _write_json(
                 job.folder / "status.json",
-                {"status": SELECTED, "reason": None, "position": drawn.position, "layer": drawn.layer, "norm": float(drawn.vector.norm()), "like": like.source},
+                {
+                    "status": SELECTED,
+                    "reason": None,
+                    "position": drawn.position,
+                    "layer": drawn.layer,
+                    "norm": float(drawn.vector.norm()),
+                    "like": like.source,
+                },
             )
             return
-    _write_json(job.folder / "status.json", {"status": NO_VALID_DIRECTION, "reason": "no source has a valid direction whose norm it could take"})
+    _write_json(
+        job.folder / "status.json",
+        {"status": NO_VALID_DIRECTION, "reason": "no source has a valid direction whose norm it could take"},
+    )
 
 
 def _write_json(path: Path, value: JsonValue) -> None:

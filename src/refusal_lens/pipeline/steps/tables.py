@@ -12,12 +12,40 @@ from refusal_lens.pipeline.tabular import FLAG, INTEGER, REAL, TEXT, Row, read_r
 from refusal_lens.pipeline.workshop import Job
 
 RATES = schema(
-    intervention=TEXT, source=TEXT, language=TEXT, prompts=TEXT, k=INTEGER, n=INTEGER, unscored=INTEGER, rate=REAL, low=REAL, high=REAL, prompt_set=TEXT
+    intervention=TEXT,
+    source=TEXT,
+    language=TEXT,
+    prompts=TEXT,
+    k=INTEGER,
+    n=INTEGER,
+    unscored=INTEGER,
+    rate=REAL,
+    low=REAL,
+    high=REAL,
+    prompt_set=TEXT,
 )
 UNSCORED = schema(intervention=TEXT, source=TEXT, language=TEXT, prompts=TEXT, reason=TEXT, n=INTEGER, prompt_set=TEXT)
-CANDIDATES = schema(source=TEXT, position=INTEGER, layer=INTEGER, refusal_score=REAL, steering_score=REAL, kl_div_score=REAL, discarded=TEXT, selected=FLAG)
+CANDIDATES = schema(
+    source=TEXT,
+    position=INTEGER,
+    layer=INTEGER,
+    refusal_score=REAL,
+    steering_score=REAL,
+    kl_div_score=REAL,
+    discarded=TEXT,
+    selected=FLAG,
+)
 SELECTION = schema(
-    source=TEXT, rule=TEXT, status=TEXT, position=INTEGER, layer=INTEGER, reason=TEXT, refusal_score=REAL, steering_score=REAL, kl_div_score=REAL, mode=TEXT
+    source=TEXT,
+    rule=TEXT,
+    status=TEXT,
+    position=INTEGER,
+    layer=INTEGER,
+    reason=TEXT,
+    refusal_score=REAL,
+    steering_score=REAL,
+    kl_div_score=REAL,
+    mode=TEXT,
 )
 TOKENS = schema(language=TEXT, token_id=INTEGER, token=TEXT, share=REAL, coverage=REAL)
 FILTERING = schema(language=TEXT, harm=TEXT, split=TEXT, asked=INTEGER, kept=INTEGER, dropped=INTEGER, filtered=FLAG)
@@ -26,7 +54,9 @@ MISSING = schema(language=TEXT, split=TEXT, harm=TEXT, prompt_set=TEXT, why=TEXT
 
 def rates(job: Job) -> None:
     """Rates with intervals, unscored answers by reason, and every verdict (without text)."""
-    verdicts = [row for task_id in job.inputs_of("verdicts") for row in read_rows(job.input(task_id, "verdicts.parquet"))]
+    verdicts = [
+        row for task_id in job.inputs_of("verdicts") for row in read_rows(job.input(task_id, "verdicts.parquet"))
+    ]
     write_table(job.folder, "verdicts", verdicts, VERDICTS, csv=True)
     write_table(job.folder, "rates", rate_rows(verdicts), RATES, csv=True)
     keys = ("intervention", "source", "language", "prompts", "prompt_set", "reason")
@@ -42,7 +72,13 @@ def overview(job: Job) -> None:
     for task_id in job.inputs_of("tokens"):
         item = json.loads(job.input(task_id, "tokens.json").read_text(encoding="utf-8"))
         found += [
-            {"language": item["language"], "token_id": token_id, "token": token, "share": share, "coverage": item["coverage"]}
+            {
+                "language": item["language"],
+                "token_id": token_id,
+                "token": token,
+                "share": share,
+                "coverage": item["coverage"],
+            }
             for token_id, token, share in zip(item["ids"], item["tokens"], item["shares"], strict=True)
         ]
     write_table(job.folder, "refusal_tokens", found, TOKENS, csv=True)
@@ -58,7 +94,15 @@ def overview(job: Job) -> None:
             filtered = bool(row["filtered"])
         language = task_id.removeprefix("filtering/")
         kept += [
-            {"language": language, "harm": harm, "split": split, "asked": n, "kept": passed[harm, split], "dropped": n - passed[harm, split], "filtered": filtered}
+            {
+                "language": language,
+                "harm": harm,
+                "split": split,
+                "asked": n,
+                "kept": passed[harm, split],
+                "dropped": n - passed[harm, split],
+                "filtered": filtered,
+            }
             for (harm, split), n in asked.items()
         ]
     write_table(job.folder, "filtering", kept, FILTERING, csv=True)
@@ -74,12 +118,23 @@ def _selection_tables(job: Job) -> None:
         source = task_id.removeprefix("selection/")
         result = json.loads(job.input(task_id, "selection.json").read_text(encoding="utf-8"))
         measured = json.loads(job.input(f"scores/{source}", "scores.json").read_text(encoding="utf-8"))
-        why = {(item["candidate"]["position"], item["candidate"]["layer"]): item["reason"] for item in result["discarded"]}
+        why = {
+            (item["candidate"]["position"], item["candidate"]["layer"]): item["reason"] for item in result["discarded"]
+        }
         best = result["selected"] or result["best_discarded"]
         for item in measured["scores"]:
             site = (item["position"], item["layer"])
             is_selected = result["selected"] is not None and site == (best["position"], best["layer"])
             candidates.append({**item, "source": source, "discarded": why.get(site), "selected": is_selected})
-        chosen.append({"source": source, "rule": result["rule"], "status": result["status"], "reason": result["reason"], "mode": measured["mode"], **(best or {})})
+        chosen.append(
+            {
+                "source": source,
+                "rule": result["rule"],
+                "status": result["status"],
+                "reason": result["reason"],
+                "mode": measured["mode"],
+                **(best or {}),
+            }
+        )
     write_table(job.folder, "candidates", candidates, CANDIDATES, csv=True)
     write_table(job.folder, "selection", chosen, SELECTION, csv=True)
