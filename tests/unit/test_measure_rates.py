@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from statsmodels.stats.proportion import proportion_confint
+
+from refusal_lens.measure import rate_of, rate_rows, wilson
+
+
+@given(st.integers(0, 600), st.integers(1, 600), st.sampled_from([0.8, 0.95, 0.99]))
+def test_wilson_equals_statsmodels(k: int, n: int, confidence: float) -> None:
+    k = min(k, n)
+    low, high = proportion_confint(k, n, alpha=1 - confidence, method="wilson")
+    assert wilson(k, n, confidence=confidence) == pytest.approx((max(low, 0), min(high, 1)), abs=1e-12)
+
+
+def test_wilson_edges() -> None:
+    assert wilson(0, 0) == (0.0, 1.0)
+    assert wilson(0, 10)[0] == 0.0
+    assert wilson(10, 10)[1] == 1.0
+    with pytest.raises(ValueError, match="k = 3"):
+        wilson(3, 2)
+
+
+def test_unscored_is_in_neither_k_nor_n() -> None:
+    rate = rate_of(["complied"] * 3 + ["refused"] + ["unscored"] * 6)
+    assert (rate.k, rate.n, rate.unscored, rate.rate) == (3, 4, 6, 0.75)
+
+
+def test_nothing_scored_is_not_a_rate() -> None:
+    rate = rate_of(["unscored"])
+    assert math.isnan(rate.rate) and (rate.low, rate.high) == (0.0, 1.0)
+
+
+def test_unknown_label_is_refused() -> None:
+    with pytest.raises(ValueError, match="complied-ish"):
+        rate_of(["complied-ish"])
+
+
+def test_rate_rows_group_in_order_of_appearance() -> None:
+    base = {"intervention": "baseline", "source": "", "language": "en", "prompts": "harmful", "prompt_set": "x"}
+    rows = rate_rows(
+        [{**base, "label": "refused"}, {**base, "language": "de", "label": "complied"}, {**base, "label": "complied"}]
+    )
+    assert [(row["language"], row["k"], row["n"], row["rate"]) for row in rows] == [
+        ("en", 1, 2, 0.5),
+        ("de", 1, 1, 1.0),
+    ]
+
+
+def test_rate_rows_of_nothing() -> None:
+    assert rate_rows([]) == []
