@@ -47,7 +47,7 @@ def audit(
 
     Raises:
         UserError: Something about the model, the prompts or the languages is wrong.
-    """  # noqa: DOC502 (raised by what it calls)
+    """
     tokens = max_new_tokens or (64 if model.startswith("testbed:") and data is None else 512)
     config = AuditConfig(
         model=ModelConfig(spec=model),

@@ -82,7 +82,8 @@ def load_dataset(config: AuditConfig) -> Dataset:
             for harm in HARMS:
                 if not any(prompt.harm == harm for prompt in selection):
                     raise DataError(
-                        f"source language {language!r} has no {harm} train or val prompts: choose another source, or add them to {config.data.root}"
+                        f"source language {language!r} has no {harm} train or val prompts: "
+                        f"choose another source, or add them to {config.data.root}"
                     )
         parts[f"{language}.select"] = selection
         taken = {prompt.prompt_id for prompt in selection}

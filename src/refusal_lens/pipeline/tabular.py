@@ -1,6 +1,6 @@
 """Typed tables on disk: rows in, Parquet (and CSV) out, byte-identical for identical rows.
 
-A schema is a pyarrow schema; rows are mappings. Nothing is inferred, so an empty table has the same columns as a full one.
+A schema is a pyarrow schema; rows are mappings. Nothing is inferred: an empty table has the same columns as a full one.
 """
 
 from __future__ import annotations

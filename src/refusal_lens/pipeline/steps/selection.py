@@ -1,7 +1,7 @@
-"""Steps `scores`, `selection`, `direction`: score a source's candidates, pick one by the rule, or say why none is valid.
+"""Steps `scores`, `selection`, `direction`: score candidates, pick one by the rule, or say why none is valid.
 
-A source without a valid direction keeps its place in the run: its `direction` says so, every cell that would use it stays
-empty, and the report names the best candidate it would have had.
+A source without a valid direction keeps its place in the run: its `direction` says so, every cell that would use it
+stays empty, and the report names the best candidate it would have had.
 """
 
 from __future__ import annotations

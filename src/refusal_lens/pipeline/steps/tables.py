@@ -66,7 +66,7 @@ def rates(job: Job) -> None:
 
 
 def overview(job: Job) -> None:
-    """How directions were found: refusal tokens, filtering, every candidate's scores and fate, the choice; and what was missing."""
+    """How directions were found (tokens, filtering, every candidate's scores and fate, the choice), and what was missing."""
     _selection_tables(job)
     found: list[Row] = []
     for task_id in job.inputs_of("tokens"):
