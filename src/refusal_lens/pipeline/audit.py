@@ -137,7 +137,7 @@ def run_audit(
             if on_outcome is not None:
                 on_outcome(outcome, total)
 
-        run_tasks(run, prepared.tasks, executor=executor, worker_factory=factory, on_outcome=count)
+        run_tasks(run, prepared.tasks, executor=executor, worker_factory=factory, on_outcome=count).raise_on_failure()
         publish(run, prepared.tasks)
         return _result(run, prepared, computed)
 
@@ -164,8 +164,10 @@ def publish(run: RunDir, tasks: Sequence[Task]) -> None:
     """Put the final tables of all table steps into `RUN/tables`, byte for byte."""
     for task in tasks:
         if task.step in TABLE_STEPS:
-            for file in sorted(run.folder(task.task_id).iterdir()):
-                run.publish(file)
+            record = run.record(task.task_id)
+            assert record is not None, f"{task.task_id} is finished"
+            for name in sorted(record.outputs):
+                run.publish(run.path(task.task_id, name))
 
 
 def _result(run: RunDir, prepared: Prepared, computed: int) -> AuditResult:

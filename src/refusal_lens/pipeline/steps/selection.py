@@ -103,8 +103,10 @@ def read_direction(job: Job, name: str) -> Direction | None:
 
 def read_candidates(job: Job, language: str) -> Candidates | None:
     """A language's candidates among the job's inputs; None when it had no prompts to extract them from."""
-    folder = job.input(f"candidates/{language}", "candidates.json").parent
-    return Candidates.load(folder) if (folder / "candidates.json").exists() else None
+    record = job.shop.run.record(f"candidates/{language}")
+    if record is None or "candidates.json" not in record.outputs:
+        return None
+    return Candidates.load(job.input(f"candidates/{language}", "candidates.json").parent)
 
 
 def _random(job: Job) -> None:
