@@ -1,0 +1,95 @@
+"""What an executor is: a session that takes tasks and gives back outcomes, in whatever order they finish.
+
+The driver decides what is ready; an executor only decides where it runs. A worker is made once per process by a picklable
+factory and computes tasks one after another; it writes through `RunDir.writing` and returns nothing. An executor does not
+know steps, models or keys.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol, TypeAlias, runtime_checkable
+
+from refusal_lens.errors import LensError
+from refusal_lens.rundir import StorageError, redact_text
+from refusal_lens.types import Outcome, Task
+
+Worker: TypeAlias = Callable[[Task], None]
+WorkerFactory: TypeAlias = Callable[[], Worker]
+
+MAX_ATTEMPTS = 3
+_LAST_LINES = 12
+
+
+@runtime_checkable
+class Session(Protocol):
+    """Workers that are up."""
+
+    @property
+    def capacity(self) -> int:
+        """How many tasks to keep submitted so that no worker waits."""
+        ...
+
+    def submit(self, task: Task) -> None:
+        """Hand a ready task over."""
+        ...
+
+    def next_outcome(self) -> Outcome:
+        """Wait for any submitted task to end.
+
+        Returns:
+            Its outcome, `done` or `failed`.
+
+        Raises:
+            StorageError: The run's storage refuses to write; going on would fail every task alike.
+        """
+        ...
+
+
+@runtime_checkable
+class Executor(Protocol):
+    """Where tasks run."""
+
+    def session(self, *, run_dir: Path, worker_factory: WorkerFactory) -> AbstractContextManager[Session]:
+        """Start workers for one run; they are gone when the block ends.
+
+        Args:
+            run_dir: The run directory, reachable by every worker under this path.
+            worker_factory: Picklable; called once in each worker process, or when the first task comes.
+        """
+        ...
+
+
+def run_one(worker: Worker, task: Task) -> Outcome:
+    """Compute one task and say how it ended.
+
+    Args:
+        worker: The process's worker.
+        task: A task whose inputs are finished.
+
+    Returns:
+        `done`, or `failed` with the error's text (secrets masked).
+
+    Raises:
+        StorageError: Passed on: it concerns the run, not the task.
+    """
+    started = time.monotonic()
+    try:
+        worker(task)
+    except StorageError:
+        raise
+    except Exception as error:  # noqa: BLE001  the boundary of a task: one poisoned shard must not take the others along
+        return Outcome(task.task_id, "failed", time.monotonic() - started, describe(error))
+    return Outcome(task.task_id, "done", time.monotonic() - started)
+
+
+def describe(error: BaseException) -> str:
+    """An error as text: our own messages as they are, anything else with the end of its traceback. Secrets are masked."""
+    if isinstance(error, LensError):
+        return redact_text(str(error))
+    lines = "".join(traceback.format_exception(error)).strip().splitlines()
+    return redact_text("\n".join([f"{type(error).__name__}: {error}", *lines[-_LAST_LINES:]]))

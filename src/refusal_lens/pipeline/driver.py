@@ -1,0 +1,223 @@
+"""The driver: walks the task graph, computes what is not valid, and loses nothing.
+
+Steps: order the tasks topologically, write the plan, then take every task whose inputs are finished: valid results are
+`cached`, others go to the executor; what depends on a failed task fails as blocked, everything else completes. Ctrl-C (or
+SIGTERM) lets tasks in hand finish and then stops; a second one stops at once. The driver holds the run's lock.
+It does not know what a step does.
+"""
+
+from __future__ import annotations
+
+import graphlib
+import json
+import logging
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from types import FrameType
+
+from refusal_lens.errors import ExecutionError
+from refusal_lens.executors import Executor, Session, WorkerFactory
+from refusal_lens.rundir import RunDir, retract, write_atomic
+from refusal_lens.types import Outcome, Task
+
+_LOG = logging.getLogger(__name__)
+_SHOWN_FAILURES = 5
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """How a run ended: one outcome per task, in the order they ended."""
+
+    outcomes: tuple[Outcome, ...]
+
+    def count(self, status: str) -> int:
+        """How many tasks ended with a status."""
+        return sum(outcome.status == status for outcome in self.outcomes)
+
+    @property
+    def failed(self) -> tuple[Outcome, ...]:
+        """The tasks that failed or were blocked by one that did."""
+        return tuple(outcome for outcome in self.outcomes if outcome.status == "failed")
+
+    def raise_on_failure(self) -> None:
+        """Raise when any task failed.
+
+        Raises:
+            ExecutionError: Naming the first failures and their number.
+        """
+        if not self.failed:
+            return
+        causes = [outcome for outcome in self.failed if not (outcome.error or "").startswith(_BLOCKED)]
+        shown = "\n".join(
+            f"  {outcome.task_id}: {(outcome.error or '').splitlines()[0]}" for outcome in causes[:_SHOWN_FAILURES]
+        )
+        raise ExecutionError(
+            f"{len(causes)} of {len(self.outcomes)} tasks failed and {len(self.failed) - len(causes)} more depend on them; "
+            f"the rest is complete, `refusal-lens resume` tries the failed ones again:\n{shown}"
+        )
+
+
+_BLOCKED = "blocked: "
+
+
+def run_tasks(
+    run: RunDir,
+    tasks: Sequence[Task],
+    *,
+    executor: Executor,
+    worker_factory: WorkerFactory,
+    on_outcome: Callable[[Outcome], None] | None = None,
+    on_start: Callable[[Task], None] | None = None,
+) -> RunSummary:
+    """Bring every task of a plan to a valid result.
+
+    Args:
+        run: The run directory; locked while this runs.
+        tasks: The whole plan. Inputs must be in it; the order decides between tasks that are ready together.
+        executor: Where tasks are computed. Started only when something must be computed.
+        worker_factory: Picklable, zero arguments; gives the worker that computes a task.
+        on_outcome: Called after every task, in this thread.
+        on_start: Called when a task is handed to the executor.
+
+    Returns:
+        One outcome per task.
+
+    Raises:
+        RunError: Another process holds the run.
+        StorageError: The storage refuses to write; finished tasks are safe.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the tasks in hand were finished first.
+    """
+    by_id = {task.task_id: task for task in tasks}
+    order = _topological(by_id)
+    with run.lock(), _stopping() as stop:
+        run.clean_temporary()
+        retract(run, by_id)
+        write_plan(run, [by_id[task_id] for task_id in order])
+        walk = _Walk(run, by_id, order, on_outcome or _ignore, on_start or _ignore)
+        with ExitStack() as stack:
+            session: Session | None = None
+            walk.advance()
+            while (walk.ready or walk.running) and not (stop.is_set() and not walk.running):
+                if session is None:
+                    session = stack.enter_context(executor.session(run_dir=run.root, worker_factory=worker_factory))
+                while walk.ready and len(walk.running) < session.capacity and not stop.is_set():
+                    session.submit(walk.start())
+                walk.finish(session.next_outcome())
+        if stop.is_set() and walk.ready:
+            raise KeyboardInterrupt
+    return RunSummary(tuple(walk.outcomes))
+
+
+def write_plan(run: RunDir, tasks: Sequence[Task]) -> None:
+    """Write the tasks as planned to `plan.json`; `status` and `verify` read them."""
+    content = {"schema_version": 1, "tasks": [asdict(task) for task in tasks]}
+    write_atomic(run.plan_path, json.dumps(content, sort_keys=True).encode())
+
+
+@dataclass
+class _Walk:
+    """Where the walk through the graph stands."""
+
+    run: RunDir
+    by_id: dict[str, Task]
+    order: list[str]
+    on_outcome: Callable[[Outcome], None]
+    on_start: Callable[[Task], None]
+    ready: deque[str] = field(default_factory=deque[str])
+    running: set[str] = field(default_factory=set[str])
+    seen: set[str] = field(default_factory=set[str])
+    good: set[str] = field(default_factory=set[str])
+    bad: set[str] = field(default_factory=set[str])
+    outcomes: list[Outcome] = field(default_factory=list[Outcome])
+
+    def advance(self) -> None:
+        """Classify every task whose inputs are decided; one pass suffices because the order is topological."""
+        for task_id in self.order:
+            task = self.by_id[task_id]
+            if task_id in self.seen or not all(name in self.good or name in self.bad for name in task.inputs):
+                continue
+            self.seen.add(task_id)
+            broken = [name for name in task.inputs if name in self.bad]
+            if broken:
+                self._end(Outcome(task_id, "failed", 0.0, f"{_BLOCKED}{broken[0]} failed"))
+            elif self.run.is_valid(task):
+                self._end(Outcome(task_id, "cached", 0.0))
+            elif scrubbed := self.run.scrubbed(task.inputs):
+                self._end(
+                    Outcome(
+                        task_id,
+                        "failed",
+                        0.0,
+                        f"the text of {scrubbed[0]} was scrubbed, so this cannot be computed again; audit into a new folder",
+                    )
+                )
+            else:
+                self.ready.append(task_id)
+
+    def start(self) -> Task:
+        """Take the next ready task."""
+        task = self.by_id[self.ready.popleft()]
+        self.running.add(task.task_id)
+        self.on_start(task)
+        return task
+
+    def finish(self, outcome: Outcome) -> None:
+        """Enter a computed task's outcome and see what it makes ready."""
+        self.running.discard(outcome.task_id)
+        if outcome.status == "done" and self.run.record(outcome.task_id) is None:
+            outcome = Outcome(outcome.task_id, "failed", outcome.seconds, "the step ended without a result")
+        self._end(outcome)
+        self.advance()
+
+    def _end(self, outcome: Outcome) -> None:
+        (self.bad if outcome.status == "failed" else self.good).add(outcome.task_id)
+        self.outcomes.append(outcome)
+        if outcome.status == "failed":
+            _LOG.error("%s failed: %s", outcome.task_id, outcome.error)
+        self.on_outcome(outcome)
+
+
+def _topological(by_id: dict[str, Task]) -> list[str]:
+    place = {task_id: index for index, task_id in enumerate(by_id)}
+    for task in by_id.values():
+        for name in task.inputs:
+            if name not in by_id:
+                raise ValueError(f"{task.task_id} reads {name}, which is not planned")
+    sorter = graphlib.TopologicalSorter({task_id: task.inputs for task_id, task in by_id.items()})
+    sorter.prepare()
+    order: list[str] = []
+    while sorter.is_active():
+        level = sorted(sorter.get_ready(), key=place.__getitem__)
+        order.extend(level)
+        sorter.done(*level)
+    return order
+
+
+@contextmanager
+def _stopping() -> Generator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set; a second one interrupts at once. Does nothing outside the main thread."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        _LOG.warning("stopping: the work in hand is finished first (once more to stop at once)")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ignore(item: Outcome | Task) -> None:
+    """The callback of a caller who does not care."""

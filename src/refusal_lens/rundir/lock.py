@@ -1,0 +1,156 @@
+"""One process per run directory: the second is told who holds it.
+
+An advisory lock (`flock`) on `RUN/lock` decides between processes of one machine (and of several, where the file system
+carries it): it vanishes with its process, so a killed run never blocks the next. The file's text names the holder. Because
+some cluster file systems keep `flock` local to a node, the holder also touches the file every few seconds: a text of
+another host that was touched lately is believed, an old one is taken over.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import logging
+import os
+import socket
+import threading
+import time
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+
+from refusal_lens.errors import RunError
+from refusal_lens.rundir.files import storage_errors
+
+HEARTBEAT_SECONDS = 15.0
+STALE_SECONDS = 90.0
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a run: process id, host name, and since when (ISO 8601, UTC)."""
+
+    pid: int
+    host: str
+    since: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host} since {self.since}"
+
+
+class RunLock:
+    """Context manager that holds a run directory for one process; may be nested."""
+
+    def __init__(self, path: Path) -> None:
+        """Prepare the lock.
+
+        Args:
+            path: The lock file, `RUN/lock`.
+        """
+        self._path = path
+        self._descriptor: int | None = None
+        self._stop = threading.Event()
+        self._beat: threading.Thread | None = None
+        self._depth = 0
+
+    def __enter__(self) -> RunLock:
+        """Take the lock.
+
+        Returns:
+            Itself.
+
+        Raises:
+            RunError: Another process holds the run; the message names it.
+        """
+        if self._depth:
+            self._depth += 1
+            return self
+        with storage_errors(self._path):
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            self._take(descriptor)
+            me = Holder(os.getpid(), socket.gethostname(), datetime.now(UTC).isoformat(timespec="seconds"))
+            with storage_errors(self._path):
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, json.dumps(asdict(me)).encode(), 0)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
+        self._stop.clear()
+        self._beat = threading.Thread(target=self._touch, name="run-lock", daemon=True)
+        self._beat.start()
+        self._depth = 1
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Release the lock; the empty file stays, so that two waiting processes agree on one file."""
+        self._depth -= 1
+        if self._depth:
+            return
+        self._stop.set()
+        if self._beat is not None:
+            self._beat.join()
+        if self._descriptor is not None:
+            try:
+                os.ftruncate(self._descriptor, 0)
+            except OSError as problem:
+                _LOG.warning("could not clear %s: %s", self._path, problem)
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _take(self, descriptor: int) -> None:
+        holder = read_holder(self._path)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in {errno.EWOULDBLOCK, errno.EACCES, errno.ENOTSUP, errno.ENOLCK}:
+                raise
+            if error.errno in {errno.EWOULDBLOCK, errno.EACCES} or (holder is not None and _alive(holder)):
+                raise RunError(_held(self._path, holder)) from None
+        if holder is None:
+            return
+        if holder.host != socket.gethostname() and time.time() - self._path.stat().st_mtime < STALE_SECONDS:
+            raise RunError(
+                _held(self._path, holder) + f"; if that machine is gone, try again in {STALE_SECONDS:.0f} s"
+            ) from None
+        _LOG.warning("%s was left by %s, which is gone: taking over", self._path, holder)
+
+    def _touch(self) -> None:
+        while not self._stop.wait(HEARTBEAT_SECONDS):
+            try:
+                os.utime(self._path)
+            except OSError as problem:
+                _LOG.debug("could not touch %s: %s", self._path, problem)
+
+
+def read_holder(path: Path) -> Holder | None:
+    """Who a lock file names, or None when it is missing, empty or unreadable."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return Holder(int(data["pid"]), str(data["host"]), str(data["since"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _alive(holder: Holder) -> bool:
+    if holder.host != socket.gethostname():
+        return False
+    try:
+        os.kill(holder.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _held(path: Path, holder: Holder | None) -> str:
+    who = str(holder) if holder is not None else "another process"
+    return f"{path.parent}: held by {who}; wait until it ends or stop it, then `refusal-lens resume {path.parent}`"

@@ -1,0 +1,149 @@
+"""A task's record: the proof that its outputs are what they were when they were made.
+
+`tasks/<step>/<name>.json` holds the key, the inputs' digests, every output's SHA-256, and a seal over all that (SHA-256 of
+the record's own canonical form), so that an edited record is noticed like an edited output. Removed completion text leaves
+its digest behind and a mark in `scrubbed`. Names from records are checked before they become paths: a run directory may
+come from a stranger.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, field, replace
+from pathlib import Path
+
+from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked
+
+from refusal_lens.rundir.digests import digest_json
+from refusal_lens.rundir.files import write_atomic
+
+RECORD_SCHEMA = 1
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,199}")
+_HEX = re.compile(r"[0-9a-f]{64}")
+
+
+class DamagedRecordError(Exception):
+    """A record that cannot be believed; the message says why."""
+
+
+@checked(frozen=True, config=ConfigDict(extra="forbid"))
+class Record:
+    """What is known of a finished task.
+
+    Attributes:
+        task_id: `step/name`.
+        key: The key it was computed under.
+        version: The step's version.
+        params: The parameters it was computed with.
+        inputs: Digest of each input task's outputs, by task id.
+        outputs: SHA-256 of each output file, by file name.
+        stats: Size (bytes), modification and change time (ns) of each output when it was hashed; a fast path, no proof.
+        seconds: Wall time of the computation.
+        finished_at: ISO 8601, UTC.
+        package: Version of RefusalLens that computed it.
+        scrubbed: Files whose text was removed on purpose, with the time of removal.
+        schema_version: Layout of this record.
+    """
+
+    task_id: str
+    key: str
+    version: int
+    params: dict[str, JsonValue]
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    stats: dict[str, list[int]]
+    seconds: float
+    finished_at: str
+    package: str
+    scrubbed: dict[str, str] = field(default_factory=dict[str, str])
+    schema_version: int = RECORD_SCHEMA
+
+    @property
+    def digest(self) -> str:
+        """Digest of the outputs: what enters the keys of the tasks that read them. Unchanged by a scrub."""
+        return digest_json(dict(self.outputs))
+
+
+_ADAPTER = TypeAdapter(Record)
+
+
+def check_name(name: str) -> str:
+    """A step, task or file name that is safe as one path component.
+
+    Raises:
+        ValueError: When it is not.
+    """
+    if not is_name(name):
+        raise ValueError(f"{name!r} is not a plain file name")
+    return name
+
+
+def is_name(name: str) -> bool:
+    """Whether a name is safe as one path component."""
+    return _NAME.fullmatch(name) is not None
+
+
+def split_id(task_id: str) -> tuple[str, str]:
+    """Step and name of a task id.
+
+    Raises:
+        ValueError: When it is not `step/name` with plain names.
+    """
+    step, slash, name = task_id.partition("/")
+    if not slash:
+        raise ValueError(f"{task_id!r} is not step/name")
+    return check_name(step), check_name(name)
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write a sealed record atomically."""
+    body = asdict(record)
+    write_atomic(
+        path, json.dumps({**body, "seal": digest_json(body)}, indent=1, sort_keys=True, allow_nan=False).encode()
+    )
+
+
+def read_record(path: Path) -> Record:
+    """Read a record and check its seal.
+
+    Args:
+        path: `tasks/<step>/<name>.json`; the step and name must be the record's own.
+
+    Returns:
+        The record.
+
+    Raises:
+        DamagedRecordError: When it is no record, is altered, or belongs to another task.
+        FileNotFoundError: When there is none.
+    """
+    try:
+        body = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
+        raise DamagedRecordError(f"unreadable ({type(error).__name__})") from error
+    if not isinstance(body, dict):
+        raise DamagedRecordError("not a record")
+    seal = body.pop("seal", None)
+    try:
+        record = _ADAPTER.validate_python(body)
+        step, name = split_id(record.task_id)
+        for file in (*record.outputs, *record.scrubbed):
+            check_name(file)
+        sealed = digest_json(asdict(record))
+    except (ValidationError, ValueError, RecursionError) as error:
+        raise DamagedRecordError("wrong fields") from error
+    if seal != sealed:
+        raise DamagedRecordError("altered after it was written")
+    if (step, name) != (path.parent.name, path.name.removesuffix(".json")):
+        raise DamagedRecordError(f"belongs to {record.task_id}")
+    if record.schema_version != RECORD_SCHEMA or not all(_HEX.fullmatch(value) for value in record.outputs.values()):
+        raise DamagedRecordError("another layout")
+    return record
+
+
+def with_stats(record: Record, stats: dict[str, list[int]]) -> Record:
+    """The record with a refreshed fast path."""
+    return replace(record, stats=stats)
