@@ -1,1 +1,27 @@
-"""prompts."""
+"""Prompts: PolyRefuse and other sets, one's own files, sampling; getting, checking and building the data.
+
+No model and no torch here.
+"""
+
+from __future__ import annotations
+
+from refusal_lens.prompts.cells import AbsentCell
+from refusal_lens.prompts.files import load_file
+from refusal_lens.prompts.grid import Grid, Overlap, load_grid
+from refusal_lens.prompts.identity import base_id
+from refusal_lens.prompts.sampling import sample
+from refusal_lens.prompts.sets import PromptSet, load_prompts, prompt_sets, without_overlap
+
+__all__ = [
+    "AbsentCell",
+    "Grid",
+    "Overlap",
+    "PromptSet",
+    "base_id",
+    "load_file",
+    "load_grid",
+    "load_prompts",
+    "prompt_sets",
+    "sample",
+    "without_overlap",
+]

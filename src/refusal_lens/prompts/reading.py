@@ -1,0 +1,171 @@
+"""Reading prompt files that others wrote: every fault becomes one `DataError` that names file, row and remedy.
+
+Steps: the file must be a regular file of bounded size, UTF-8 (a byte-order mark is allowed); JSON must parse; every
+text taken from it must be a visible, encodable string of bounded length. Texts are returned exactly as written: right-
+to-left and zero-width characters are legitimate in several languages and stay (`data check` lists odd ones).
+
+Does not guess encodings and does not repair anything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import unicodedata
+from pathlib import Path
+from typing import cast
+
+from refusal_lens.errors import DataError
+from refusal_lens.types import JsonValue
+
+MAX_FILE_BYTES = 256 << 20
+"""Largest prompt file that is read; the published ones have at most 0.3 MB."""
+
+MAX_CHARACTERS = 100_000
+"""Longest single prompt; no instruction is longer, and no common context window holds more."""
+
+_INVISIBLE = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf", "Cs"})
+
+
+def read_text(path: Path) -> str:
+    """Read a UTF-8 text file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its text, without a byte-order mark.
+
+    Raises:
+        DataError: When it is absent, no regular file, unreadable, too large or not UTF-8.
+    """
+    try:
+        # O_NONBLOCK: opening a pipe must not hang; what was opened is then checked, so nothing can be swapped in between.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        with os.fdopen(descriptor, "rb") as stream:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise DataError(f"{path}: not a regular file; name a file of prompts")
+            if status.st_size > MAX_FILE_BYTES:
+                raise DataError(
+                    f"{path}: {status.st_size:,} bytes is more than a prompt file can have ({MAX_FILE_BYTES:,}); split it"
+                )
+            raw = stream.read()
+    except (FileNotFoundError, NotADirectoryError):
+        raise DataError(f"{path}: no such file; check the path") from None
+    except IsADirectoryError:
+        raise DataError(f"{path}: is a folder; name a file of prompts") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{str(path)!r}: cannot be read ({error}); check the path and its permissions") from None
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}: line {line} is not UTF-8 (byte {error.start}); save the file as UTF-8") from None
+
+
+def parse_json(text: str, where: str) -> JsonValue:
+    """Parse one JSON document.
+
+    Args:
+        text: The document.
+        where: Its origin, for messages.
+
+    Returns:
+        The value.
+
+    Raises:
+        DataError: When it is broken, with line and column, or nested too deeply to be a prompt file.
+    """
+    try:
+        return cast("JsonValue", json.loads(text))
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{where}: broken JSON at line {error.lineno}, column {error.colno} ({error.msg}); repair or re-download the file"
+        ) from None
+    except RecursionError:
+        raise DataError(f"{where}: nested too deeply to be a prompt file; expected a list of prompts") from None
+    except ValueError as error:
+        raise DataError(f"{where}: broken JSON ({error}); repair or re-download the file") from None
+
+
+def read_records(path: Path) -> list[dict[str, JsonValue]]:
+    """Read a JSON file that holds a list of objects.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The objects in file order.
+
+    Raises:
+        DataError: When the file or any row has another shape.
+    """
+    value = parse_json(read_text(path), str(path))
+    if not isinstance(value, list):
+        raise DataError(f"{path}: expected a list of objects with an `instruction`, found {kind_of(value)}")
+    rows: list[dict[str, JsonValue]] = []
+    for number, row in enumerate(value, start=1):
+        if not isinstance(row, dict):
+            raise DataError(f"{path}, row {number}: expected an object with an `instruction`, found {kind_of(row)}")
+        rows.append(row)
+    return rows
+
+
+def clean_text(value: JsonValue, where: str, *, name: str = "prompt") -> str:
+    """Check one prompt text.
+
+    Args:
+        value: What the file holds.
+        where: File and row, for messages.
+        name: What the text is, for messages.
+
+    Returns:
+        The text, unchanged.
+
+    Raises:
+        DataError: For another type, an empty or invisible text, a lone surrogate or an excessive length.
+    """
+    if not isinstance(value, str):
+        raise DataError(
+            f"{where}: the {name} is {kind_of(value)}, not a text; fill it in or remove the row in every language"
+        )
+    fault = text_fault(value)
+    if fault is not None:
+        raise DataError(f"{where}: the {name} {fault}; correct it or remove the row in every language")
+    return value
+
+
+def text_fault(text: str) -> str | None:
+    """Why a text cannot be a prompt, or None when it can.
+
+    Args:
+        text: The text.
+
+    Returns:
+        The fault as the end of a sentence that begins with what the text is.
+    """
+    if len(text) > MAX_CHARACTERS:
+        return f"has {len(text):,} characters, more than any instruction ({MAX_CHARACTERS:,})"
+    if all(unicodedata.category(character) in _INVISIBLE for character in text):
+        return "is empty" if not text else "has no visible character"
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return f"has a lone surrogate (U+{ord(text[error.start]):04X}) at character {error.start + 1}, which is half of a character"
+    return None
+
+
+def kind_of(value: JsonValue) -> str:
+    """Name of a JSON value's kind, with its article."""
+    names = {
+        type(None): "null",
+        bool: "true/false",
+        int: "a number",
+        float: "a number",
+        str: "a text",
+        list: "a list",
+        dict: "an object",
+    }
+    return names[type(value)]

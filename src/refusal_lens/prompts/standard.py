@@ -1,0 +1,184 @@
+"""The data set layout that Hugging Face `datasets` loads as it is: one folder per language, one Parquet file per split.
+
+    data/{language}/{train,validation,test}-00000-of-00001.parquet
+
+Columns: prompt_id, language, harm, split, text, english, back_translation, category, prompt_set, status, note. `status`
+is `ok`, `failed` (no translation: `text` is null, `note` says why) or `corrected` (a human's text). Rows keep the order
+of the prompts they were built from, in every language; nothing is dropped.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from refusal_lens.errors import DataError
+from refusal_lens.prompts.cells import AbsentCell
+from refusal_lens.prompts.reading import clean_text
+from refusal_lens.types import HARMS, SPLITS, Harm, Prompt, Split
+
+Status: TypeAlias = Literal["ok", "failed", "corrected"]
+
+SPLIT_FILES: Mapping[Split, str] = {
+    split: f"{'validation' if split == 'val' else split}-00000-of-00001.parquet" for split in SPLITS
+}
+STATUSES: tuple[Status, ...] = ("ok", "failed", "corrected")
+
+
+@dataclass(frozen=True, slots=True)
+class StandardRow:
+    """One row of a built data set; see the module's docstring for its columns."""
+
+    prompt_id: str
+    language: str
+    harm: Harm
+    split: Split
+    text: str | None
+    english: str | None
+    back_translation: str | None
+    category: str | None
+    prompt_set: str
+    status: Status
+    note: str | None
+
+
+_COLUMNS = tuple(StandardRow.__dataclass_fields__)
+_SCHEMA = pa.schema([(name, pa.string()) for name in _COLUMNS])
+
+
+def write_standard(folder: Path, rows: Iterable[StandardRow]) -> list[Path]:
+    """Write a data set's Parquet files, one per language and split, each in one step.
+
+    Args:
+        folder: The `data` folder; created when missing.
+        rows: Rows of any languages and splits, in order.
+
+    Returns:
+        The files written, sorted.
+    """
+    parts: dict[tuple[str, Split], list[StandardRow]] = {}
+    for row in rows:
+        parts.setdefault((row.language, row.split), []).append(row)
+    written: list[Path] = []
+    for (language, split), part in parts.items():
+        path = folder / language / SPLIT_FILES[split]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        try:
+            pq.write_table(pa.Table.from_pylist([asdict(row) for row in part], schema=_SCHEMA), temporary)
+            os.replace(temporary, path)
+        finally:
+            with suppress(FileNotFoundError):
+                temporary.unlink()
+        written.append(path)
+    return sorted(written)
+
+
+def read_standard_rows(path: Path) -> list[StandardRow]:
+    """Read one Parquet file of a data set.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Its rows in order.
+
+    Raises:
+        DataError: When it is no Parquet file, lacks a column, or a value is of another kind.
+    """
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            f"{path}: not a readable Parquet file ({str(error).splitlines()[0][:200]}); build or fetch it again"
+        ) from None
+    lacking = [name for name in ("prompt_id", "harm", "split", "text") if name not in table.column_names]
+    if lacking:
+        raise DataError(f"{path}: no column {', '.join(lacking)}; is this a data set of `refusal-lens data build`?")
+    rows: list[StandardRow] = []
+    for number, record in enumerate(cast("list[dict[str, object]]", table.to_pylist()), start=1):
+        values = {name: record.get(name) for name in _COLUMNS}
+        wrong = [name for name, value in values.items() if not isinstance(value, str | None)]
+        if wrong:
+            raise DataError(f"{path}, row {number}: column {', '.join(wrong)} holds no text")
+        values["language"] = values["language"] or path.parent.name
+        values["prompt_set"] = values["prompt_set"] or "polyrefuse"
+        values["status"] = values["status"] or "ok"
+        if (
+            values["harm"] not in HARMS
+            or values["split"] not in SPLITS
+            or values["status"] not in STATUSES
+            or not values["prompt_id"]
+        ):
+            raise DataError(
+                f"{path}, row {number}: prompt_id, harm, split or status is not one of those a data set has"
+            )
+        rows.append(StandardRow(**values))  # pyright: ignore[reportArgumentType]  # checked just above
+    return rows
+
+
+def read_standard(folder: Path, *, language: str, split: Split, harm: Harm, prompt_set: str) -> list[Prompt]:
+    """Load one cell of a built data set as prompts.
+
+    Args:
+        folder: The `data` folder.
+        language: BCP-47 code.
+        split: train, val or test.
+        harm: harmful or harmless.
+        prompt_set: Name of the set.
+
+    Returns:
+        The usable prompts in order; rows marked failed have no text and are left out, `data check` counts them.
+
+    Raises:
+        AbsentCell: When the cell has no usable row.
+        DataError: When its file is broken.
+    """
+    path = folder / language / SPLIT_FILES[split]
+    rows = (
+        [row for row in read_standard_rows(path) if row.harm == harm and row.prompt_set == prompt_set]
+        if path.exists()
+        else []
+    )
+    usable = [(number, row) for number, row in enumerate(rows, start=1) if row.status != "failed"]
+    if not usable:
+        why = f"all {len(rows)} rows of it are marked failed" if rows else f"not in {path}"
+        raise AbsentCell(
+            f"no {language} {harm} {split} prompts of {prompt_set}: {why}",
+            language=language,
+            split=split,
+            harm=harm,
+            prompt_set=prompt_set,
+        )
+    return [
+        Prompt(
+            row.prompt_id,
+            language,
+            harm,
+            split,
+            clean_text(row.text, f"{path}, {row.prompt_id}"),
+            prompt_set=prompt_set,
+            english=row.english,
+            category=row.category,
+        )
+        for _, row in usable
+    ]
+
+
+def standard_sets(folder: Path) -> dict[str, tuple[set[Harm], set[str]]]:
+    """Sets of a built data set: name -> (classes, languages)."""
+    found: dict[str, tuple[set[Harm], set[str]]] = {}
+    for path in sorted(folder.glob("*/*.parquet")):
+        for row in read_standard_rows(path):
+            harms, languages = found.setdefault(row.prompt_set, (set(), set()))
+            harms.add(row.harm)
+            languages.add(row.language)
+    return found
