@@ -11,7 +11,6 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from refusal_lens.errors import LensError
@@ -54,12 +53,14 @@ class Session(Protocol):
 class Executor(Protocol):
     """Where tasks run."""
 
-    def session(self, *, run_dir: Path, worker_factory: WorkerFactory) -> AbstractContextManager[Session]:
-        """Start workers for one run; they are gone when the block ends.
+    def session(self, worker_factory: WorkerFactory) -> AbstractContextManager[Session]:
+        """Start workers; they are gone when the block ends.
 
         Args:
-            run_dir: The run directory, reachable by every worker under this path.
-            worker_factory: Picklable; called once in each worker process, or when the first task comes.
+            worker_factory: Picklable; called once in each worker process. The worker reaches the run by itself.
+
+        Returns:
+            Context manager over the session.
         """
         ...
 

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from refusal_lens.executors.base import Session, Worker, WorkerFactory, run_one
 from refusal_lens.types import Outcome, Task
@@ -36,11 +35,10 @@ class SequentialExecutor:
     """Runs tasks in this process, in the order they become ready. The worker is made when the first task comes."""
 
     @contextmanager
-    def session(self, *, run_dir: Path, worker_factory: WorkerFactory) -> Generator[Session]:
+    def session(self, worker_factory: WorkerFactory) -> Generator[Session]:
         """One worker in this process.
 
         Args:
-            run_dir: Unused: the worker opens it for itself.
             worker_factory: Called at the first task; what it raises passes through.
 
         Yields:

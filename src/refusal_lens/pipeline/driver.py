@@ -92,18 +92,18 @@ def run_tasks(
         KeyboardInterrupt: Ctrl-C or SIGTERM; the tasks in hand were finished first.
     """
     by_id = {task.task_id: task for task in tasks}
-    order = _topological(by_id)
+    sorter = _sorter(by_id)
     with run.lock(), _stopping() as stop:
         run.clean_temporary()
         retract(run, by_id)
-        write_plan(run, [by_id[task_id] for task_id in order])
-        walk = _Walk(run, by_id, order, on_outcome or _ignore, on_start or _ignore)
+        write_plan(run, tasks)
+        walk = _Walk(run, by_id, sorter, on_outcome or _ignore, on_start or _ignore)
         with ExitStack() as stack:
             session: Session | None = None
             walk.advance()
             while (walk.ready or walk.running) and not (stop.is_set() and not walk.running):
                 if session is None:
-                    session = stack.enter_context(executor.session(run_dir=run.root, worker_factory=worker_factory))
+                    session = stack.enter_context(executor.session(worker_factory))
                 while walk.ready and len(walk.running) < session.capacity and not stop.is_set():
                     session.submit(walk.start())
                 walk.finish(session.next_outcome())
@@ -124,39 +124,35 @@ class _Walk:
 
     run: RunDir
     by_id: dict[str, Task]
-    order: list[str]
+    sorter: graphlib.TopologicalSorter[str]
     on_outcome: Callable[[Outcome], None]
     on_start: Callable[[Task], None]
     ready: deque[str] = field(default_factory=deque[str])
     running: set[str] = field(default_factory=set[str])
-    seen: set[str] = field(default_factory=set[str])
-    good: set[str] = field(default_factory=set[str])
     bad: set[str] = field(default_factory=set[str])
     outcomes: list[Outcome] = field(default_factory=list[Outcome])
+    place: dict[str, int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.place = {task_id: index for index, task_id in enumerate(self.by_id)}
 
     def advance(self) -> None:
-        """Classify every task whose inputs are decided; one pass suffices because the order is topological."""
-        for task_id in self.order:
-            task = self.by_id[task_id]
-            if task_id in self.seen or not all(name in self.good or name in self.bad for name in task.inputs):
-                continue
-            self.seen.add(task_id)
-            broken = [name for name in task.inputs if name in self.bad]
-            if broken:
-                self._end(Outcome(task_id, "failed", 0.0, f"{_BLOCKED}{broken[0]} failed"))
-            elif self.run.is_valid(task):
-                self._end(Outcome(task_id, "cached", 0.0))
-            elif scrubbed := self.run.scrubbed(task.inputs):
-                self._end(
-                    Outcome(
-                        task_id,
-                        "failed",
-                        0.0,
-                        f"the text of {scrubbed[0]} was scrubbed, so this cannot be computed again; audit into a new folder",
-                    )
-                )
-            else:
-                self.ready.append(task_id)
+        """Classify every task whose inputs are decided: cached, blocked, or ready to compute."""
+        while decided := self.sorter.get_ready():
+            for task_id in sorted(decided, key=self.place.__getitem__):
+                self._classify(self.by_id[task_id])
+
+    def _classify(self, task: Task) -> None:
+        broken = [name for name in task.inputs if name in self.bad]
+        if broken:
+            self._end(Outcome(task.task_id, "failed", 0.0, f"{_BLOCKED}{broken[0]} failed"))
+        elif self.run.is_valid(task):
+            self._end(Outcome(task.task_id, "cached", 0.0))
+        elif scrubbed := self.run.scrubbed(task.inputs):
+            why = f"the text of {scrubbed[0]} was scrubbed, so this cannot be computed again; audit into a new folder"
+            self._end(Outcome(task.task_id, "failed", 0.0, why))
+        else:
+            self.ready.append(task.task_id)
 
     def start(self) -> Task:
         """Take the next ready task."""
@@ -174,27 +170,22 @@ class _Walk:
         self.advance()
 
     def _end(self, outcome: Outcome) -> None:
-        (self.bad if outcome.status == "failed" else self.good).add(outcome.task_id)
+        self.sorter.done(outcome.task_id)
         self.outcomes.append(outcome)
         if outcome.status == "failed":
+            self.bad.add(outcome.task_id)
             _LOG.error("%s failed: %s", outcome.task_id, outcome.error)
         self.on_outcome(outcome)
 
 
-def _topological(by_id: dict[str, Task]) -> list[str]:
-    place = {task_id: index for index, task_id in enumerate(by_id)}
+def _sorter(by_id: dict[str, Task]) -> graphlib.TopologicalSorter[str]:
     for task in by_id.values():
         for name in task.inputs:
             if name not in by_id:
                 raise ValueError(f"{task.task_id} reads {name}, which is not planned")
     sorter = graphlib.TopologicalSorter({task_id: task.inputs for task_id, task in by_id.items()})
     sorter.prepare()
-    order: list[str] = []
-    while sorter.is_active():
-        level = sorted(sorter.get_ready(), key=place.__getitem__)
-        order.extend(level)
-        sorter.done(*level)
-    return order
+    return sorter
 
 
 @contextmanager
@@ -205,7 +196,7 @@ def _stopping() -> Generator[threading.Event]:
         yield stop
         return
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def handle(_number: int, _frame: FrameType | None) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()

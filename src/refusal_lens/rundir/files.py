@@ -136,6 +136,12 @@ def sync_folder(path: Path) -> None:
 def read_object(path: Path) -> dict[str, JsonValue]:
     """Read a JSON object of a run.
 
+    Args:
+        path: The file.
+
+    Returns:
+        The object.
+
     Raises:
         RunError: The file is missing, unreadable or no JSON object.
     """

@@ -33,6 +33,10 @@ class Published:
 def publish(run: RunDir, file: Path) -> None:
     """Copy an output of a finished task to `tables/`; a damaged or foreign file there is set aside first.
 
+    Args:
+        run: The run.
+        file: The output, as `run.path` gives it.
+
     Raises:
         RunError: The file is no output of a finished task.
     """

@@ -70,11 +70,7 @@ _ADAPTER = TypeAdapter(Record)
 
 
 def check_name(name: str) -> str:
-    """A step, task or file name that is safe as one path component.
-
-    Raises:
-        ValueError: When it is not.
-    """
+    """The name itself when it is safe as one path component; ValueError otherwise."""
     if not is_name(name):
         raise ValueError(f"{name!r} is not a plain file name")
     return name
@@ -86,11 +82,7 @@ def is_name(name: str) -> bool:
 
 
 def split_id(task_id: str) -> tuple[str, str]:
-    """Step and name of a task id.
-
-    Raises:
-        ValueError: When it is not `step/name` with plain names.
-    """
+    """Step and name of a task id `step/name`; ValueError when it is none."""
     step, slash, name = task_id.partition("/")
     if not slash:
         raise ValueError(f"{task_id!r} is not step/name")

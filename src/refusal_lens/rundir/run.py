@@ -1,57 +1,35 @@
-"""The run directory: the only place that knows where a run's files lie and whether they may be believed.
+"""The run directory: the only place that knows where a run's files lie.
+
+    run.json  plan.json  history.jsonl  published.json  lock
+    tasks/<step>/<name>.json    records        data/<step>/<name>/*   outputs, private
+    tables/  figures/  report.html             aside/  what is not believed      tmp/  what is being written
 
 A task's result is believed when its record is sealed, its key is the task's key today, and every output has the recorded
-digest. Whatever fails that is moved to `aside/` (never deleted) and computed again. A result appears in one step: written
-to `tmp/`, flushed, renamed to `data/<step>/<name>/`, then recorded; a kill in between leaves an unrecorded folder, which
-the next run does not believe. This module does not decide what to compute (pipeline) or where (executors).
+digest (`checking`); it appears in one step (`writing`). This room does not decide what to compute (pipeline) or where
+(executors).
 """
 
 from __future__ import annotations
 
 import json
-import os
-import secrets
 import shutil
-import stat
-import time
-from collections.abc import Generator, Iterable, Mapping
-from contextlib import contextmanager
-from datetime import UTC, datetime
-from importlib.metadata import version
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from refusal_lens.errors import RunError
 from refusal_lens.rundir.aside import move_aside
-from refusal_lens.rundir.digests import digest_file, task_key
-from refusal_lens.rundir.files import (
-    PRIVATE_FILE,
-    PRIVATE_FOLDER,
-    PUBLIC_FILE,
-    make_folder,
-    pretty_json,
-    read_object,
-    storage_errors,
-    sync_file,
-    sync_folder,
-    write_atomic,
-)
+from refusal_lens.rundir.checking import believable
+from refusal_lens.rundir.digests import task_key
+from refusal_lens.rundir.files import PUBLIC_FILE, make_folder, pretty_json, read_object, storage_errors, write_atomic
 from refusal_lens.rundir.lock import RunLock
 from refusal_lens.rundir.published import publish
-from refusal_lens.rundir.records import (
-    DamagedRecordError,
-    Record,
-    check_name,
-    read_record,
-    split_id,
-    with_stats,
-    write_record,
-)
+from refusal_lens.rundir.records import DamagedRecordError, Record, read_record, split_id
 from refusal_lens.rundir.redact import redact
+from refusal_lens.rundir.writing import writing
 from refusal_lens.types import JsonValue, Task
 
 SCHEMA_VERSION = 1
-ALWAYS_HASH_BYTES = 8 << 20
-_COMMIT_ATTEMPTS = 5
 
 
 class RunDir:
@@ -104,6 +82,12 @@ class RunDir:
     @classmethod
     def open(cls, path: Path | str) -> RunDir:
         """Open an existing run.
+
+        Args:
+            path: The run directory.
+
+        Returns:
+            The run.
 
         Raises:
             RunError: There is no run, or its `run.json` is damaged or of another layout.
@@ -209,72 +193,25 @@ class RunDir:
         Returns:
             True when nothing needs computing.
         """
-        problem = self._problem(task)
-        if problem is None:
-            return True
-        if problem:
-            self.set_aside(task.task_id, problem)
-        return False
+        return believable(self, task)
 
-    def problems(self, task_id: str, record: Record, *, thorough: bool) -> list[str]:
-        """What is wrong with a recorded task's outputs, one line each; foreign files included.
-
-        Args:
-            task_id: The task.
-            record: Its record.
-            thorough: Hash everything, whatever the size and times say.
-
-        Returns:
-            Empty when all is as recorded.
-        """
-        folder = self.folder(task_id)
-        present = (
-            {entry.name: entry for entry in os.scandir(folder)} if folder.is_dir() and not folder.is_symlink() else {}
-        )
-        found: list[str] = []
-        for name in sorted({*present, *record.outputs}):
-            entry = present.get(name)
-            if entry is None:
-                if name not in record.scrubbed:
-                    found.append(f"{name} is missing")
-            elif name not in record.outputs or name in record.scrubbed:
-                found.append(f"{name} is foreign")
-            elif not stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
-                found.append(f"{name} is not a plain file")
-            elif not self._same(Path(entry.path), record, thorough=thorough):
-                found.append(f"{name} does not have its recorded digest")
-        return found
-
-    @contextmanager
-    def writing(self, task: Task) -> Generator[Path]:
+    def writing(self, task: Task) -> AbstractContextManager[Path]:
         """Give a folder to write a task's outputs into, and make them the task's result when the block ends well.
 
         Args:
             task: The task; its inputs are finished.
 
-        Yields:
-            An empty folder, readable by the owner alone. Plain files only.
+        Returns:
+            Context manager over an empty folder, readable by the owner alone. Plain files only. Leaving it raises
+            RunError when nothing was written, StorageError when the storage refuses; then nothing of the result remains.
 
         Raises:
-            RunError: An input is not finished, or nothing was written.
-            StorageError: The storage refuses; nothing of the result remains.
+            RunError: An input is not finished.
         """
         key = self.key(task)
         if key is None:
             raise RunError(f"{self.root}: {task.task_id} started before its inputs were finished")
-        started = time.monotonic()
-        folder = self.root / "tmp" / f"{task.step}.{task.name}.{secrets.token_hex(6)}"
-        try:
-            with storage_errors(self.root / "data" / task.step / task.name, inside=self.root):
-                make_folder(folder.parent, mode=PRIVATE_FOLDER)
-                folder.mkdir(mode=PRIVATE_FOLDER)
-                yield folder
-                outputs = _seal(folder)
-                if not outputs:
-                    raise RunError(f"{task.task_id} wrote no output")
-                self._commit(task, key, folder, outputs, time.monotonic() - started)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        return writing(self, task, key)
 
     def set_aside(self, task_id: str, reason: str) -> None:
         """Move a task's outputs and record to `aside/`, with the reason; nothing is deleted."""
@@ -309,88 +246,3 @@ class RunDir:
     def clean_temporary(self) -> None:
         """Remove half-written folders of processes that were killed. Call it while holding the lock, before any work."""
         shutil.rmtree(self.root / "tmp", ignore_errors=True)
-
-    def _problem(self, task: Task) -> str | None:
-        """None when valid; "" when simply absent; otherwise why the present files are not the result."""
-        try:
-            record = read_record(self.record_path(task.task_id))
-        except FileNotFoundError:
-            return (
-                "outputs without a record (interrupted before it was written, or foreign)"
-                if self.folder(task.task_id).exists()
-                else ""
-            )
-        except DamagedRecordError as error:
-            return f"record {error}"
-        if record.key != self.key(task):
-            return "superseded: its parameters or inputs changed"
-        found = self.problems(task.task_id, record, thorough=False)
-        foreign = [line for line in found if line.endswith(" is foreign")]
-        if foreign and len(foreign) == len(found):
-            self.move_aside(
-                [self.folder(task.task_id) / line.removesuffix(" is foreign") for line in foreign],
-                f"{task.task_id}: foreign file",
-            )
-            return None
-        return "; ".join(found) or None
-
-    def _same(self, path: Path, record: Record, *, thorough: bool) -> bool:
-        now = _stat(path)
-        known = record.stats.get(path.name)
-        if not thorough and now[0] > ALWAYS_HASH_BYTES and now == known:
-            return True
-        if known is not None and known[0] != now[0]:
-            return False
-        same = digest_file(path) == record.outputs[path.name]
-        if same and now != known and now[0] > ALWAYS_HASH_BYTES and not thorough:
-            write_record(self.record_path(record.task_id), with_stats(record, {**record.stats, path.name: now}))
-        return same
-
-    def _commit(self, task: Task, key: str, folder: Path, outputs: dict[str, str], seconds: float) -> None:
-        target = self.folder(task.task_id)
-        make_folder(target.parent.parent, mode=PRIVATE_FOLDER)
-        make_folder(target.parent, mode=PRIVATE_FOLDER)
-        for attempt in range(_COMMIT_ATTEMPTS):
-            other = self.record(task.task_id)
-            if other is not None and other.key == key and not self.problems(task.task_id, other, thorough=True):
-                return  # another worker finished the same task first; its result stands
-            self.set_aside(task.task_id, "replaced by a new result")
-            try:
-                folder.rename(target)
-                break
-            except OSError:
-                if attempt == _COMMIT_ATTEMPTS - 1 or not target.exists():
-                    raise
-        sync_folder(target.parent)
-        inputs = {task_id: record.digest for task_id in task.inputs if (record := self.record(task_id)) is not None}
-        record = Record(
-            task_id=task.task_id,
-            key=key,
-            version=task.version,
-            params=json.loads(json.dumps(dict(task.params))),
-            inputs=inputs,
-            outputs=outputs,
-            stats={name: _stat(target / name) for name in outputs},
-            seconds=round(seconds, 3),
-            finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            package=version("refusal-lens"),
-        )
-        write_record(self.record_path(task.task_id), record)
-
-
-def _seal(folder: Path) -> dict[str, str]:
-    outputs: dict[str, str] = {}
-    for entry in sorted(folder.iterdir()):
-        if entry.is_symlink() or not entry.is_file():
-            raise RunError(f"{entry.name}: a task's outputs are plain files")
-        check_name(entry.name)
-        entry.chmod(PRIVATE_FILE)
-        sync_file(entry)
-        outputs[entry.name] = digest_file(entry)
-    sync_folder(folder)
-    return outputs
-
-
-def _stat(path: Path) -> list[int]:
-    found = path.stat()
-    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns]
