@@ -5,7 +5,7 @@ No model and no torch here.
 
 from __future__ import annotations
 
-from refusal_lens.prompts.cells import AbsentCell
+from refusal_lens.prompts.cell import AbsentCell, Cell
 from refusal_lens.prompts.files import load_file
 from refusal_lens.prompts.grid import Grid, Overlap, load_grid
 from refusal_lens.prompts.identity import base_id
@@ -14,6 +14,7 @@ from refusal_lens.prompts.sets import PromptSet, load_prompts, prompt_sets, with
 
 __all__ = [
     "AbsentCell",
+    "Cell",
     "Grid",
     "Overlap",
     "PromptSet",

@@ -1,4 +1,4 @@
-"""One cell of PolyRefuse, language x split x class, with the right text column and ids shared by all translations.
+"""The rows of one cell, with the right text column and ids shared by all translations.
 
 What the published files need (none of it is written in them):
 
@@ -8,46 +8,20 @@ What the published files need (none of it is written in them):
   than those that were translated, so the test cell comes from the translated files' own English column;
 - a cell without a file is `AbsentCell`: named and skipped by callers. A broken file is a `DataError`.
 
-Rows are returned as they are, with copies and empty texts; `load_prompts` turns them into prompts and is strict.
+`read_cell` keeps faulty rows and says their fault, for `data check`; `to_prompts` is strict, for everything else.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from refusal_lens.errors import DataError, MissingCell
+from refusal_lens.errors import DataError
+from refusal_lens.prompts.cell import ENGLISH, AbsentCell, Cell
 from refusal_lens.prompts.identity import id_of, id_of_position, number_copies
 from refusal_lens.prompts.layout import Layout
-from refusal_lens.prompts.reading import clean_text, kind_of, read_records, text_fault
-from refusal_lens.types import Harm, JsonValue, Prompt, Split
-
-ENGLISH = "en"
-
-
-class AbsentCell(MissingCell):
-    """A prompt set has no such cell.
-
-    Attributes:
-        language: The cell's language.
-        split: The cell's split.
-        harm: The cell's class.
-        prompt_set: The set that lacks it.
-    """
-
-    def __init__(self, message: str, *, language: str, split: Split, harm: Harm, prompt_set: str) -> None:
-        super().__init__(message)
-        self.language = language
-        self.split: Split = split
-        self.harm: Harm = harm
-        self.prompt_set = prompt_set
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return _absent, (str(self), self.language, self.split, self.harm, self.prompt_set)
-
-
-def _absent(message: str, language: str, split: Split, harm: Harm, prompt_set: str) -> AbsentCell:
-    return AbsentCell(message, language=language, split=split, harm=harm, prompt_set=prompt_set)
+from refusal_lens.prompts.reading import clean_text, read_records, row_fault
+from refusal_lens.types import JsonValue, Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,157 +31,123 @@ class Row:
     Attributes:
         where: File and row number, for messages.
         text: The prompt in the cell's language, as found.
-        english: The English original, None where unknown.
+        english: The English original; None where unknown.
         category: The source's harm category.
+        fault: What is wrong with the row other than its text; None for nothing.
     """
 
     where: str
     text: JsonValue
     english: str | None
     category: str | None
+    fault: str | None = None
 
 
-def read_cell(layout: Layout, *, language: str, split: Split, harm: Harm) -> list[Row]:
-    """Read the rows of one PolyRefuse cell.
+def read_cell(layout: Layout, cell: Cell) -> list[Row]:
+    """Read the rows of one cell.
 
     Args:
         layout: Where the files lie.
-        language: BCP-47 code as in the file names.
-        split: train, val or test.
-        harm: harmful or harmless.
+        cell: Which cell.
 
     Returns:
-        Rows in file order.
+        Rows in file order, faulty ones included.
 
     Raises:
         AbsentCell: When there is no file for it.
-        DataError: When its file is broken.
+        DataError: When its file is no list of objects.
     """
-    path = layout.translated(language=language, split=split, harm=harm)
-    if path.exists():
-        return _rows_of(path, layout, language=language, split=split, harm=harm)
-    if language == ENGLISH:
-        rows = _english_rows(layout, split=split, harm=harm)
-        if rows is not None:
-            return rows
-    there = ", ".join(layout.languages()) or "none"
-    raise AbsentCell(
-        f"no {language} {harm} {split} prompts: {path.name} is not in {path.parent} (languages there: {there})",
-        language=language, split=split, harm=harm, prompt_set="polyrefuse",
-    )  # fmt: skip
+    path = cell_file(layout, cell)
+    if path is None:
+        there = ", ".join(layout.languages(cell.prompt_set)) or "none"
+        expected = layout.expected(cell)
+        where = f"{expected.name} is not in {expected.parent}" if expected else "this set has no such cell"
+        raise AbsentCell(f"no {cell} prompts: {where} (languages of the set there: {there})", cell)
+    rows = [_row(record, f"{path}, row {n}", cell) for n, record in enumerate(read_records(path), start=1)]
+    if cell.language == ENGLISH or any(row.english is not None for row in rows):
+        return rows
+    english = parallel_english(layout, cell)
+    if english is None or len(english) != len(rows):
+        return rows  # Not parallel to what we know: ids by position, and `data check` says so.
+    return [replace(row, english=original) for row, original in zip(rows, english, strict=True)]
 
 
-def to_prompts(rows: list[Row], *, language: str, split: Split, harm: Harm, prompt_set: str) -> list[Prompt]:
+def to_prompts(rows: list[Row], cell: Cell) -> list[Prompt]:
     """Turn rows into prompts, strictly.
 
     Args:
         rows: Rows of one cell.
-        language: The cell's language.
-        split: The cell's split.
-        harm: The cell's class.
-        prompt_set: Name of the set.
+        cell: Which cell.
 
     Returns:
         One prompt per row, with ids unique within the cell.
 
     Raises:
-        DataError: When a text is no text, empty, invisible, too long or not encodable, or when there is no row.
+        DataError: When a row is faulty, a text is none, empty, invisible, too long or not encodable, or there is no row.
     """
     if not rows:
-        raise DataError(
-            f"the {language} {harm} {split} cell of {prompt_set} has no rows; re-download or remove its file"
+        raise DataError(f"the cell {cell} has no rows; re-download or remove its file")
+    prompts: list[Prompt] = []
+    for prompt_id, row in zip(row_ids(rows, cell), rows, strict=True):
+        if row.fault is not None:
+            raise DataError(f"{row.where}: {row.fault}; repair or re-download the file")
+        text = clean_text(row.text, row.where)
+        prompts.append(
+            Prompt(
+                prompt_id, cell.language, cell.harm, cell.split, text, cell.prompt_set, row.english, None, row.category
+            )
         )
-    texts = [clean_text(row.text, row.where) for row in rows]
-    return [
-        Prompt(
-            prompt_id, language, harm, split, text, prompt_set=prompt_set, english=row.english, category=row.category
-        )
-        for prompt_id, text, row in zip(row_ids(rows, split=split, harm=harm), texts, rows, strict=True)
-    ]
+    return prompts
 
 
-def row_ids(rows: list[Row], *, split: Split, harm: Harm) -> list[str]:
+def row_ids(rows: list[Row], cell: Cell) -> list[str]:
     """Ids of a cell's rows: from the English text where known, from the position otherwise."""
     return number_copies(
-        id_of_position(harm=harm, split=split, position=position, rows=len(rows))
+        id_of_position(harm=cell.harm, split=cell.split, position=position, rows=len(rows))
         if row.english is None
         else id_of(row.english)
         for position, row in enumerate(rows)
     )
 
 
-def parallel_english(layout: Layout, *, split: Split, harm: Harm) -> list[str] | None:
-    """English texts that the train or val translations are parallel to, or None where they are not at hand."""
-    own = layout.translated(language=ENGLISH, split=split, harm=harm)
-    path = own if own.exists() else layout.english_split(split=split, harm=harm)
-    if path is None:
+def cell_file(layout: Layout, cell: Cell) -> Path | None:
+    """The file that holds a cell, or None; the English text may stand in another language's file or in the splits."""
+    own = layout.expected(cell)
+    if own is not None and own.exists():
+        return own
+    if cell.language != ENGLISH or own is None:
         return None
-    return [
-        clean_text(row.get("instruction"), f"{path}, row {number}")
-        for number, row in enumerate(read_records(path), start=1)
-    ]
+    if cell.split == "test":
+        others = (layout.expected(replace(cell, language=code)) for code in layout.languages(cell.prompt_set))
+        found = next((path for path in others if path is not None and path.exists()), None)
+        if found is not None:
+            return found
+    return layout.english_split(cell)
 
 
-def _rows_of(path: Path, layout: Layout, *, language: str, split: Split, harm: Harm) -> list[Row]:
-    records = read_records(path)
-    rows = [
-        _row(record, f"{path}, row {number}", language=language, split=split)
-        for number, record in enumerate(records, start=1)
-    ]
-    if language == ENGLISH or split == "test" or any(row.english is not None for row in rows):
-        return rows
-    english = parallel_english(layout, split=split, harm=harm)
-    if english is None or len(english) != len(rows):
-        return rows  # Not parallel to what we know: ids by position, and `data check` says so.
-    return [Row(row.where, row.text, original, row.category) for row, original in zip(rows, english, strict=True)]
+def parallel_english(layout: Layout, cell: Cell) -> list[str | None] | None:
+    """English texts that a train or val translation is parallel to, or None where they are not at hand."""
+    if cell.split == "test":
+        return None
+    english = replace(cell, language=ENGLISH)
+    path = cell_file(layout, english)
+    return None if path is None else [_row(record, str(path), english).english for record in read_records(path)]
 
 
-def _row(record: dict[str, JsonValue], where: str, *, language: str, split: Split) -> Row:
+def _row(record: dict[str, JsonValue], where: str, cell: Cell) -> Row:
     category = record.get("category")
-    kept_category = category if isinstance(category, str) and text_fault(category) is None else None
+    kept = category if isinstance(category, str) and row_fault(category) is None else None
     if "instruction" not in record:
-        raise DataError(f"{where}: no `instruction` (found: {_keys(record)}); is this a PolyRefuse file?")
+        shown = ", ".join(ascii(key[:30]) for key in sorted(record)[:6]) or "nothing"
+        return Row(where, None, None, kept, f"no `instruction` in it (found: {shown})")
     instruction = record["instruction"]
-    if language == ENGLISH:
-        text = clean_text(instruction, where)
-        return Row(where, text, text, kept_category)
+    fault = row_fault(instruction)
+    original = instruction if isinstance(instruction, str) and fault is None else None
+    if cell.language == ENGLISH:
+        return Row(where, instruction, original, kept)
     if "instruction_translated" in record:
-        return Row(
-            where,
-            record["instruction_translated"],
-            clean_text(instruction, where, name="English original"),
-            kept_category,
-        )
-    if split == "test":
-        raise DataError(
-            f"{where}: no `instruction_translated`; in test files `instruction` is the English original, so this row has no {language} text"
-        )
-    if not isinstance(instruction, str | None):
-        raise DataError(
-            f"{where}: the prompt is {kind_of(instruction)}, not a text; fill it in or remove the row in every language"
-        )
-    return Row(where, instruction, None, kept_category)
-
-
-def _english_rows(layout: Layout, *, split: Split, harm: Harm) -> list[Row] | None:
-    if split == "test":
-        for language in layout.languages():
-            path = layout.translated(language=language, split=split, harm=harm)
-            if path.exists():
-                rows = [
-                    _row(record, f"{path}, row {number}", language=ENGLISH, split=split)
-                    for number, record in enumerate(read_records(path), start=1)
-                ]
-                return rows or None
-    path = layout.english_split(split=split, harm=harm)
-    if path is None:
-        return None
-    return [
-        _row(record, f"{path}, row {number}", language=ENGLISH, split=split)
-        for number, record in enumerate(read_records(path), start=1)
-    ]
-
-
-def _keys(record: dict[str, JsonValue]) -> str:
-    shown = ", ".join(ascii(key[:30]) for key in sorted(record)[:6])
-    return shown or "nothing"
+        return Row(where, record["instruction_translated"], original, kept, fault and f"the English original {fault}")
+    if cell.split == "test":
+        missing = "no `instruction_translated`, and in test files `instruction` is the English original"
+        return Row(where, None, original, kept, missing)
+    return Row(where, instruction, None, kept)

@@ -91,23 +91,20 @@ def load_grid(
 def _disjoint(
     cells: Mapping[tuple[str, Split, Harm], tuple[Prompt, ...]],
 ) -> tuple[dict[tuple[str, Split, Harm], tuple[Prompt, ...]], list[Overlap]]:
-    selection = {
-        base_id(prompt.prompt_id): f"{harm} {split}"
-        for (_, split, harm), part in cells.items()
-        if split != "test"
-        for prompt in part
-    }
+    selection: dict[str, str] = {}
+    for (_, split, harm), part in cells.items():
+        if split != "test":
+            selection.update((base_id(prompt.prompt_id), f"{harm} {split}") for prompt in part)
     kept: dict[tuple[str, Split, Harm], tuple[Prompt, ...]] = {}
     overlaps: list[Overlap] = []
     for (language, split, harm), part in cells.items():
-        if split == "test":
-            overlaps.extend(
-                Overlap(prompt.prompt_id, language, harm, selection[base_id(prompt.prompt_id)])
-                for prompt in part
-                if base_id(prompt.prompt_id) in selection
-            )
-            part = tuple(prompt for prompt in part if base_id(prompt.prompt_id) not in selection)  # noqa: PLW2901
-        kept[language, split, harm] = part
+        known = [selection.get(base_id(prompt.prompt_id)) if split == "test" else None for prompt in part]
+        kept[language, split, harm] = tuple(prompt for prompt, place in zip(part, known, strict=True) if place is None)
+        overlaps.extend(
+            Overlap(prompt.prompt_id, language, harm, place)
+            for prompt, place in zip(part, known, strict=True)
+            if place is not None
+        )
     return kept, overlaps
 
 

@@ -65,11 +65,17 @@ def number_copies(ids: Iterable[str]) -> list[str]:
     Returns:
         The ids; the second copy ends in "~2", the third in "~3".
     """
-    seen: Counter[str] = Counter()
+    used: set[str] = set()
+    copies: Counter[str] = Counter()
     numbered: list[str] = []
     for prompt_id in ids:
-        seen[prompt_id] += 1
-        numbered.append(prompt_id if seen[prompt_id] == 1 else f"{prompt_id}{_COPY}{seen[prompt_id]}")
+        copies[prompt_id] += 1
+        unique = prompt_id if copies[prompt_id] == 1 else f"{prompt_id}{_COPY}{copies[prompt_id]}"
+        while unique in used:
+            copies[prompt_id] += 1
+            unique = f"{prompt_id}{_COPY}{copies[prompt_id]}"
+        used.add(unique)
+        numbered.append(unique)
     return numbered
 
 

@@ -127,14 +127,15 @@ def clean_text(value: JsonValue, where: str, *, name: str = "prompt") -> str:
     Raises:
         DataError: For another type, an empty or invisible text, a lone surrogate or an excessive length.
     """
-    if not isinstance(value, str):
-        raise DataError(
-            f"{where}: the {name} is {kind_of(value)}, not a text; fill it in or remove the row in every language"
-        )
-    fault = text_fault(value)
-    if fault is not None:
+    fault = row_fault(value)
+    if fault is not None or not isinstance(value, str):
         raise DataError(f"{where}: the {name} {fault}; correct it or remove the row in every language")
     return value
+
+
+def row_fault(value: JsonValue) -> str | None:
+    """Why a value cannot be a prompt's text, or None when it can; see `text_fault`."""
+    return text_fault(value) if isinstance(value, str) else f"is {kind_of(value)}, not a text"
 
 
 def text_fault(text: str) -> str | None:
@@ -153,7 +154,8 @@ def text_fault(text: str) -> str | None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        return f"has a lone surrogate (U+{ord(text[error.start]):04X}) at character {error.start + 1}, which is half of a character"
+        half = f"U+{ord(text[error.start]):04X}"
+        return f"has a lone surrogate ({half}, half of a character) at character {error.start + 1}"
     return None
 
 

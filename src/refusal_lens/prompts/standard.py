@@ -9,7 +9,6 @@ of the prompts they were built from, in every language; nothing is dropped.
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -21,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from refusal_lens.errors import DataError
-from refusal_lens.prompts.cells import AbsentCell
+from refusal_lens.prompts.cell import POLYREFUSE, AbsentCell, Cell
 from refusal_lens.prompts.reading import clean_text
 from refusal_lens.types import HARMS, SPLITS, Harm, Prompt, Split
 
@@ -74,7 +73,7 @@ def write_standard(folder: Path, rows: Iterable[StandardRow]) -> list[Path]:
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
         try:
             pq.write_table(pa.Table.from_pylist([asdict(row) for row in part], schema=_SCHEMA), temporary)
-            os.replace(temporary, path)
+            temporary.replace(path)
         finally:
             with suppress(FileNotFoundError):
                 temporary.unlink()
@@ -110,7 +109,7 @@ def read_standard_rows(path: Path) -> list[StandardRow]:
         if wrong:
             raise DataError(f"{path}, row {number}: column {', '.join(wrong)} holds no text")
         values["language"] = values["language"] or path.parent.name
-        values["prompt_set"] = values["prompt_set"] or "polyrefuse"
+        values["prompt_set"] = values["prompt_set"] or POLYREFUSE
         values["status"] = values["status"] or "ok"
         if (
             values["harm"] not in HARMS
@@ -125,15 +124,12 @@ def read_standard_rows(path: Path) -> list[StandardRow]:
     return rows
 
 
-def read_standard(folder: Path, *, language: str, split: Split, harm: Harm, prompt_set: str) -> list[Prompt]:
+def read_standard(folder: Path, cell: Cell) -> list[Prompt]:
     """Load one cell of a built data set as prompts.
 
     Args:
         folder: The `data` folder.
-        language: BCP-47 code.
-        split: train, val or test.
-        harm: harmful or harmless.
-        prompt_set: Name of the set.
+        cell: Which cell.
 
     Returns:
         The usable prompts in order; rows marked failed have no text and are left out, `data check` counts them.
@@ -142,35 +138,21 @@ def read_standard(folder: Path, *, language: str, split: Split, harm: Harm, prom
         AbsentCell: When the cell has no usable row.
         DataError: When its file is broken.
     """
-    path = folder / language / SPLIT_FILES[split]
-    rows = (
-        [row for row in read_standard_rows(path) if row.harm == harm and row.prompt_set == prompt_set]
-        if path.exists()
-        else []
-    )
-    usable = [(number, row) for number, row in enumerate(rows, start=1) if row.status != "failed"]
+    path = folder / cell.language / SPLIT_FILES[cell.split]
+    rows = read_standard_rows(path) if path.exists() else []
+    of_cell = [row for row in rows if row.harm == cell.harm and row.prompt_set == cell.prompt_set]
+    usable = [row for row in of_cell if row.status != "failed"]
     if not usable:
-        why = f"all {len(rows)} rows of it are marked failed" if rows else f"not in {path}"
-        raise AbsentCell(
-            f"no {language} {harm} {split} prompts of {prompt_set}: {why}",
-            language=language,
-            split=split,
-            harm=harm,
-            prompt_set=prompt_set,
-        )
-    return [
-        Prompt(
-            row.prompt_id,
-            language,
-            harm,
-            split,
-            clean_text(row.text, f"{path}, {row.prompt_id}"),
-            prompt_set=prompt_set,
-            english=row.english,
-            category=row.category,
-        )
-        for _, row in usable
-    ]
+        why = f"all {len(of_cell)} rows of it are marked failed" if of_cell else f"not in {path}"
+        raise AbsentCell(f"no {cell} prompts: {why}", cell)
+    return [_prompt(row, cell, path) for row in usable]
+
+
+def _prompt(row: StandardRow, cell: Cell, path: Path) -> Prompt:
+    text = clean_text(row.text, f"{path}, {row.prompt_id!a}")
+    return Prompt(
+        row.prompt_id, cell.language, row.harm, row.split, text, row.prompt_set, row.english, None, row.category
+    )
 
 
 def standard_sets(folder: Path) -> dict[str, tuple[set[Harm], set[str]]]:
