@@ -1,1 +1,36 @@
-"""model."""
+"""The model room: the only one that knows transformers. Load, locate, render, record, generate, self-check."""
+
+from refusal_lens.model.batches import Batch, BatchSize, is_out_of_memory, run_shrinking
+from refusal_lens.model.edit import SITES, Edit, Intervention, Site
+from refusal_lens.model.forward import next_token_logits, record
+from refusal_lens.model.generate import Generated, generate
+from refusal_lens.model.hooking import edited
+from refusal_lens.model.layout import Block, Layout, hidden_input, hidden_output
+from refusal_lens.model.lens import LensModel, ModelProvenance
+from refusal_lens.model.load import assemble, load_model
+from refusal_lens.model.source import fingerprint
+
+__all__ = [
+    "SITES",
+    "Batch",
+    "BatchSize",
+    "Block",
+    "Edit",
+    "Generated",
+    "Intervention",
+    "Layout",
+    "LensModel",
+    "ModelProvenance",
+    "Site",
+    "assemble",
+    "edited",
+    "fingerprint",
+    "generate",
+    "hidden_input",
+    "hidden_output",
+    "is_out_of_memory",
+    "load_model",
+    "next_token_logits",
+    "record",
+    "run_shrinking",
+]

@@ -1,0 +1,104 @@
+"""Ablation: the direction never reaches any reader of the residual stream.
+
+x' = x - (x.r - c) r with r the unit direction and c the reference: 0, or the harmless mean projection (affine).
+The exact variant sets the projection of what enters the first block to c and removes the direction from everything
+that blocks add to the stream (after post-norms), so every block's attention and MLP and the final norm see exactly c.
+The published variant (Arditi et al. 2024) acts on block inputs and on attention and MLP outputs before post-norms; it
+leaves 7-10 % of the direction in post-norm models and exists for comparison only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from refusal_lens.interventions.projection import set_projection, unit
+from refusal_lens.model import Edit, Intervention, Site
+
+
+@dataclass(frozen=True, eq=False)
+class Ablation:
+    """Removes a direction from the residual stream, or fixes its projection.
+
+    Attributes:
+        direction: [d_model], any length; zero is a no-op. Or [rows, d_model]: one direction per row of the batch.
+        reference: Projection every reader sees instead of zero (affine ablation), in units of the residual stream:
+            a number, or one per row.
+        variant: "exact", or "published" for comparison.
+    """
+
+    direction: Float[Tensor, "*rows d_model"]
+    reference: Tensor | float | None = None
+    variant: Literal["exact", "published"] = "exact"
+
+    @cached_property
+    def unit(self) -> Float[Tensor, "*rows d_model"]:
+        """The unit direction in float32; zeros where the direction is zero."""
+        return unit(self.direction)
+
+    @cached_property
+    def target(self) -> Tensor | None:
+        """The reference as a float32 tensor, None for zero."""
+        return (
+            None
+            if self.reference is None
+            else torch.as_tensor(self.reference, dtype=torch.float32, device=self.direction.device)
+        )
+
+    def __call__(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+        """Activations with the projection set to the reference; x itself is left alone."""
+        return set_projection(x, self.unit.to(x.device), None if self.target is None else self.target.to(x.device))
+
+    def at(self, site: Site, layer: int, /) -> Edit | None:  # noqa: ARG002 (every layer alike)
+        """Full edit where the stream is read whole, plain removal where something is added to it."""
+        whole, added = (
+            (("embedding",), ("attention_write", "mlp_write"))
+            if self.variant == "exact"
+            else (("block_input",), ("attention_output", "mlp_output"))
+        )
+        if site in whole:
+            return _placed(self.unit, self.target)
+        return _placed(self.unit, None) if site in added else None
+
+    def after(self, earlier: Sequence[Intervention], /) -> Ablation:
+        """An ablation that does not bring back what earlier ones removed: its direction made orthogonal to theirs."""
+        others = [item for item in earlier if isinstance(item, Ablation)]
+        if not others:
+            return self
+        direction, target = (
+            self.unit.double(),
+            torch.zeros((), dtype=torch.float64) if self.target is None else self.target.double(),
+        )
+        for other in others:
+            basis = other.unit.double().to(direction.device)
+            overlap = (direction * basis).sum(-1)
+            direction = direction - overlap.unsqueeze(-1) * basis
+            target = target - overlap * (0.0 if other.target is None else other.target.double())
+        length = direction.norm(dim=-1)
+        known = length < 1e-6
+        direction = torch.where(known.unsqueeze(-1), 0.0, direction)
+        affine = self.target is not None or any(other.target is not None for other in others)
+        reference = torch.where(known, 0.0, target / length.clamp_min(1e-6)).float() if affine else None
+        return replace(self, direction=direction.float(), reference=reference)
+
+    def fold_direction(self) -> Tensor | None:
+        """The direction, when weights can carry the whole ablation: exact, towards zero, one for all rows."""
+        return self.unit if self.variant == "exact" and self.reference is None and self.direction.ndim == 1 else None
+
+
+def _placed(direction: Tensor, target: Tensor | None) -> Edit:
+    """An edit that keeps its tensors on the device where it is called."""
+    at: dict[torch.device, tuple[Tensor, Tensor | None]] = {}
+
+    def edit(x: Tensor) -> Tensor:
+        if x.device not in at:
+            at[x.device] = direction.to(x.device), None if target is None else target.to(x.device)
+        return set_projection(x, *at[x.device])
+
+    return edit

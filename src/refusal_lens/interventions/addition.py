@@ -1,0 +1,62 @@
+"""Addition: x' = x + coefficient * d to the residual stream entering one block, at every position.
+
+The direction is used as it is, not normalised: its length is the difference of the class means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from refusal_lens.model import Edit, Intervention, Site
+
+
+@dataclass(frozen=True, eq=False)
+class Addition:
+    """Adds a direction at one layer.
+
+    Attributes:
+        direction: [d_model], raw; or [rows, d_model]: one direction per row of the batch.
+        layer: Block whose input it is added to, from 0.
+        coefficient: Factor, in units of the direction's length.
+    """
+
+    direction: Float[Tensor, "*rows d_model"]
+    layer: int
+    coefficient: float = 1.0
+
+    def __call__(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
+        """Activations with the direction added; x itself is left alone."""
+        return _edit(self.direction, self.coefficient)(x)
+
+    def at(self, site: Site, layer: int, /) -> Edit | None:
+        """Acts on the input of its own layer only."""
+        return _edit(self.direction, self.coefficient) if site == "block_input" and layer == self.layer else None
+
+    def after(self, earlier: Sequence[Intervention], /) -> Addition:  # noqa: ARG002 (nothing to keep)
+        """Itself."""
+        return self
+
+    def fold_direction(self) -> Tensor | None:
+        """None: an addition is no property of the weights alone."""
+        return None
+
+
+def _edit(direction: Tensor, coefficient: float) -> Edit:
+    step = direction.detach().float() * coefficient
+    at: dict[torch.device, Tensor] = {}
+
+    def edit(x: Tensor) -> Tensor:
+        if x.device not in at:
+            at[x.device] = step.to(x.device)
+        placed = at[x.device]
+        if placed.ndim == 1:
+            return (x.float() + placed).to(x.dtype)
+        rows = x.float().reshape(placed.shape[0], -1, x.shape[-1])
+        return (rows + placed.unsqueeze(1)).reshape(x.shape).to(x.dtype)
+
+    return edit

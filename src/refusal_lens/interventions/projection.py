@@ -1,0 +1,53 @@
+"""Unit directions and projections, the arithmetic every intervention shares.
+
+A direction is normalised once in float64; projections run in float32 whatever the activations' dtype, out of place.
+A zero direction has no unit: it becomes zeros, and projecting it out changes nothing.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def unit(direction: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
+    """Direction(s) of length one in float32, zeros where the direction is zero.
+
+    Args:
+        direction: One direction, or one per row.
+
+    Returns:
+        float32, normalised in float64.
+    """
+    exact = direction.detach().to(
+        device="cpu" if direction.device.type == "mps" else direction.device, dtype=torch.float64
+    )
+    norm = exact.norm(dim=-1, keepdim=True)
+    return (
+        torch.where(norm > 0, exact / norm.clamp_min(torch.finfo(torch.float64).tiny), 0.0).float().to(direction.device)
+    )
+
+
+def set_projection(x: Tensor, direction: Tensor, target: Tensor | None) -> Tensor:
+    """Activations whose projection on a unit direction is `target` (zero for None): x - (x.r - target) r.
+
+    Args:
+        x: [batch, seq, d_model], or flattened [batch * seq, d_model].
+        direction: Unit [d_model], or [batch, d_model] for one per row; float32. A zero row changes nothing.
+        target: Scalar or one number per row; None for zero.
+
+    Returns:
+        New tensor of x's shape and dtype.
+    """
+    wide = x.float()
+    if direction.ndim == 1:
+        along = wide @ direction
+        if target is not None:
+            along = along - target
+        return torch.addcmul(wide, along.unsqueeze(-1), direction, value=-1).to(x.dtype)
+    rows = wide.reshape(direction.shape[0], -1, wide.shape[-1])
+    along = torch.bmm(rows, direction.unsqueeze(-1))
+    if target is not None:
+        along = along - target.reshape(-1, 1, 1)
+    return torch.addcmul(rows, along, direction.unsqueeze(1), value=-1).reshape(x.shape).to(x.dtype)

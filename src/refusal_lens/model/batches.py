@@ -1,0 +1,150 @@
+"""Prompts of different lengths as padded batches, and batches that shrink when memory runs out.
+
+Rows are sorted by length, longest first (what does not fit shows at once), padded on the left, and carry explicit
+position ids counted from the first real token: models with learned positions are wrong without them. A batch without
+padding carries no mask, which is faster. The batch size never changes what is computed, only how.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, TypeVar
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from refusal_lens.errors import ModelError
+
+log = logging.getLogger(__name__)
+
+BatchSize: TypeAlias = int | Literal["auto"]
+Result = TypeVar("Result")
+
+CPU_TOKENS = 4096
+ACCELERATOR_TOKENS = 32768
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Prompts padded on the left to one length.
+
+    Attributes:
+        rows: Index of each row among all prompts.
+        input_ids: Token ids; padding is `pad`.
+        attention_mask: 1 at real tokens, None when nothing is padded.
+        position_ids: 0 at the first real token of each row (and before it).
+    """
+
+    rows: tuple[int, ...]
+    input_ids: Int[Tensor, "batch seq"]
+    attention_mask: Int[Tensor, "batch seq"] | None
+    position_ids: Int[Tensor, "batch seq"]
+
+
+def padded(token_ids: Sequence[Sequence[int]], rows: Sequence[int], *, pad: int, device: torch.device) -> Batch:
+    """Make one batch.
+
+    Args:
+        token_ids: Ids of all prompts, none empty.
+        rows: Which of them, in this order.
+        pad: Id used for padding.
+        device: Where the tensors go.
+
+    Returns:
+        The batch.
+    """
+    width = max(len(token_ids[row]) for row in rows)
+    missing = torch.tensor([width - len(token_ids[row]) for row in rows], device=device)
+    ids = torch.tensor([[pad] * (width - len(token_ids[row])) + list(token_ids[row]) for row in rows], device=device)
+    columns = torch.arange(width, device=device).unsqueeze(0)
+    positions = (columns - missing.unsqueeze(1)).clamp_min(0)
+    mask = (columns >= missing.unsqueeze(1)).long() if bool(missing.any()) else None
+    return Batch(tuple(rows), ids, mask, positions)
+
+
+def token_budget(device: torch.device) -> int:
+    """Padded tokens of one forward pass that use a device well without much memory."""
+    return CPU_TOKENS if device.type == "cpu" else ACCELERATOR_TOKENS
+
+
+def chunks(lengths: Sequence[int], batch_size: BatchSize, *, tokens: int, most: int = 1024) -> Iterator[list[int]]:
+    """Row indices of each batch, longest rows first.
+
+    Args:
+        lengths: Tokens of each prompt.
+        batch_size: Rows of a batch, or "auto" for as many as `tokens` allows.
+        tokens: Padded tokens of a batch under "auto".
+        most: Most rows of a batch under "auto".
+
+    Yields:
+        Row indices.
+
+    Raises:
+        ValueError: The batch size is not positive.
+    """
+    if batch_size != "auto" and batch_size < 1:
+        raise ValueError(f"batch_size must be a positive number or 'auto', not {batch_size}")
+    order = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
+    start = 0
+    while start < len(order):
+        size = batch_size if batch_size != "auto" else max(1, min(most, tokens // max(1, lengths[order[start]])))
+        yield order[start : start + size]
+        start += size
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: CUDA's own class, or a CPU allocator's text."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "out of memory" in text or "can't allocate memory" in text or "cannot allocate memory" in text
+    )
+
+
+def run_shrinking(groups: Iterator[list[int]], compute: Callable[[list[int]], Result]) -> Iterator[Result]:
+    """Compute group after group; where memory runs out, halve it and all that follow, and keep what is finished.
+
+    Args:
+        groups: Row indices of each batch.
+        compute: Computes one batch; may raise an out-of-memory error.
+
+    Yields:
+        The results.
+
+    Raises:
+        ModelError: A single row does not fit.
+    """
+    limit: int | None = None
+    for group in groups:
+        pending = [group]
+        while pending:
+            rows = pending.pop()
+            if limit is not None and len(rows) > limit:
+                pending.extend(reversed([rows[start : start + limit] for start in range(0, len(rows), limit)]))
+                continue
+            try:
+                result = compute(rows)
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if len(rows) == 1:
+                    raise ModelError(
+                        "out of memory with a single prompt; use a smaller dtype, shorter prompts or a larger device"
+                    ) from error
+                limit = len(rows) // 2
+                log.warning("out of memory with %d prompts; going on with %d", len(rows), limit)
+                pending.append(rows)
+            else:
+                yield result
+                continue
+            release_memory()
+
+
+def release_memory() -> None:
+    """Give cached accelerator memory back after a failed allocation."""
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,44 @@
+"""What the model room must know of an intervention: where it acts, and as which function.
+
+An intervention answers `at(site, layer)` with a pure, out-of-place function on the residual stream, or None where it
+does nothing. `hooking` places these functions; `folding` uses `fold_direction` where weights can take their place.
+The interventions themselves live in the room of that name; this file does not know what they compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
+
+from torch import Tensor
+
+Site: TypeAlias = Literal["embedding", "block_input", "attention_output", "mlp_output", "attention_write", "mlp_write"]
+"""A place in the residual stream.
+
+- `embedding`: what enters the first block (token embeddings, scaled, with position embeddings added); layer 0 only.
+- `block_input`: the residual stream entering a block. At layer 0 this is the same place, after `embedding`.
+- `attention_output`, `mlp_output`: what the attention and MLP modules return, before any norm that follows them.
+- `attention_write`, `mlp_write`: what is added to the residual stream: the same tensors after that norm, where there is one.
+"""
+
+SITES: tuple[Site, ...] = ("embedding", "block_input", "attention_output", "mlp_output", "attention_write", "mlp_write")
+
+Edit: TypeAlias = Callable[[Tensor], Tensor]
+"""Maps activations [batch, seq, d_model] (or flattened [batch * seq, d_model]) to new ones of the same shape and dtype."""
+
+
+@runtime_checkable
+class Intervention(Protocol):
+    """A change of the residual stream, described by where it acts."""
+
+    def at(self, site: Site, layer: int, /) -> Edit | None:
+        """Function applied at one place, None where this intervention does nothing."""
+        ...
+
+    def after(self, earlier: Sequence[Intervention], /) -> Intervention:
+        """An equivalent of this intervention that keeps the guarantees of those applied before it; often itself."""
+        ...
+
+    def fold_direction(self) -> Tensor | None:
+        """The direction [d_model] whose removal from all weights equals this intervention, None where there is none."""
+        ...

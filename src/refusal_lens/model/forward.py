@@ -1,0 +1,109 @@
+"""Single forward passes over many prompts: the residual stream entering every block, and next-token logits.
+
+`record` streams: it holds one batch of activations at a time, stops the pass at the last block's input (nothing
+deeper is ever read), and never computes logits. Both sort prompts by length and undo the order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from refusal_lens.model.batches import BatchSize, run_shrinking
+from refusal_lens.model.edit import Intervention
+from refusal_lens.model.layout import hidden_input
+from refusal_lens.model.lens import LensModel
+
+
+class _Enough(Exception):  # noqa: N818 (not an error: it ends a forward pass that has shown what was asked)
+    """Raised by the last recording hook."""
+
+
+def record(
+    model: LensModel,
+    instructions: Sequence[str],
+    *,
+    positions: Sequence[int] | None = None,
+    batch_size: BatchSize = "auto",
+    interventions: Sequence[Intervention] = (),
+) -> Iterator[tuple[list[int], Float[Tensor, "batch pos layer d_model"]]]:
+    """Residual stream entering every block at some positions of each prompt.
+
+    Args:
+        model: The model.
+        instructions: User messages.
+        positions: Offsets from the prompt's end (negative); the post-instruction positions by default.
+        batch_size: Prompts of one pass, or "auto".
+        interventions: Active during the passes; what is recorded is what the blocks see.
+
+    Yields:
+        Row indices of a batch and its activations in float32, on the model's device. Layer L is the input of block L.
+    """
+    token_ids = model.render(instructions)
+    wanted = list(model.positions if positions is None else positions)
+    with model.edited(interventions):
+        yield from run_shrinking(
+            iter(model.batches(token_ids, batch_size)), lambda rows: (rows, _record(model, token_ids, rows, wanted))
+        )
+
+
+@torch.no_grad()
+def _record(
+    model: LensModel, token_ids: Sequence[Sequence[int]], rows: Sequence[int], positions: Sequence[int]
+) -> Tensor:
+    seen: list[Tensor] = []
+    batch = model.batch(token_ids, rows)
+    last = model.layout.blocks[-1].module
+
+    def note(module: nn.Module, arguments: tuple[object, ...], keywords: dict[str, object]) -> None:
+        hidden = hidden_input(arguments, keywords)
+        assert hidden is not None, "a decoder block is called with hidden states"
+        seen.append(hidden[:, positions].to(device=model.device, dtype=torch.float32))
+        if module is last:
+            raise _Enough
+
+    with ExitStack() as stack:
+        for block in model.layout.blocks:
+            stack.callback(block.module.register_forward_pre_hook(note, with_kwargs=True).remove)
+        try:
+            model.logits(batch)
+        except _Enough:
+            pass
+    return torch.stack(seen, dim=2)
+
+
+def next_token_logits(
+    model: LensModel,
+    instructions: Sequence[str],
+    *,
+    interventions: Sequence[Intervention] = (),
+    batch_size: BatchSize = "auto",
+) -> Float[Tensor, "prompt vocab"]:
+    """Logits of the first answer token of every prompt.
+
+    Args:
+        model: The model.
+        instructions: User messages.
+        interventions: Active during the passes.
+        batch_size: Prompts of one pass, or "auto".
+
+    Returns:
+        float32 on the CPU, in input order.
+    """
+    token_ids = model.render(instructions)
+    rows_done: list[int] = []
+    parts: list[Tensor] = []
+    with model.edited(interventions):
+        for rows, logits in run_shrinking(
+            iter(model.batches(token_ids, batch_size)),
+            lambda rows: (rows, model.logits(model.batch(token_ids, rows)).float().cpu()),
+        ):
+            rows_done.extend(rows)
+            parts.append(logits)
+    if not parts:
+        return torch.empty(0, model.hf.config.get_text_config().vocab_size)
+    return torch.cat(parts)[torch.argsort(torch.tensor(rows_done))]

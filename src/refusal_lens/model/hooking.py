@@ -1,0 +1,97 @@
+"""Place interventions into a running model: hooks that return new tensors, and never stay behind.
+
+For every part of the layout the edits of all interventions are composed in the order given and put on one hook. The
+context is all-or-nothing: if one intervention finds no place to act, or a hook cannot be set, none remains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+from torch import Tensor, nn
+
+from refusal_lens.model.edit import Edit, Intervention, Site
+from refusal_lens.model.layout import Layout
+
+
+@contextmanager
+def edited(layout: Layout, interventions: Sequence[Intervention]) -> Iterator[None]:
+    """Apply interventions to every forward pass inside the context.
+
+    Args:
+        layout: Parts of the model to act on.
+        interventions: Applied in this order at each place.
+
+    Yields:
+        Nothing; hooks are removed at the end, also after an error.
+
+    Raises:
+        ValueError: An intervention acts nowhere in this model.
+    """
+    resolved: list[Intervention] = []
+    for intervention in interventions:
+        resolved.append(intervention.after(tuple(resolved)))
+    edits: dict[tuple[nn.Module, bool], list[Edit]] = {}
+    for intervention in resolved:
+        found = False
+        for layer, site, module, is_input in _places(layout):
+            edit = intervention.at(site, layer)
+            if edit is not None:
+                edits.setdefault((module, is_input), []).append(edit)
+                found = True
+        if not found:
+            raise ValueError(f"{type(intervention).__name__} acts nowhere in a model of {layout.n_layers} layers")
+    with ExitStack() as stack:
+        for (module, is_input), functions in edits.items():
+            handle = (
+                module.register_forward_pre_hook(_input_hook(functions), with_kwargs=True)
+                if is_input
+                else module.register_forward_hook(_output_hook(functions))
+            )
+            stack.callback(handle.remove)
+        yield
+
+
+def _places(layout: Layout) -> Iterator[tuple[int, Site, nn.Module, bool]]:
+    """Every place in the order the residual stream passes it: layer, site, module, whether its input is meant."""
+    for layer, block in enumerate(layout.blocks):
+        if layer == 0:
+            yield layer, "embedding", block.module, True
+        yield layer, "block_input", block.module, True
+        yield layer, "attention_output", block.attention, False
+        yield layer, "attention_write", block.attention_write, False
+        for module in block.mlp:
+            yield layer, "mlp_output", module, False
+        for module in block.mlp_write:
+            yield layer, "mlp_write", module, False
+
+
+def _input_hook(edits: Sequence[Edit]) -> Callable[..., tuple[tuple[object, ...], dict[str, object]]]:
+    def hook(
+        _module: nn.Module, arguments: tuple[object, ...], keywords: dict[str, object]
+    ) -> tuple[tuple[object, ...], dict[str, object]]:
+        if arguments:
+            hidden = arguments[0]
+            assert isinstance(hidden, Tensor), "a block's first argument is its hidden states"
+            for edit in edits:
+                hidden = edit(hidden)
+            return (hidden, *arguments[1:]), keywords
+        hidden = keywords["hidden_states"]
+        assert isinstance(hidden, Tensor), "a block's hidden_states are a tensor"
+        for edit in edits:
+            hidden = edit(hidden)
+        return arguments, {**keywords, "hidden_states": hidden}
+
+    return hook
+
+
+def _output_hook(edits: Sequence[Edit]) -> Callable[..., object]:
+    def hook(_module: nn.Module, _arguments: object, output: object) -> object:
+        first = output[0] if isinstance(output, tuple) else output
+        assert isinstance(first, Tensor), "attention and MLP modules return their activations first"
+        for edit in edits:
+            first = edit(first)
+        return (first, *output[1:]) if isinstance(output, tuple) else first
+
+    return hook

@@ -1,0 +1,145 @@
+"""A loaded chat model with everything the other rooms ask of it: its parts, its positions, where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from refusal_lens.model.batches import Batch, BatchSize, chunks, padded, token_budget
+from refusal_lens.model.edit import Intervention
+from refusal_lens.model.hooking import edited
+from refusal_lens.model.layout import Layout
+from refusal_lens.model.tokens import render
+
+
+@dataclass(frozen=True, slots=True)
+class ModelProvenance:
+    """What identifies a loaded model in a run's record.
+
+    Attributes:
+        spec: What the user named.
+        revision: Commit of a hub model.
+        digest: sha256 over its weight, configuration, tokenizer and template files.
+        architecture: Class of the model.
+        dtype: Number format it computes in, e.g. "float32".
+        device: Where it computes.
+        template_digest: sha256 of the chat template in use.
+        versions: Versions of the libraries that decide its numbers.
+    """
+
+    spec: str
+    revision: str | None
+    digest: str
+    architecture: str
+    dtype: str
+    device: str
+    template_digest: str
+    versions: dict[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(eq=False)
+class LensModel:
+    """A chat model ready to be looked into.
+
+    Attributes:
+        hf: The transformers model, in evaluation mode, without gradients.
+        tokenizer: Its tokenizer, with a chat template.
+        layout: Its parts.
+        positions: Offsets from the end of the prompt (negative) of the tokens the template puts after the instruction.
+        provenance: Where it comes from.
+        end_ids: Tokens that end an answer.
+        pad_id: Token used for padding.
+        context: Most tokens it takes, None when not stated.
+    """
+
+    hf: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    layout: Layout
+    positions: tuple[int, ...]
+    provenance: ModelProvenance
+    end_ids: tuple[int, ...]
+    pad_id: int
+    context: int | None
+
+    @property
+    def n_layers(self) -> int:
+        """Number of decoder blocks."""
+        return self.layout.n_layers
+
+    @property
+    def d_model(self) -> int:
+        """Width of the residual stream."""
+        return self.layout.d_model
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Device of the token embedding: where inputs go."""
+        return next(self.layout.embedding.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the activations."""
+        return self.hf.dtype
+
+    def render(self, instructions: Sequence[str]) -> list[list[int]]:
+        """Token ids of each instruction in the model's own chat format, the assistant's turn opened.
+
+        Args:
+            instructions: One user message each; special tokens in them are plain text.
+
+        Returns:
+            Ids without padding.
+        """
+        return render(self.tokenizer, instructions)
+
+    def batch(self, token_ids: Sequence[Sequence[int]], rows: Sequence[int] | None = None) -> Batch:
+        """Prompts padded on the left on the model's device, with mask (where needed) and position ids.
+
+        Args:
+            token_ids: Ids of all prompts.
+            rows: Which of them; None for all.
+
+        Returns:
+            The batch.
+        """
+        return padded(token_ids, range(len(token_ids)) if rows is None else rows, pad=self.pad_id, device=self.device)
+
+    def batches(self, token_ids: Sequence[Sequence[int]], batch_size: BatchSize = "auto") -> list[list[int]]:
+        """Row indices of length-sorted batches for single forward passes.
+
+        Args:
+            token_ids: Ids of all prompts.
+            batch_size: Rows of a batch, or "auto".
+
+        Returns:
+            Row indices of each batch, longest prompts first.
+        """
+        return list(chunks([len(ids) for ids in token_ids], batch_size, tokens=token_budget(self.device)))
+
+    @torch.no_grad()
+    def logits(self, batch: Batch) -> Tensor:
+        """Logits [batch, vocab] of the token after each prompt, without a cache and without the other positions' logits.
+
+        Args:
+            batch: Prompts of one batch.
+
+        Returns:
+            Logits in the model's dtype, on its device.
+        """
+        return self.hf(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            position_ids=batch.position_ids,
+            use_cache=False,
+            logits_to_keep=1,
+        ).logits[:, -1]
+
+    def edited(self, interventions: Sequence[Intervention]) -> AbstractContextManager[None]:
+        """Context in which interventions act on every forward pass; see `interventions.intervening`."""
+        return edited(self.layout, interventions)

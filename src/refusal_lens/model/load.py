@@ -1,0 +1,302 @@
+"""Load a chat model from a folder, the hub or this package, and refuse clearly what cannot be audited.
+
+1. Find the files; check configuration, safetensors weights and their index before anything is allocated.
+2. Load tokenizer (as tokenizer.json says) and weights (no pickle, remote code only on request).
+3. Locate the parts of the decoder and the post-instruction positions, both by observation.
+4. With `check`: weights finite, and the first checks of `doctor`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import logging
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as transformers_logging
+
+from refusal_lens.errors import ModelError
+from refusal_lens.model.batches import padded
+from refusal_lens.model.layout import locate
+from refusal_lens.model.lens import LensModel, ModelProvenance
+from refusal_lens.model.source import Source, first_line, locate_source, model_digest
+from refusal_lens.model.tokens import PROBES, load_tokenizer, post_instruction_length, render
+
+log = logging.getLogger(__name__)
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+
+
+def load_model(
+    spec: str,
+    *,
+    revision: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    chat_template: Path | None = None,
+    trust_remote_code: bool = False,
+    check: bool = True,
+) -> LensModel:
+    """Load a chat model.
+
+    Args:
+        spec: Hub id, folder, or `testbed:NAME`.
+        revision: Branch, tag or commit of a hub model.
+        device: "auto", "cpu", "cuda", "cuda:1", ..; "auto" spreads over several accelerators where one machine has them.
+        dtype: "auto" (float32 on a CPU, bfloat16 on an accelerator), "float32", "bfloat16" or "float16".
+        chat_template: Jinja file that replaces the model's own chat template.
+        trust_remote_code: Run Python code that comes with the model. Only for models whose code you have read.
+        check: Look for NaN and infinite weights and test what was located.
+
+    Returns:
+        The model, in evaluation mode, without gradients.
+
+    Raises:
+        ModelError: It cannot be loaded, or lacks what an audit needs; the message says what and what to do.
+    """
+    source = locate_source(spec, revision=revision, code=trust_remote_code)
+    check_files(source.folder)
+    placed = _device(device)
+    number = _dtype(dtype, placed)
+    tokenizer = load_tokenizer(source.folder, chat_template=chat_template, trust_remote_code=trust_remote_code)
+    network = _load_network(source, placed, number, spread=device == "auto", trust_remote_code=trust_remote_code)
+    if check:
+        _check_finite(network, spec)
+    model = assemble(network, tokenizer, provenance=_provenance(source, network, tokenizer))
+    log.info(
+        "%s: %s, %d layers, d_model %d, %s, positions %s",
+        spec,
+        model.provenance.architecture,
+        model.n_layers,
+        model.d_model,
+        model.layout.name,
+        model.positions,
+    )
+    if check:
+        from refusal_lens.model.doctor import check_conventions
+
+        check_conventions(model)
+    return model
+
+
+def assemble(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, provenance: ModelProvenance) -> LensModel:
+    """Put a network and its tokenizer together: locate parts, positions and end tokens.
+
+    Args:
+        network: The transformers model.
+        tokenizer: Its tokenizer, with a chat template.
+        provenance: Where they come from.
+
+    Returns:
+        The model.
+
+    Raises:
+        ModelError: The two do not fit together, or no decoder was found.
+    """
+    network.eval().requires_grad_(False)
+    positions = post_instruction_length(tokenizer)
+    token_ids = render(tokenizer, PROBES[:2])
+    rows = network.get_input_embeddings().weight.shape[0]
+    largest = max(max(ids) for ids in token_ids)
+    if largest >= rows:
+        raise ModelError(
+            f"the tokenizer gives token id {largest} but the model has only {rows} embeddings; tokenizer and weights do not belong together"
+        )
+    pad = tokenizer.pad_token_id
+    pad_id = int(pad) if pad is not None and int(pad) < rows else 0
+    config = network.config.get_text_config()
+    batch = padded(token_ids, [0, 1], pad=pad_id, device=network.get_input_embeddings().weight.device)
+
+    def forward() -> object:
+        return network(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            position_ids=batch.position_ids,
+            use_cache=False,
+        )
+
+    try:
+        layout = locate(network, forward, n_layers=getattr(config, "num_hidden_layers", None))
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise ModelError(f"{type(network).__name__} does not run on a text prompt: {first_line(error)}") from error
+    context = getattr(config, "max_position_embeddings", None)
+    return LensModel(
+        hf=network,
+        tokenizer=tokenizer,
+        layout=layout,
+        positions=tuple(range(-positions, 0)),
+        provenance=provenance,
+        end_ids=_end_ids(network, tokenizer),
+        pad_id=pad_id,
+        context=int(context) if context else None,
+    )
+
+
+def check_files(folder: Path) -> None:
+    """Check that a model folder holds a readable configuration and complete safetensors weights.
+
+    Args:
+        folder: The model's folder.
+
+    Raises:
+        ModelError: Something is missing or broken; named.
+    """
+    config = folder / "config.json"
+    if not config.is_file():
+        raise ModelError(f"{folder} has no config.json; name the folder that holds the model itself")
+    read_json(config)
+    index = folder / INDEX
+    if index.is_file():
+        shards = read_json(index).get("weight_map")
+        if not isinstance(shards, dict) or not shards:
+            raise ModelError(f"{index} has no weight_map; download the model again")
+        names = sorted({str(name) for name in shards.values()})
+        missing = [name for name in names if not (folder / name).is_file()]
+        if missing:
+            raise ModelError(
+                f"{folder} lacks {len(missing)} of {len(names)} weight files ({', '.join(missing[:3])}); download the model again"
+            )
+    elif (folder / SINGLE).is_file():
+        names = [SINGLE]
+    else:
+        pickled = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in folder.glob(pattern))
+        if pickled:
+            raise ModelError(
+                f"{folder} has only pickled weights ({pickled[0]}), which can run code when read: convert them to safetensors first"
+            )
+        raise ModelError(f"{folder} has no weights ({SINGLE} or {INDEX})")
+    for name in names:
+        if Path(name).name != name:
+            raise ModelError(f"{index} names a weight file outside the model's folder: {name}")
+        try:
+            with safe_open(str(folder / name), framework="pt") as opened:
+                opened.keys()
+        except (SafetensorError, OSError) as error:
+            raise ModelError(
+                f"{folder / name} is damaged or cut off ({first_line(error)}); download it again"
+            ) from error
+
+
+def read_json(file: Path) -> dict[str, object]:
+    """Read a JSON object of a model folder; ModelError naming the file where it is broken."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ModelError(f"{file} is not readable as JSON: {first_line(error)}") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{file} holds no JSON object")
+    return content
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device(
+            "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        )
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ModelError(f"no device {name!r} here: {first_line(error)}; use cpu, cuda, cuda:N or auto") from error
+    return device
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        return torch.float32 if device.type == "cpu" else torch.bfloat16
+    if name not in DTYPES:
+        near = difflib.get_close_matches(name, DTYPES, n=1)
+        raise ModelError(
+            f"no dtype {name!r}; {f'did you mean {near[0]}?' if near else 'use auto, ' + ', '.join(DTYPES)}"
+        )
+    return DTYPES[name]
+
+
+def _load_network(
+    source: Source, device: torch.device, dtype: torch.dtype, *, spread: bool, trust_remote_code: bool
+) -> PreTrainedModel:
+    several = spread and device.type == "cuda" and torch.cuda.device_count() > 1
+    transformers_logging.disable_progress_bar()
+    folder = str(source.folder)
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
+        family = (
+            AutoModelForCausalLM
+            if type(config) in AutoModelForCausalLM._model_mapping or trust_remote_code
+            else AutoModelForImageTextToText
+        )  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+        network, report = family.from_pretrained(
+            folder,
+            config=config,
+            dtype=dtype,
+            device_map="auto" if several else {"": device},
+            use_safetensors=True,
+            trust_remote_code=trust_remote_code,
+            output_loading_info=True,
+        )
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        ImportError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:
+        raise ModelError(f"cannot load {source.spec}: {first_line(error)}") from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ModelError(
+            f"{source.spec} lacks {len(missing)} weights its configuration asks for (first: {missing[0]}); download the model again"
+        )
+    return network
+
+
+def _check_finite(network: nn.Module, spec: str) -> None:
+    for name, parameter in network.named_parameters():
+        if (
+            parameter.is_floating_point()
+            and parameter.device.type != "meta"
+            and not torch.isfinite(parameter.sum(dtype=torch.float32))
+        ):
+            bad = int((~torch.isfinite(parameter.float())).sum())
+            if bad:
+                raise ModelError(
+                    f"{spec}: weight {name} has {bad} NaN or infinite numbers of {parameter.numel()}; the file is damaged or training diverged"
+                )
+
+
+def _end_ids(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    named = getattr(network.generation_config, "eos_token_id", None)
+    found = [named] if isinstance(named, int) else list(named or [])
+    if tokenizer.eos_token_id is not None:
+        found.append(int(tokenizer.eos_token_id))
+    return tuple(sorted(set(found)))
+
+
+def _provenance(source: Source, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> ModelProvenance:
+    return ModelProvenance(
+        spec=source.spec,
+        revision=source.revision,
+        digest=model_digest(source.folder),
+        architecture=type(network).__name__,
+        dtype=str(network.dtype).removeprefix("torch."),
+        device=str(next(network.parameters()).device),
+        template_digest=hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest(),
+        versions={name: version(name) for name in ("torch", "transformers", "tokenizers")},
+    )

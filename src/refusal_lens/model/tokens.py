@@ -1,0 +1,185 @@
+"""The tokenizer and the chat template: load them as the model's files say, render instructions, find the positions.
+
+1. The tokenizer is read from tokenizer.json itself: choosing a class by model type can silently replace it.
+2. A chat template comes from the model or from the user's file; without one there is no position to look at.
+3. Special tokens inside an instruction are encoded as plain text: a prompt cannot forge the end of its own turn.
+4. The post-instruction positions are the tokens that several very different instructions, rendered, have in common
+   at their end. Nothing about any template is typed in.
+
+Templates are rendered in transformers' sandbox; one that asks for today's date always gets `DATE`, so that a run can
+be repeated tomorrow.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import jinja2
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from refusal_lens.errors import ModelError
+from refusal_lens.model.source import first_line
+
+DATE = "26 Jul 2024"
+PROBES = (
+    "What is 7 + 5?",
+    "Tell me a story about cats",
+    "写一首诗。",
+    "Ẹ jọ̀ọ́, ṣé ó dára",
+    "Zähle bis 10",
+    "اكتب رسالة!",
+)
+"""Instructions in several scripts with different last characters; rendered to find what follows an instruction."""
+
+
+def load_tokenizer(
+    folder: Path, *, chat_template: Path | None = None, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
+    """Load a model's tokenizer exactly as its tokenizer.json defines it, with a usable chat template.
+
+    Args:
+        folder: The model's folder.
+        chat_template: Jinja file that replaces the model's own template.
+        trust_remote_code: Allow a tokenizer class that lives in the model's own files.
+
+    Returns:
+        The tokenizer; pads on the left, has a pad token.
+
+    Raises:
+        ModelError: No or broken tokenizer, no chat template.
+    """
+    own = folder / "tokenizer.json"
+    try:
+        tokenizer: PreTrainedTokenizerBase = (
+            PreTrainedTokenizerFast.from_pretrained(str(folder))
+            if own.is_file()
+            else AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
+        )
+    except Exception as error:
+        raise ModelError(f"no usable tokenizer in {folder}: {first_line(error)}") from error
+    if own.is_file() and not same_tokenizer(tokenizer, own):
+        raise ModelError(
+            f"the tokenizer loaded from {folder} does not encode as its tokenizer.json does; report this model"
+        )
+    if chat_template is not None:
+        tokenizer.chat_template = _read_template(chat_template)
+    tokenizer.padding_side = "left"
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    _need_template(tokenizer, folder)
+    return tokenizer
+
+
+def same_tokenizer(tokenizer: PreTrainedTokenizerBase, file: Path) -> bool:
+    """Whether a loaded tokenizer gives the same ids as a tokenizer.json read by the tokenizers library alone."""
+    raw = Tokenizer.from_file(str(file))
+    raw.no_padding()
+    raw.no_truncation()
+    return all(
+        raw.encode(text, add_special_tokens=False).ids == tokenizer.encode(text, add_special_tokens=False)
+        for text in PROBES
+    )
+
+
+def replaced_by_type(folder: Path) -> bool:
+    """Whether choosing the tokenizer's class by model type would change its ids (it does for some model types)."""
+    own = folder / "tokenizer.json"
+    return own.is_file() and not same_tokenizer(AutoTokenizer.from_pretrained(str(folder)), own)
+
+
+def _read_template(file: Path) -> str:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"cannot read the chat template {file}: {first_line(error)}") from error
+    if file.suffix != ".json":
+        return text
+    try:
+        return str(json.loads(text)["chat_template"])
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ModelError(f"{file} holds no chat_template; give a .jinja file or a tokenizer_config.json") from error
+
+
+def _need_template(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        template = template.get("default")
+        tokenizer.chat_template = template
+    if not template:
+        raise ModelError(
+            f"{folder} has no chat template, so it is probably a base model: audit its chat variant, or give a template with --chat-template FILE"
+        )
+    if "strftime_now" in template and not template.startswith("{%- macro strftime_now"):
+        tokenizer.chat_template = f"{{%- macro strftime_now(format) -%}}{DATE}{{%- endmacro -%}}{template}"
+
+
+def render(tokenizer: PreTrainedTokenizerBase, instructions: Sequence[str]) -> list[list[int]]:
+    """Token ids of each instruction as a user turn with the assistant's turn opened.
+
+    Args:
+        tokenizer: Tokenizer with a chat template.
+        instructions: One user message each.
+
+    Returns:
+        Ids without padding.
+
+    Raises:
+        ModelError: The template cannot be rendered.
+    """
+    chats = [[{"role": "user", "content": text}] for text in instructions]
+    try:
+        encoded = tokenizer.apply_chat_template(
+            chats,
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=False,
+            sanitize_control_tokens=True,
+            date_string=DATE,
+        )
+    except (
+        jinja2.TemplateError,
+        TypeError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        IndexError,
+        RecursionError,
+        OverflowError,
+        MemoryError,
+    ) as error:
+        raise ModelError(
+            f"the model's chat template cannot be rendered: {first_line(error)}; give another with --chat-template FILE"
+        ) from error
+    return [list(map(int, ids)) for ids in encoded]
+
+
+def post_instruction_length(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Number of tokens that the template puts after every instruction.
+
+    Args:
+        tokenizer: Tokenizer with a chat template.
+
+    Returns:
+        Their count.
+
+    Raises:
+        ModelError: The template puts nothing after the instruction, or ignores it.
+    """
+    rendered = render(tokenizer, PROBES)
+    if any(rendered[0] == other for other in rendered[1:]):
+        raise ModelError(
+            "the chat template renders different instructions alike; give another with --chat-template FILE"
+        )
+    shared = 0
+    for column in zip(*(reversed(ids) for ids in rendered), strict=False):
+        if len(set(column)) > 1:
+            break
+        shared += 1
+    if shared == 0:
+        raise ModelError(
+            "the chat template puts no token after the instruction, so there is no post-instruction position to look at; give another with --chat-template FILE"
+        )
+    return shared
