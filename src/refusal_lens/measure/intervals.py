@@ -2,7 +2,7 @@
 
     centre = (k + z^2/2) / (n + z^2),   half = z/(n + z^2) * sqrt(k(n - k)/n + z^2/4)
 
-Unlike the normal interval it stays inside [0, 1] and keeps a width at k = 0 and k = n, which is where refusal rates live.
+Unlike the normal interval it stays inside [0, 1] and keeps a width at k = 0 and k = n, where refusal rates live.
 It treats answers as independent and knows nothing about pairing: differences between two interventions on the same
 prompts belong to `paired`. Source: Wilson (1927), JASA 22, 209-212.
 """
