@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from refusal_lens.errors import DataError
-from refusal_lens.prompts.cell import ENGLISH, AbsentCell, Cell
+from refusal_lens.prompts.cell import ENGLISH, POLYREFUSE, AbsentCell, Cell
 from refusal_lens.prompts.identity import id_of, id_of_position, number_copies
 from refusal_lens.prompts.layout import Layout
 from refusal_lens.prompts.reading import clean_text, read_records, row_fault
@@ -141,6 +141,8 @@ def _row(record: dict[str, JsonValue], where: str, cell: Cell) -> Row:
         shown = ", ".join(ascii(key[:30]) for key in sorted(record)[:6]) or "nothing"
         return Row(where, None, None, kept, f"no `instruction` in it (found: {shown})")
     instruction = record["instruction"]
+    if isinstance(instruction, str) and cell.prompt_set != POLYREFUSE:
+        instruction = instruction.removesuffix("\n")  # OKTest's file ends every prompt with one.
     fault = row_fault(instruction)
     original = instruction if isinstance(instruction, str) and fault is None else None
     if cell.language == ENGLISH:

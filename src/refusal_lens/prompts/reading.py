@@ -25,7 +25,7 @@ MAX_FILE_BYTES = 256 << 20
 MAX_CHARACTERS = 100_000
 """Longest single prompt; no instruction is longer, and no common context window holds more."""
 
-_INVISIBLE = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf", "Cs"})
+_INVISIBLE = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf"})
 
 
 def read_text(path: Path) -> str:
@@ -149,13 +149,13 @@ def text_fault(text: str) -> str | None:
     """
     if len(text) > MAX_CHARACTERS:
         return f"has {len(text):,} characters, more than any instruction ({MAX_CHARACTERS:,})"
-    if all(unicodedata.category(character) in _INVISIBLE for character in text):
-        return "is empty" if not text else "has no visible character"
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         half = f"U+{ord(text[error.start]):04X}"
         return f"has a lone surrogate ({half}, half of a character) at character {error.start + 1}"
+    if all(unicodedata.category(character) in _INVISIBLE for character in text):
+        return "is empty" if not text else "has no visible character"
     return None
 
 
