@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def progress_of(prepared: Prepared) -> Iterator[Callable[[Outcome, int], None]]:
+def progress_of(prepared: Prepared) -> Generator[Callable[[Outcome, int], None]]:
     """A progress bar over the tasks of an audit; yields the callback that moves it."""
     columns = (
         SpinnerColumn(),

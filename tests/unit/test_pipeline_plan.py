@@ -1,0 +1,99 @@
+"""The plan is a pure function of configuration and prompts; a field moves only the tasks that read it."""
+
+from __future__ import annotations
+
+import pytest
+
+from refusal_lens.config import AuditConfig, parse_config
+from refusal_lens.errors import UserError
+from refusal_lens.pipeline.dataset import Dataset, all_languages, test_part
+from refusal_lens.pipeline.plan import Identity, plan
+from refusal_lens.types import HARMS, Prompt, Task
+
+
+def config(**changes: object) -> AuditConfig:
+    tree = {
+        "model": {"spec": "testbed:universal"},
+        "data": {"languages": ["de", "en"]},
+        "directions": {"sources": ["en"]},
+        "generation": {"shard_size": 4},
+    }
+    for path, value in changes.items():
+        section, _, key = path.partition("__")
+        if key:
+            tree.setdefault(section, {})[key] = value
+        else:
+            tree[section] = value
+    return AuditConfig.model_validate(tree)
+
+
+def dataset(settings: AuditConfig, tests: int = 6) -> Dataset:
+    parts = {}
+    for language in all_languages(settings):
+        parts[f"{language}.select"] = tuple(
+            Prompt(f"s{index}", language, harm, "train", f"text {index}") for harm in HARMS for index in range(3)
+        )
+        if language in settings.data.languages:
+            wanted = min(tests, settings.data.limit or tests)
+            parts[test_part(language)] = tuple(
+                Prompt(f"t{index}", language, harm, "test", f"text {index}") for harm in HARMS for index in range(wanted)
+            )
+    return Dataset(parts, ())
+
+
+def planned(settings: AuditConfig, identity: Identity = Identity("m", "j")) -> dict[str, Task]:
+    return {task.task_id: task for task in plan(settings, dataset(settings), identity)}
+
+
+def test_every_input_is_planned_before_it_is_read() -> None:
+    seen: set[str] = set()
+    for task in planned(config()).values():
+        assert set(task.inputs) <= seen, task.task_id
+        seen.add(task.task_id)
+
+
+def test_cells_are_cut_into_shards_of_the_asked_size() -> None:
+    tasks = planned(config())
+    assert {"completions/baseline.de.harmful.0", "completions/baseline.de.harmful.1"} <= set(tasks)
+    assert "completions/baseline.de.harmful.2" not in tasks
+
+
+@pytest.mark.parametrize(
+    ("change", "untouched"),
+    [
+        ({"data__limit": 2}, {"tokens", "filtering", "candidates", "scores", "selection", "direction"}),
+        ({"generation__max_new_tokens": 7}, {"tokens", "candidates", "scores", "selection", "direction", "prompts"}),
+        ({"directions__rule": "arditi"}, {"prompts", "tokens", "filtering", "candidates"}),
+        ({"interventions__coefficient": 2.0}, {"prompts", "candidates", "selection", "direction"}),
+        ({"transport__batch_size": 3, "transport__workers": 2}, {"*"}),
+    ],
+)
+def test_a_field_moves_only_what_reads_it(change: dict[str, object], untouched: set[str]) -> None:
+    before, after = planned(config()), planned(config(**change))
+    for task_id, task in before.items():
+        if untouched == {"*"} or task.step in untouched:
+            if task.step == "prompts" and ".test" in task_id:
+                continue
+            assert after[task_id] == task, task_id
+    if untouched != {"*"}:
+        assert any(after.get(task_id) != task for task_id, task in before.items())
+
+
+def test_a_new_language_leaves_the_others_tasks_alone() -> None:
+    before, after = planned(config()), planned(config(data__languages=["de", "en", "fr"]))
+    per_language = {"prompts", "tokens", "filtering", "candidates", "completions", "verdicts", "direction"}
+    for task_id, task in before.items():
+        if task.step in per_language and "pooled" not in task_id and "without" not in task_id:
+            assert after[task_id] == task, task_id
+
+
+def test_model_and_judge_digests_enter_what_they_decide() -> None:
+    before, after = planned(config()), planned(config(), Identity("m2", "j2"))
+    assert before["completions/baseline.de.harmful.0"] != after["completions/baseline.de.harmful.0"]
+    assert before["verdicts/baseline.de.harmful.0"] != after["verdicts/baseline.de.harmful.0"]
+    assert before["prompts/de.test"] == after["prompts/de.test"]
+
+
+def test_an_unknown_key_names_its_nearest_neighbour() -> None:
+    with pytest.raises(UserError, match=r"unknown key 'data.limmit'; did you mean 'limit'"):
+        parse_config({"model": {"spec": "x"}, "data": {"languages": ["en"], "limmit": 3}}, where="file")
