@@ -7,13 +7,16 @@ know steps, models or keys.
 
 from __future__ import annotations
 
+import logging
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from refusal_lens.errors import LensError
+from refusal_lens.errors import LensError, ModelError
 from refusal_lens.rundir import StorageError, redact_text
 from refusal_lens.types import Outcome, Task
 
@@ -22,6 +25,7 @@ WorkerFactory: TypeAlias = Callable[[], Worker]
 
 MAX_ATTEMPTS = 3
 _LAST_LINES = 12
+_LOG = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -45,6 +49,7 @@ class Session(Protocol):
 
         Raises:
             StorageError: The run's storage refuses to write; going on would fail every task alike.
+            ModelError: The model cannot be loaded; likewise.
         """
         ...
 
@@ -77,15 +82,48 @@ def run_one(worker: Worker, task: Task) -> Outcome:
 
     Raises:
         StorageError: Passed on: it concerns the run, not the task.
+        ModelError: Passed on: every task would fail alike.
     """
     started = time.monotonic()
     try:
         worker(task)
-    except StorageError:
+    except (StorageError, ModelError):
         raise
     except Exception as error:  # noqa: BLE001  the boundary of a task: one poisoned shard must not take the others along
         return Outcome(task.task_id, "failed", time.monotonic() - started, describe(error))
     return Outcome(task.task_id, "done", time.monotonic() - started)
+
+
+@dataclass
+class Attempts:
+    """Counts how often each task was tried, so that retries end.
+
+    Attributes:
+        after_error: Attempts when the task itself raises.
+        after_loss: Attempts when its worker process dies under it.
+    """
+
+    after_error: int = 1
+    after_loss: int = MAX_ATTEMPTS
+    _tried: Counter[str] = field(default_factory=Counter[str])
+
+    def failed(self, task: Task, outcome: Outcome) -> Outcome | None:
+        """Judge a failed outcome: None to try again, otherwise the outcome to report."""
+        self._tried[task.task_id] += 1
+        tried = self._tried[task.task_id]
+        if tried < self.after_error:
+            return None
+        note = f" (after {tried} attempts)" if tried > 1 else ""
+        return Outcome(outcome.task_id, "failed", outcome.seconds, f"{outcome.error}{note}")
+
+    def lost(self, task: Task, how: str) -> Outcome | None:
+        """Judge a task whose worker died: None to try again, otherwise the outcome to report."""
+        self._tried[task.task_id] += 1
+        tried = self._tried[task.task_id]
+        _LOG.warning("%s: its worker died (%s), attempt %d of %d", task.task_id, how, tried, self.after_loss)
+        if tried < self.after_loss:
+            return None
+        return Outcome(task.task_id, "failed", 0.0, f"its worker died {tried} times ({how}); out of memory?")
 
 
 def describe(error: BaseException) -> str:

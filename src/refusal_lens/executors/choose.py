@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Literal
 
 from refusal_lens.errors import UserError
 from refusal_lens.executors.base import Executor
 from refusal_lens.executors.local import SequentialExecutor
+from refusal_lens.executors.pool import PoolExecutor
 
 
 def get_executor(
@@ -24,10 +26,14 @@ def get_executor(
         The executor.
 
     Raises:
-        UserError: A setting does not fit the executor.
+        UserError: A setting does not fit the executor, or Ray is not installed.
     """
-    if name == "local" and address is not None:
-        raise UserError("--address names a Ray cluster: add --executor ray, or leave it out")
-    if name == "local" and workers == 1:
-        return SequentialExecutor()
-    raise UserError(f"executor {name} with {workers} workers {gpus_per_worker} is not available yet")
+    if name == "local":
+        if address is not None:
+            raise UserError("--address names a Ray cluster: add --executor ray, or leave it out")
+        return SequentialExecutor() if workers == 1 else PoolExecutor(workers)
+    if importlib.util.find_spec("ray") is None:
+        raise UserError("--executor ray needs Ray: pip install 'refusal-lens[ray]'")
+    from refusal_lens.executors.on_ray import RayExecutor
+
+    return RayExecutor(workers, address=address, gpus_per_worker=gpus_per_worker)
