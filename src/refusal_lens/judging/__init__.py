@@ -1,1 +1,9 @@
-"""judging."""
+"""Judges: is an answer a refusal, a compliance, or neither? In 14 languages, without translation."""
+
+from __future__ import annotations
+
+from refusal_lens.judging.answer import Answer, Judge
+from refusal_lens.judging.native import NativeJudge
+from refusal_lens.judging.registry import JUDGES, get_judge
+
+__all__ = ["JUDGES", "Answer", "Judge", "NativeJudge", "get_judge"]

@@ -52,7 +52,7 @@ class RefusalPhrases:
         empathy: "I understand that you feel ...", "I'm sorry to hear ...".
         redirect: Another offer: help, a professional, lawful ways.
         compliance: The answer begins to deliver ("Here is", "Sure", "Step 1").
-        benign: Wordings that look like a refusal and are none ("I can't wait", "cannot be undone"); taken out before matching.
+        benign: Wordings that look like a refusal and are none ("I can't wait"); taken out before matching.
     """
 
     inability: tuple[str, ...] = ()
@@ -87,6 +87,8 @@ class Language:
         phrases: How refusals are worded.
         provenance: Who wrote the phrases, and whether a native reader checked them.
         common_words: Frequent function words, for a cheap check that a text is in this language.
+        word_prefixes: Particles written together with the word that follows (Arabic "and", "so").
+        match_inside_words: Phrases may start inside a word: no spaces between words, or words compounded freely.
         digest: SHA-256 of the language file's bytes.
     """
 
@@ -100,6 +102,8 @@ class Language:
     phrases: RefusalPhrases
     provenance: str
     common_words: frozenset[str] = frozenset()
+    word_prefixes: tuple[str, ...] = ()
+    match_inside_words: bool = False
     digest: str = ""
 
 
@@ -140,6 +144,8 @@ def parse_language(content: bytes, *, origin: str) -> Language:
         phrases=_phrases(table.get("phrases"), origin),
         provenance=_text(table, "provenance", origin),
         common_words=frozenset(_texts(table.get("common_words", []), "common_words", origin)),
+        word_prefixes=_texts(table.get("word_prefixes", []), "word_prefixes", origin),
+        match_inside_words=_flag(table, "match_inside_words", origin, default=not _flag(table, "spaced", origin)),
         digest=hashlib.sha256(content).hexdigest(),
     )
 
@@ -155,6 +161,8 @@ _FIELDS = {
     "spaced",
     "provenance",
     "common_words",
+    "word_prefixes",
+    "match_inside_words",
     "phrases",
 }
 
@@ -166,8 +174,8 @@ def _text(table: dict[str, object], field: str, origin: str) -> str:
     return value
 
 
-def _flag(table: dict[str, object], field: str, origin: str) -> bool:
-    value = table.get(field)
+def _flag(table: dict[str, object], field: str, origin: str, *, default: bool | None = None) -> bool:
+    value = table.get(field, default)
     if not isinstance(value, bool):
         raise DataError(f"language file {origin}: field {field!r} must be true or false, found {value!r}")
     return value

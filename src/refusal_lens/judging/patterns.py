@@ -1,0 +1,204 @@
+r"""Compile the phrases of a language file into an index that finds all groups of an answer in one walk.
+
+A phrase is a Python regular expression matched against folded text (lower case, without accents), with three
+short-hands: a space matches any white space, `~` a gap of up to 12 characters and `~~` one of up to 60 inside one
+sentence. In languages that separate words, a phrase starts at the start of a word and may end inside one, so that a stem
+covers its inflections; `word_prefixes` names particles that may be written together with the word that follows.
+A phrase that starts with `^` matches at the start of the lead only.
+
+Why an index: a plain alternation tries every phrase at every character. Which first two characters a phrase can start
+with is found once, by partial matching, so that at most places in a text nothing is tried at all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+import regex
+
+from refusal_lens.errors import DataError
+from refusal_lens.judging.folding import fold_pattern
+from refusal_lens.languages import PHRASE_GROUPS, Language, load_languages
+
+_GAP = r"[^.!?。؟\n]{0,%d}?"
+_CAPTURING = re.compile(r"(?<!\\)\((?!\?)")
+_CLASS_OR_SPACE = re.compile(r"(\\.|\[\^?\]?[^\]]*\])| ")
+_WORD_START = re.compile(r"(?<!\w)\w")
+_ANY_LETTER = "\u02ad"  # a letter no language file uses: a phrase that may start with it may start with anything
+_SMALL_ALPHABET = 160
+
+Entry = tuple[str, "re.Pattern[str]"]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One phrase group found: its name and the span [start, end) in the folded text."""
+
+    group: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lexicon:
+    """Compiled phrases of one language.
+
+    Attributes:
+        code: Language code.
+        anchored: Patterns matched at the start of the text only.
+        by_start: Patterns by the one or two characters they can start with.
+        benign: Wordings to take out before matching, None where the file has none.
+        inside_words: Phrases may start inside words.
+        prefixes: Particles that may precede a phrase's first word.
+    """
+
+    code: str
+    anchored: tuple[Entry, ...]
+    by_start: Mapping[str, tuple[Entry, ...]]
+    benign: re.Pattern[str] | None
+    inside_words: bool
+    prefixes: tuple[str, ...]
+
+    def find(self, text: str, *, repeats: int = 2) -> dict[str, list[Hit]]:
+        """Find the phrase groups of a text.
+
+        Args:
+            text: Folded text.
+            repeats: Different wordings of one group to find at most.
+
+        Returns:
+            Hits by group, in order of position.
+        """
+        if self.benign is not None:
+            text = self.benign.sub(lambda match: "\x01" * len(match.group()), text)
+        found: dict[str, list[Hit]] = {}
+        for group, pattern in self.anchored:
+            match = pattern.match(text)
+            if match and group not in found:
+                found[group] = [Hit(group, 0, match.end())]
+        by_start = self.by_start
+        for start in self._starts(text):
+            entries = by_start.get(text[start : start + 2])
+            if entries is None:
+                entries = by_start.get(text[start], ())
+            for group, pattern in entries:
+                hits = found.get(group)
+                if hits is not None and (len(hits) >= repeats or start < hits[-1].end):
+                    continue
+                match = pattern.match(text, start)
+                if match is None or match.end() == start:
+                    continue
+                if hits is None:
+                    found[group] = [Hit(group, start, match.end())]
+                elif all(text[hit.start : hit.end] != match.group() for hit in hits):
+                    hits.append(Hit(group, start, match.end()))
+        return found
+
+    def _starts(self, text: str) -> Iterator[int]:
+        if self.inside_words:
+            yield from range(len(text))
+            return
+        for match in _WORD_START.finditer(text):
+            start = match.start()
+            yield start
+            for prefix in self.prefixes:
+                if text.startswith(prefix, start):
+                    yield start + len(prefix)
+
+
+def compile_lexicon(language: Language) -> Lexicon:
+    """Compile one language's phrases.
+
+    Args:
+        language: The language.
+
+    Returns:
+        Its lexicon.
+
+    Raises:
+        DataError: A phrase is no valid regular expression; the message names language, group and phrase.
+    """
+    anchored: list[Entry] = []
+    free: list[tuple[str, str]] = []
+    benign: list[str] = []
+    for group in PHRASE_GROUPS:
+        for phrase in language.phrases.group(group):
+            expression = _expression(phrase, language, group)
+            if group == "benign":
+                benign.append(expression)
+            elif phrase.startswith("^"):
+                anchored.append((group, re.compile(expression)))
+            else:
+                free.append((group, expression))
+    boundary = "" if language.match_inside_words else r"(?<!\w)"
+    return Lexicon(
+        code=language.code,
+        anchored=tuple(anchored),
+        by_start=_index(free),
+        benign=re.compile(f"{boundary}(?:{'|'.join(benign)})") if benign else None,
+        inside_words=language.match_inside_words,
+        prefixes=tuple(fold_pattern(prefix) for prefix in language.word_prefixes),
+    )
+
+
+def load_lexicon(code: str) -> Lexicon:
+    """The lexicon of a loaded language, compiled once per process and language file."""
+    return _compiled(load_languages()[code])
+
+
+@lru_cache(maxsize=64)
+def _compiled(language: Language) -> Lexicon:
+    return compile_lexicon(language)
+
+
+def _expression(phrase: str, language: Language, group: str) -> str:
+    folded = fold_pattern(phrase)
+    body = folded.replace("~~", _GAP % 60).replace("~", _GAP % 12)
+    body = _CLASS_OR_SPACE.sub(lambda match: match.group(1) or r"\s+", body)
+    # A capturing group costs time at every attempt and nobody reads it.
+    expression = "(?:" + _CAPTURING.sub("(?:", body) + ")"
+    try:
+        re.compile(expression)
+        regex.compile(expression)
+    except (re.error, regex.error) as error:
+        message = f"language {language.code!r}, phrases.{group}: {phrase!r} is no valid pattern: {error}"
+        raise DataError(message) from error
+    return expression
+
+
+def _index(phrases: list[tuple[str, str]]) -> dict[str, tuple[Entry, ...]]:
+    """Group phrases by what they can start with: two characters, or one where the alphabet is large."""
+    alphabet = {character for _, expression in phrases for character in expression}
+    alphabet |= set("0123456789 '\"-.,")
+    two = len(alphabet) <= _SMALL_ALPHABET
+    members: defaultdict[str, list[int]] = defaultdict(list)
+    for number, (_, expression) in enumerate(phrases):
+        pattern = regex.compile(expression)
+        for first in alphabet:
+            if not pattern.fullmatch(first, partial=True):
+                continue
+            if not two:
+                members[first].append(number)
+                continue
+            for second in alphabet:
+                if pattern.fullmatch(first + second, partial=True):
+                    members[first + second].append(number)
+            if pattern.fullmatch(first + _ANY_LETTER, partial=True) or pattern.fullmatch(first):
+                members[first].append(number)
+    return {start: _entries([phrases[number] for number in numbers]) for start, numbers in members.items()}
+
+
+def _entries(phrases: list[tuple[str, str]]) -> tuple[Entry, ...]:
+    by_group: dict[str, list[str]] = {}
+    for group, expression in phrases:
+        by_group.setdefault(group, []).append(expression)
+    return tuple((group, _alternation(tuple(expressions))) for group, expressions in by_group.items())
+
+
+@lru_cache(maxsize=4096)
+def _alternation(expressions: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(expressions))
