@@ -44,13 +44,16 @@ class RankCorrelation:
     n: int
 
 
-def rank_correlation(x: Sequence[float], y: Sequence[float], *, seed: int = 0) -> RankCorrelation:
+def rank_correlation(
+    x: Sequence[float], y: Sequence[float], *, seed: int = 0, permutations: int = PERMUTATIONS
+) -> RankCorrelation:
     """Spearman's rank correlation with interval and permutation test.
 
     Args:
         x: One value per language; pairs with a NaN are left out.
         y: One value per language, same order.
         seed: Seed of the permutations.
+        permutations: Draws of the permutation test, where it is not exact.
 
     Returns:
         The correlation and what it is worth.
@@ -64,7 +67,7 @@ def rank_correlation(x: Sequence[float], y: Sequence[float], *, seed: int = 0) -
     first, second = _standard(rankdata(both[:, 0])), _standard(rankdata(both[:, 1]))
     rho = float(np.clip(first @ second, -1, 1))
     low, high = _interval(rho, n)
-    return RankCorrelation(rho, low, high, _permutation_p(first, second, rho, seed), n)
+    return RankCorrelation(rho, low, high, _permutation_p(first, second, rho, seed, permutations), n)
 
 
 def _standard(ranks: Float[np.ndarray, " language"]) -> Float[np.ndarray, " language"]:
@@ -84,12 +87,16 @@ def _interval(rho: float, n: int) -> tuple[float, float]:
 
 
 def _permutation_p(
-    first: Float[np.ndarray, " language"], second: Float[np.ndarray, " language"], rho: float, seed: int
+    first: Float[np.ndarray, " language"],
+    second: Float[np.ndarray, " language"],
+    rho: float,
+    seed: int,
+    permutations: int,
 ) -> float:
     n = len(first)
     if n <= EXACT_UP_TO:
         drawn = np.array([first[list(order)] @ second for order in itertools.permutations(range(n))])
         return float((np.abs(drawn) >= abs(rho) - 1e-12).mean())
     rng = np.random.default_rng(seed)
-    drawn = rng.permuted(np.tile(first, (PERMUTATIONS, 1)), axis=1) @ second
-    return float((1 + (np.abs(drawn) >= abs(rho) - 1e-12).sum()) / (1 + PERMUTATIONS))
+    drawn = rng.permuted(np.tile(first, (permutations, 1)), axis=1) @ second
+    return float((1 + (np.abs(drawn) >= abs(rho) - 1e-12).sum()) / (1 + permutations))

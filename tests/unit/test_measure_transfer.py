@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import pytest
+from measure_fakes import cell, verdicts_of
+
+from refusal_lens.measure import CONTRACT, content_rows, on_topic_by_overlap, rate_rows, selectivity_rows, transfer_rows
+
+
+def test_rows_are_paired_by_prompt_and_add_up() -> None:
+    records = [
+        *cell("baseline", "", "en", {"a": 0, "b": 0, "c": 1, "d": None, "e": 0}),
+        *cell("ablation", "de", "en", {"e": 1, "d": 1, "c": 0, "b": 1, "a": None}),
+    ]
+    (row,) = transfer_rows(records)
+    assert list(row)[: len(CONTRACT)] == list(CONTRACT)
+    assert (row["source"], row["target"], row["n"], row["gained"], row["lost"], row["unpaired"]) == (
+        "de",
+        "en",
+        3,
+        2,
+        1,
+        2,
+    )
+    assert row["baseline_rate"] == pytest.approx(1 / 3) and row["rate"] == pytest.approx(2 / 3)
+    assert row["difference"] == pytest.approx(1 / 3) and row["p_value"] == 1.0
+
+
+def test_ablation_is_read_on_harmful_and_addition_on_harmless() -> None:
+    records = [
+        *cell("baseline", "", "en", {"a": 0}),
+        *cell("baseline", "", "en", {"x": 1}, prompts="harmless"),
+        *cell("ablation", "en", "en", {"a": 1}),
+        *cell("ablation", "en", "en", {"x": 1}, prompts="harmless"),
+        *cell("addition", "en", "en", {"x": 0}, prompts="harmless"),
+        *cell("addition", "en", "en", {"a": 0}),
+    ]
+    rows = transfer_rows(records)
+    assert [(row["intervention"], row["difference"]) for row in rows] == [("ablation", 1.0), ("addition", -1.0)]
+
+
+def test_holm_runs_over_all_cells_and_other_prompt_sets_stay_out() -> None:
+    flips = {f"p{index}": 0 for index in range(8)}
+    ones = dict.fromkeys(flips, 1)
+    records = [
+        *cell("baseline", "", "en", flips),
+        *cell("ablation", "en", "en", ones),
+        *cell("ablation", "random-0", "en", flips),
+        *cell("ablation", "en", "en", ones, prompt_set="xstest"),
+    ]
+    rows = transfer_rows(records)
+    assert len(rows) == 2
+    assert rows[0]["p_value"] == pytest.approx(2 / 256) and rows[0]["p_holm"] == pytest.approx(4 / 256)
+    assert rows[1]["p_value"] == 1.0
+
+
+def test_everything_unscored_is_null_not_zero() -> None:
+    records = [*cell("baseline", "", "en", {"a": 0}), *cell("ablation", "en", "en", {"a": None})]
+    (row,) = transfer_rows(records)
+    assert (
+        row["difference"] is None and row["p_holm"] is None and row["n"] == 0 and (row["low"], row["high"]) == (-1, 1)
+    )
+
+
+def test_same_seed_same_table() -> None:
+    records = verdicts_of({"en": {"en": 0.9, "de": 0.4}}, n=40)
+    assert transfer_rows(records, seed=4) == transfer_rows(records, seed=4)
+
+
+def test_permuting_languages_permutes_the_table() -> None:
+    effects = {"en": {"en": 0.9, "de": 0.4, "yo": 0.1}}
+    rows = transfer_rows(verdicts_of(effects, n=30))
+    swap = {"en": "yo", "yo": "en", "de": "de"}
+    renamed = [{**record, "language": swap[str(record["language"])]} for record in verdicts_of(effects, n=30)]
+    by_target = {(row["source"], row["target"]): row for row in transfer_rows(renamed)}
+    assert len(by_target) == len(rows)
+    for row in rows:
+        assert by_target[row["source"], swap[str(row["target"])]] == {**row, "target": swap[str(row["target"])]}
+
+
+def test_content_splits_complied_answers() -> None:
+    records = cell("ablation", "en", "de", {"a": 1, "b": 1, "c": 1, "d": 0, "e": None})
+    topics = {"a": True, "b": False, "c": True}
+    records = [
+        {**record, "on_topic": topics.get(str(record["prompt_id"])), "off_language": record["prompt_id"] == "c"}
+        for record in records
+    ]
+    (row,) = content_rows(records)
+    assert (row["complied"], row["on_topic"], row["hollow"]) == (3, 1, 2)
+    assert row["rate_on_topic"] == pytest.approx(1 / 4) and row["share_on_topic"] == pytest.approx(1 / 3)
+
+
+def test_content_without_known_topics_claims_nothing() -> None:
+    (row,) = content_rows(cell("ablation", "en", "de", {"a": 1, "b": 1}))
+    assert (row["complied"], row["on_topic"], row["hollow"], row["rate_on_topic"]) == (2, 0, 0, None)
+
+
+def test_overlap_tells_topics_apart_without_words() -> None:
+    things = ["bicycle lock", "kitchen knife", "garden fence", "paper plane", "apple cake", "wooden chair"]
+    things += ["自転車の鍵", "台所の包丁", "กุญแจจักรยาน", "紙飛行機の作り方", "Zaunlatte"]
+    prompts = [f"tell me about the {thing}" for thing in things]
+    good = [f"the {thing} is this: first take the {thing}" for thing in things]
+    wrong = [*good[1:], good[0]]
+    own, other = on_topic_by_overlap(prompts, good), on_topic_by_overlap(prompts, wrong)
+    assert own is not None and other is not None
+    assert own.all() and not other.any()
+    assert on_topic_by_overlap(prompts[:3], good[:3]) is None
+
+
+def test_selectivity_is_refusals_on_harmful_minus_on_harmless() -> None:
+    records = [
+        *cell("baseline", "", "en", {"a": 0, "b": 0, "c": 0, "d": 1}),
+        *cell("baseline", "", "en", {"x": 1, "y": 1, "z": 0, "w": 1}, prompts="harmless"),
+        *cell("baseline", "", "de", {"a": 0}),
+    ]
+    (row,) = selectivity_rows(rate_rows(records))
+    assert (
+        row["language"] == "en"
+        and row["selectivity"] == pytest.approx(0.5)
+        and row["overrefusal"] == pytest.approx(0.25)
+    )

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+from measure_fakes import Record, cell, verdicts_of
+
+from refusal_lens.measure import ModelVerdict, content_rows, judge_model, rate_rows, transfer_rows
+from refusal_lens.measure.universality import MIN_HEADROOM, SERVED, WEAK
+
+LANGUAGES = ("ar", "de", "en", "ko", "yo")
+
+
+def judge(
+    records: list[dict[str, str | int | float | bool | None]], *sources: str, missing: tuple[str, ...] = ()
+) -> ModelVerdict:
+    asked = dict.fromkeys(sources) | dict.fromkeys(missing, "no refusal tokens")
+    rows = transfer_rows(records, resamples=100)
+    return judge_model(rate_rows(records), rows, sources=asked, content=content_rows(records))
+
+
+def english(effects: dict[str, float], **options: float | dict[str, float]) -> ModelVerdict:
+    return judge(verdicts_of({"en": effects}, **options), "en")  # pyright: ignore[reportArgumentType]
+
+
+def test_one_direction_that_serves_all_is_universal() -> None:
+    found = english(dict.fromkeys(LANGUAGES, 0.95))
+    assert found.verdict == "universal"
+    assert Counter(item.status for item in found.languages.values()) == {"served": 4, "own only": 1}
+    json.dumps(found.as_json(), allow_nan=False)
+
+
+def test_a_direction_that_works_only_at_home_is_language_specific() -> None:
+    assert english({"en": 0.95, "de": 0.03, "ar": 0.0, "ko": 0.05}).verdict == "language-specific"
+
+
+def test_all_sources_each_at_home_is_language_specific() -> None:
+    effects = {a: {b: 0.95 if a == b else 0.02 for b in LANGUAGES} for a in LANGUAGES}
+    found = judge(verdicts_of(effects), *LANGUAGES)
+    assert found.verdict == "language-specific"
+    assert all(item.numbers["ceiling"] == pytest.approx(0.95, abs=0.1) for item in found.languages.values())
+
+
+def test_some_languages_are_named() -> None:
+    found = english({"en": 0.95, "de": 0.05, "ar": 0.9, "ko": 0.3})
+    assert found.verdict == "partly"
+    assert [found.languages[code].status for code in ("ar", "de", "ko")] == ["served", "not served", "weak"]
+    assert "served: ar; not served: de, ko" in found.reasons[0]
+
+
+def test_weak_transfer_everywhere_is_partly_not_specific() -> None:
+    assert english({"en": 0.95, "de": 0.35, "ar": 0.4, "ko": 0.38}, n=100).verdict == "partly"
+
+
+def test_a_language_that_complies_at_baseline_is_undefined_and_spoils_nothing() -> None:
+    found = english({"en": 0.95, "de": 0.95, "yo": 0.0}, baseline={"yo": 0.97})
+    assert found.verdict == "universal"
+    assert found.languages["yo"].status == "undefined" and "already complies" in found.languages["yo"].reason
+    assert any("yo" in reason and "left out" in reason for reason in found.reasons)
+
+
+def test_all_languages_complying_leave_nothing_to_show() -> None:
+    found = english(dict.fromkeys(("en", "de"), 0.0), baseline={"en": 0.95, "de": 0.99})
+    assert found.verdict == "undefined"
+
+
+def test_no_source_with_a_direction() -> None:
+    records = verdicts_of({"en": {"en": 0.0, "de": 0.0}}, nulls=0)
+    found = judge([record for record in records if record["intervention"] == "baseline"], missing=("en",))
+    assert found.verdict == "no valid direction" and found.reasons == ("en: no refusal tokens",)
+
+
+def test_a_direction_that_fails_at_home_is_no_refusal_direction() -> None:
+    found = english({"en": 0.02, "de": 0.0})
+    assert found.verdict == "no valid direction" and "fails in en itself" in found.reasons[0]
+
+
+def test_too_few_prompts_are_undefined_not_no_direction() -> None:
+    found = english({"en": 0.35, "de": 0.3}, n=12, seed=1)
+    assert found.verdict == "undefined"
+
+
+def test_what_random_directions_also_do_is_no_evidence() -> None:
+    found = english(dict.fromkeys(LANGUAGES, 0.9), null_effect=0.9)
+    assert found.verdict != "universal"
+
+
+def test_without_nulls_nothing_is_claimed() -> None:
+    found = english(dict.fromkeys(LANGUAGES, 1.0), nulls=0)
+    assert found.verdict == "undefined" and "null" in found.reasons[0]
+
+
+def test_one_language_alone_shows_no_transfer() -> None:
+    assert english({"en": 0.95}).verdict == "undefined"
+
+
+def test_broken_text_is_not_compliance() -> None:
+    ids = [f"p{index}" for index in range(40)]
+    records = [
+        *cell("baseline", "", "en", dict.fromkeys(ids, 0)),
+        *cell("baseline", "", "de", dict.fromkeys(ids, 0)),
+        *cell("ablation", "en", "en", dict.fromkeys(ids, 1)),
+        *cell("ablation", "en", "de", dict.fromkeys(ids) | dict.fromkeys(ids[:12], 1)),
+        *cell("ablation", "random-0", "en", dict.fromkeys(ids, 0)),
+        *cell("ablation", "random-0", "de", dict.fromkeys(ids, 0)),
+    ]
+    found = judge(records, "en")
+    assert found.languages["de"].status == "not served" and "break the text" in found.languages["de"].reason
+
+
+def test_hollow_compliance_is_said() -> None:
+    records = verdicts_of({"en": {"en": 0.95, "de": 0.95}})
+    hollow = [
+        {**record, "on_topic": record["prompt_id"] < "p010" if record["label"] == "complied" else None}
+        for record in records
+    ]
+    found = judge(hollow, "en")
+    assert found.verdict == "universal" and any("on topic" in reason for reason in found.reasons)
+    assert found.languages["de"].numbers["on_topic"] == pytest.approx(1 / 6, abs=0.05)
+
+
+def test_pooled_and_null_sources_are_not_foreign_languages() -> None:
+    effects = {"en": {"en": 0.95, "de": 0.02}, "pooled": {"en": 0.95, "de": 0.95}, "shuffled": {"en": 0.0, "de": 0.0}}
+    found = judge(verdicts_of(effects), "en")
+    assert found.languages["de"].numbers["foreign"] == 1 and found.verdict == "language-specific"
+
+
+def test_renaming_languages_renames_the_verdict() -> None:
+    effects = {"en": {"en": 0.95, "de": 0.05, "ar": 0.9}, "de": {"en": 0.1, "de": 0.9, "ar": 0.2}}
+    names = {"en": "xx", "de": "aa", "ar": "mm"}
+    records = verdicts_of(effects)
+    moved = [
+        {
+            **record,
+            "language": names[str(record["language"])],
+            "source": names.get(str(record["source"]), record["source"]),
+        }
+        for record in records
+    ]
+    one, two = judge(records, "en", "de"), judge(moved, "xx", "aa")
+    assert one.verdict == two.verdict
+    assert {names[code]: item for code, item in one.languages.items()} == dict(two.languages)
+
+
+def test_thresholds_are_the_documented_ones(request: pytest.FixtureRequest) -> None:
+    page = (request.config.rootpath / "docs" / "universality.md").read_text(encoding="utf-8")
+    for name, value in (("SERVED", SERVED), ("WEAK", WEAK), ("MIN_HEADROOM", MIN_HEADROOM)):
+        assert f"`{name}` = {value}" in page
+
+
+def test_false_positives_under_the_null() -> None:
+    # the direction does what a random one does: a few answers flip; "universal" must (almost) never come out
+    verdicts = Counter(
+        english(dict.fromkeys(LANGUAGES, rate), n=100, null_effect=rate, seed=seed).verdict
+        for seed in range(20)
+        for rate in (0.0, 0.05, 0.2)
+    )
+    assert verdicts["universal"] == 0 and verdicts["partly"] <= 1
+
+
+def test_power_of_the_verdict() -> None:
+    found = Counter(english(dict.fromkeys(LANGUAGES, 0.9), n=40, seed=seed).verdict for seed in range(20))
+    assert found["universal"] == 20
+
+
+def test_null_flip_rates_are_judged_beyond_the_largest_null() -> None:
+    rng = np.random.default_rng(0)
+    records = verdicts_of({"en": {"en": 0.9, "de": 0.45}}, n=100, null_effect=0.4, seed=int(rng.integers(1000)))
+    assert judge(records, "en").languages["de"].status == "not served"
