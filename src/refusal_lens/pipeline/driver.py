@@ -9,19 +9,18 @@ It does not know what a step does.
 from __future__ import annotations
 
 import graphlib
-import json
 import logging
 import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from types import FrameType
 
 from refusal_lens.errors import ExecutionError
 from refusal_lens.executors import Executor, Session, WorkerFactory
-from refusal_lens.rundir import RunDir, retract, write_atomic
+from refusal_lens.rundir import RunDir, retract, write_plan
 from refusal_lens.types import Outcome, Task
 
 _LOG = logging.getLogger(__name__)
@@ -110,12 +109,6 @@ def run_tasks(
         if stop.is_set() and walk.ready:
             raise KeyboardInterrupt
     return RunSummary(tuple(walk.outcomes))
-
-
-def write_plan(run: RunDir, tasks: Sequence[Task]) -> None:
-    """Write the tasks as planned to `plan.json`; `status` and `verify` read them."""
-    content = {"schema_version": 1, "tasks": [asdict(task) for task in tasks]}
-    write_atomic(run.plan_path, json.dumps(content, sort_keys=True).encode())
 
 
 @dataclass

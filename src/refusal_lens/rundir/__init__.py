@@ -5,28 +5,40 @@ from __future__ import annotations
 from refusal_lens.rundir.digests import canonical_json, digest_file, digest_json, task_key
 from refusal_lens.rundir.files import StorageError, write_atomic
 from refusal_lens.rundir.lock import Holder, RunLock, read_holder
+from refusal_lens.rundir.planned import Progress, StepProgress, progress, read_plan, write_plan
 from refusal_lens.rundir.published import Published, published, retract
 from refusal_lens.rundir.records import DamagedRecordError, Record
 from refusal_lens.rundir.redact import RedactingFilter, redact, redact_text
 from refusal_lens.rundir.run import RunDir
+from refusal_lens.rundir.scrubbing import Scrubbed, scrub
+from refusal_lens.rundir.verifying import Verification, verify_chain
 
 __all__ = [
     "DamagedRecordError",
     "Holder",
+    "Progress",
     "Published",
     "Record",
     "RedactingFilter",
     "RunDir",
     "RunLock",
+    "Scrubbed",
+    "StepProgress",
     "StorageError",
+    "Verification",
     "canonical_json",
     "digest_file",
     "digest_json",
+    "progress",
     "published",
     "read_holder",
+    "read_plan",
     "redact",
     "redact_text",
     "retract",
+    "scrub",
     "task_key",
+    "verify_chain",
     "write_atomic",
+    "write_plan",
 ]

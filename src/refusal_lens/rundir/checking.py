@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ALWAYS_HASH_BYTES = 8 << 20
 FOREIGN = " is foreign"
+LEFT_OVER = " was scrubbed but is still there; scrub again"
 
 
 def believable(run: RunDir, task: Task) -> bool:
@@ -44,7 +45,7 @@ def believable(run: RunDir, task: Task) -> bool:
     if record.key != run.key(task):
         run.set_aside(task.task_id, "superseded: its parameters or inputs changed")
         return False
-    found = problems(run, record, thorough=False)
+    found = [line for line in problems(run, record, thorough=False) if not line.endswith(LEFT_OVER)]
     foreign = [run.folder(task.task_id) / line.removesuffix(FOREIGN) for line in found if line.endswith(FOREIGN)]
     if len(foreign) < len(found):
         run.set_aside(task.task_id, "; ".join(found))
@@ -76,7 +77,9 @@ def problems(run: RunDir, record: Record, *, thorough: bool) -> list[str]:
         if entry is None:
             if name not in record.scrubbed:
                 found.append(f"{name} is missing")
-        elif name not in record.outputs or name in record.scrubbed:
+        elif name in record.scrubbed:
+            found.append(f"{name}{LEFT_OVER}")
+        elif name not in record.outputs:
             found.append(f"{name}{FOREIGN}")
         elif not stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
             found.append(f"{name} is not a plain file")

@@ -1,0 +1,134 @@
+"""Recompute every digest of a run and follow the chain from records to final tables.
+
+Checked: `run.json` and `plan.json` readable; every record sealed and its key that of its own fields; every output hashed
+(no fast path) and compared; every input of a planned task still has the digest it was computed from; every final table
+has its recorded digest and belongs to a current record; nothing foreign lies between. A seal shows damage and careless
+edits; it is no signature, so who rewrites the whole chain consistently is not found out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from refusal_lens.errors import RunError
+from refusal_lens.rundir.checking import problems
+from refusal_lens.rundir.digests import digest_file, task_key
+from refusal_lens.rundir.planned import read_plan
+from refusal_lens.rundir.published import FOLDER, published
+from refusal_lens.rundir.records import DamagedRecordError, Record, is_name, read_record
+from refusal_lens.types import Task
+
+if TYPE_CHECKING:
+    from refusal_lens.rundir.run import RunDir
+
+_KNOWN = {
+    "run.json", "plan.json", "history.jsonl", "published.json", "failures.json", "lock",
+    "tasks", "data", "tables", "figures", "report.html", "aside", "tmp",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found.
+
+    Attributes:
+        problems: One line each, naming the file; empty when everything is as recorded.
+        files: How many files were hashed.
+        unfinished: Planned tasks without a current result; no fault, `resume` computes them.
+        scrubbed: Outputs whose text was removed on purpose.
+    """
+
+    problems: tuple[str, ...]
+    files: int
+    unfinished: int
+    scrubbed: int
+
+
+def verify_chain(run: RunDir) -> Verification:
+    """Verify a run directory.
+
+    Args:
+        run: The run; nothing in it is changed.
+
+    Returns:
+        Everything that is off.
+    """
+    found: list[str] = []
+    records, files = _records(run, found)
+    try:
+        plan = {task.task_id: task for task in read_plan(run)}
+    except RunError as error:
+        found.append(str(error))
+        plan = {}
+    unfinished = 0
+    for task_id, task in plan.items():
+        record = records.get(task_id)
+        if record is None or record.key != _key_of(task, records):
+            unfinished += 1
+    found.extend(_strays(run, records))
+    files += _tables(run, records, plan, found)
+    return Verification(tuple(found), files, unfinished, sum(len(record.scrubbed) for record in records.values()))
+
+
+def _records(run: RunDir, found: list[str]) -> tuple[dict[str, Record], int]:
+    records: dict[str, Record] = {}
+    files = 0
+    for path in sorted((run.root / "tasks").glob("*/*")):
+        place = path.relative_to(run.root)
+        if path.suffix != ".json" or not is_name(path.name) or not is_name(path.parent.name):
+            if not path.name.endswith(".tmp"):
+                found.append(f"{place}: foreign file")
+            continue
+        try:
+            record = read_record(path)
+        except (DamagedRecordError, FileNotFoundError) as error:
+            found.append(f"{place}: record {error}")
+            continue
+        records[record.task_id] = record
+        files += len(record.outputs) - len(record.scrubbed)
+        found.extend(f"data/{record.task_id}/{line}" for line in problems(run, record, thorough=True))
+        step, _, name = record.task_id.partition("/")
+        task = Task(step, record.version, name, record.params, tuple(record.inputs))
+        if task_key(task, record.inputs) != record.key:
+            found.append(f"{place}: its key is not that of its fields")
+    return records, files
+
+
+def _key_of(task: Task, records: dict[str, Record]) -> str | None:
+    if any(name not in records for name in task.inputs):
+        return None
+    return task_key(task, {name: records[name].digest for name in task.inputs})
+
+
+def _strays(run: RunDir, records: dict[str, Record]) -> Iterator[str]:
+    for path in sorted(run.root.iterdir()):
+        if path.name not in _KNOWN and not path.name.endswith(".tmp"):
+            yield f"{path.name}: foreign"
+    for path in sorted((run.root / "data").glob("*/*")):
+        if f"{path.parent.name}/{path.name}" not in records:
+            yield f"{path.relative_to(run.root)}: no record that could be believed belongs to it"
+
+
+def _tables(run: RunDir, records: dict[str, Record], plan: dict[str, Task], found: list[str]) -> int:
+    known = published(run.root)
+    folder = run.root / FOLDER
+    present = {path.name for path in folder.iterdir()} if folder.is_dir() else set[str]()
+    for name in sorted({*known, *present}):
+        entry = known.get(name)
+        if entry is None:
+            if not name.endswith(".tmp"):
+                found.append(f"{FOLDER}/{name}: foreign, no task published it")
+            continue
+        path = folder / name
+        record = records.get(entry.task)
+        if not path.is_file() or path.is_symlink():
+            found.append(f"{FOLDER}/{name}: is missing")
+        elif digest_file(path) != entry.sha256:
+            found.append(f"{FOLDER}/{name}: does not have its recorded digest")
+        if record is None or record.outputs.get(entry.file) != entry.sha256:
+            found.append(f"{FOLDER}/{name}: is not the recorded output of {entry.task}")
+        elif entry.task in plan and record.key != _key_of(plan[entry.task], records):
+            found.append(f"{FOLDER}/{name}: is out of date, the inputs of {entry.task} changed or are missing")
+    return len(known)
