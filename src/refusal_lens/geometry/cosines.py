@@ -2,7 +2,9 @@
 
     r_l        = mean(harmful_l) - mean(harmless_l)                        per language l
     cosine     = r_a . r_b / (|r_a| |r_b|)
-    interval   : prompts drawn with replacement within each class, the same draw in all languages (prompts are parallel)
+    interval   : prompts drawn with replacement within each class, the same draw in all languages (prompts are parallel);
+                 the quantiles are moved so that their median is the measured cosine, because a resample holds the
+                 prompts' noise twice and its cosines are all a little off to one side
     null       : balanced label shuffles. Half of each class becomes "harmful", the other half "harmless", the same halves
                  in all languages: pseudo-directions that carry the prompts' shared content but no harm
 
@@ -27,8 +29,8 @@ class Cosines:
 
     Attributes:
         cosine: Measured.
-        low: 2.5 % quantile of the bootstrap.
-        high: 97.5 % quantile of the bootstrap.
+        low: 2.5 % quantile of the bootstrap, centred on the measured cosine.
+        high: 97.5 % quantile of the bootstrap, centred on the measured cosine.
         null_low: 2.5 % quantile of the balanced shuffles.
         null_high: 97.5 % quantile of the balanced shuffles.
         norm: Length of each direction.
@@ -85,11 +87,12 @@ def measure_cosines(
     shuffled = _resampled(layer, _halves(layer, permutations, rng))
     null = _pair_cosines(shuffled)
     norm = np.linalg.norm(actual, axis=1)
-    null_norm = np.quantile(np.linalg.norm(shuffled, axis=2), 0.95, axis=0)
+    null_norm = np.quantile(np.linalg.norm(shuffled, axis=2), 0.95, axis=0).astype(np.float64)
+    cosine, centre = cosine_matrix(actual), _quantile(drawn, 0.5)
     return Cosines(
-        cosine=cosine_matrix(actual),
-        low=_quantile(drawn, 0.025),
-        high=_quantile(drawn, 0.975),
+        cosine=cosine,
+        low=np.clip(cosine + _quantile(drawn, 0.025) - centre, -1, 1),
+        high=np.clip(cosine + _quantile(drawn, 0.975) - centre, -1, 1),
         null_low=_quantile(null, 0.025),
         null_high=_quantile(null, 0.975),
         norm=norm,
