@@ -1,0 +1,72 @@
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("charts").textContent);
+  const places = [...document.querySelectorAll("[data-figure]")];
+  const prefersDark = matchMedia("(prefers-color-scheme: dark)");
+  const buttons = [...document.querySelectorAll("[data-ground-choice]")];
+  const views = new Map();
+  let choice = "auto";
+  let drawn = null;
+
+  const ground = () => (choice === "auto" ? (prefersDark.matches ? "dark" : "light") : choice);
+
+  async function draw(place, config) {
+    const name = place.dataset.figure;
+    const controls = document.getElementById("controls-" + name);
+    const signals = views.has(name) ? kept(views.get(name)) : {};
+    if (views.has(name)) views.get(name).finalize();
+    controls.replaceChildren();
+    try {
+      const result = await vegaEmbed(place, data.figures[name], { actions: false, renderer: "svg", config, bind: controls, tooltip: { theme: "custom" } });
+      views.set(name, result.view);
+      for (const [signal, value] of Object.entries(signals)) result.view.signal(signal, value);
+      await result.view.runAsync();
+    } catch (error) {
+      place.textContent = "This chart could not be drawn; its numbers are in the table below.";
+      place.closest("figure").querySelector("details")?.setAttribute("open", "");
+      console.error(name, error);
+    }
+  }
+
+  const chosen = ["source", "layer_shown", "language_shown"];
+  const kept = (view) => Object.fromEntries(Object.entries(view.getState({ signals: (name) => chosen.includes(name), data: () => false }).signals));
+
+  async function drawAll(wanted) {
+    if (drawn === wanted) return;
+    drawn = wanted;
+    document.documentElement.dataset.ground = wanted;
+    for (const place of places) {
+      if (drawn !== wanted) return;
+      await draw(place, data[wanted]);
+    }
+    if (drawn === wanted) document.documentElement.dataset.drawn = wanted;
+  }
+
+  for (const button of buttons) {
+    button.addEventListener("click", () => {
+      choice = button.dataset.groundChoice;
+      for (const other of buttons) other.setAttribute("aria-pressed", String(other === button));
+      drawAll(ground());
+    });
+  }
+  prefersDark.addEventListener("change", () => drawAll(ground()));
+  addEventListener("beforeprint", () => {
+    for (const item of document.querySelectorAll("figure details")) item.open = true;
+    drawAll("light");
+  });
+  addEventListener("afterprint", () => drawAll(ground()));
+
+  const links = new Map([...document.querySelectorAll(".toc a")].map((link) => [link.getAttribute("href").slice(1), link]));
+  const watcher = new IntersectionObserver(
+    (entries) => {
+      for (const entry of entries) {
+        if (!entry.isIntersecting) continue;
+        for (const link of links.values()) link.removeAttribute("aria-current");
+        links.get(entry.target.id)?.setAttribute("aria-current", "true");
+      }
+    },
+    { rootMargin: "-15% 0px -75% 0px" },
+  );
+  for (const section of document.querySelectorAll("main section")) watcher.observe(section);
+  drawAll(ground());
+})();

@@ -1,0 +1,145 @@
+"""Why languages leak: separation along the shared direction against baseline compliance, each language by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import altair as alt
+
+from refusal_lens.report.charts.cosines import nearest, selected_layer
+from refusal_lens.report.charts.theme import Data, Spec, inline, tip, to_spec
+from refusal_lens.report.facts import Facts, language_name, language_tier
+from refusal_lens.report.inputs import Row, count_of, real_of, text_of
+from refusal_lens.report.shares import number, percent
+from refusal_lens.report.views import Cell, Column, Figure, Table
+
+HEIGHT = 380
+WIDTH = 640
+LABEL_HEIGHT = 15
+MEASURES = {"margin": "margin: distance of harmful prompts above the shared threshold", "d_prime": "d′: distance between harmful and harmless, in standard deviations", "auc": "AUC: harmful against harmless"}
+_Box: TypeAlias = tuple[float, float, float, float]
+TIER_COLOURS = {"high": "#2b83c6", "medium": "#8a6fa8", "low": "#d9601a", "unknown": "#6f7885"}
+
+
+@dataclass(frozen=True)
+class _Point:
+    name: str
+    tier: str
+    x: float
+    y: float
+
+
+def separation_rows(facts: Facts) -> list[Row]:
+    """Rows of the separation table at the layer of the selected direction, in the page's language order."""
+    rows = facts.inputs.rows("separation")
+    layers = sorted({count_of(row, "layer") for row in rows})
+    if not layers:
+        return []
+    layer = nearest(layers, selected_layer(facts))
+    own = {text_of(row, "language"): row for row in rows if count_of(row, "layer") == layer}
+    return [*(own[code] for code in facts.languages if code in own), *(row for code, row in own.items() if code not in facts.languages)]
+
+
+def leak_figure(facts: Facts) -> Figure | None:
+    """Scatter of separation and leaking."""
+    rows = separation_rows(facts)
+    measure = next((name for name in MEASURES if any(real_of(row, name) is not None for row in rows)), None)
+    if measure is None:
+        return None
+    points: list[_Point] = []
+    for row in rows:
+        x, y = real_of(row, measure), real_of(row, "baseline_compliance")
+        if x is not None and y is not None:
+            code = text_of(row, "language")
+            points.append(_Point(language_name(code), text_of(row, "tier") or language_tier(code) or "unknown", x, y))
+    if len(points) < 2:
+        return None
+    described = "; ".join(f"{point.name} {number(point.x)}, {percent(point.y)}" for point in points)
+    return Figure(
+        "leak",
+        "Separation and leaking",
+        _spec(points, MEASURES[measure]),
+        alt=f"Languages by separation ({measure}) and share of harmful prompts answered: {described}.",
+        reading=(
+            "Each point is a language: to the right, harmful prompts stand out more along the shared direction; upwards, the untouched model answers more of them. "
+            "If weak separation explained leaks, the points would fall from upper left to lower right. A handful of related languages can suggest this, not prove it."
+        ),
+        table=separation_table(facts),
+    )
+
+
+def separation_table(facts: Facts) -> Table | None:
+    """Separation, margin, silhouette and baseline compliance per language."""
+    rows = separation_rows(facts)
+    if not rows:
+        return None
+    lines = [
+        [
+            Cell(language_name(text_of(row, "language"))),
+            Cell(text_of(row, "tier") or "–"),
+            *(Cell(number(real_of(row, name))) for name in ("auc", "d_prime", "margin", "silhouette")),
+            Cell(percent(real_of(row, "baseline_compliance"))),
+        ]
+        for row in rows
+    ]
+    head = ("AUC", "d′", "margin", "silhouette", "harmful answered, untouched")
+    return Table(f"Separation at layer {count_of(rows[0], 'layer')}", [Column("language"), Column("resources"), *(Column(label, numeric=True) for label in head)], lines)
+
+
+def _spec(points: list[_Point], title: str) -> Spec:
+    top = max(0.1, *(point.y for point in points)) * 1.08
+    places = _label_places(points, min(1.0, top))
+    data: Data = [
+        {"language": point.name, "tier": point.tier, "x": round(point.x, 4), "y": round(point.y, 4), "side": side, "shift": shift}
+        for point, (side, shift) in zip(points, places, strict=True)
+    ]
+    tiers = [tier for tier in TIER_COLOURS if any(point.tier == tier for point in points)]
+    base = alt.Chart(inline(data)).encode(
+        x=alt.X("x", type="quantitative", title=title, scale=alt.Scale(zero=False, padding=50, nice=False), axis=alt.Axis(tickCount=6)),
+        y=alt.Y("y", type="quantitative", title="harmful prompts answered, untouched", scale=alt.Scale(domain=[0, min(1.0, top)], nice=False), axis=alt.Axis(format="%", tickCount=5)),
+        tooltip=[tip("language", "language"), tip("tier", "resources"), tip("x", "separation", ".2f"), tip("y", "answered", ".1%")],
+    )
+    colour = alt.Color("tier", type="nominal", title="language resources", scale=alt.Scale(domain=tiers, range=[TIER_COLOURS[tier] for tier in tiers]), legend=alt.Legend(orient="top"))
+    dots = base.mark_point(filled=True, size=80, opacity=0.9).encode(color=colour)
+    layers: list[alt.Chart] = [dots]
+    for side, shift in sorted(set(places)):
+        chosen = base.transform_filter(f"datum.side == '{side}' && datum.shift == {shift}")
+        if abs(shift) > LABEL_HEIGHT:
+            layers.append(chosen.mark_rule(strokeWidth=0.8, opacity=0.6, yOffset=4 if shift > 0 else -4, y2Offset=shift - (7 if shift > 0 else -7)).encode(y2="y"))
+        align = {"left": "right", "right": "left", "middle": "center"}[side]
+        layers.append(chosen.mark_text(align=align, dx={"left": -8, "right": 8, "middle": 0}[side], dy=shift).encode(text=alt.Text("language", type="nominal")))
+    return to_spec(alt.layer(*layers), height=HEIGHT)
+
+
+def _label_places(points: list[_Point], top: float) -> list[tuple[str, int]]:
+    """For each point: side of its label and the label's vertical shift in pixels, so that labels keep clear of each other."""
+    xs = [point.x for point in points]
+    reach = (max(xs) - min(xs)) or 1.0
+    dots = [((point.x - min(xs)) / reach * (WIDTH - 100) + 50, (1 - point.y / top) * HEIGHT) for point in points]
+    boxes = [(x - 6, y - 6, x + 6, y + 6) for x, y in dots]
+    options = [("right", 0), ("left", 0), *(("middle", sign * step * LABEL_HEIGHT) for step in range(1, 8) for sign in (-1, 1))]
+    taken: list[_Box] = []
+    places: list[tuple[str, int]] = []
+    for index, ((x, y), point) in enumerate(zip(dots, points, strict=True)):
+        others = [*taken, *(own for other, own in enumerate(boxes) if other != index)]
+        priced: list[tuple[float, int, _Box]] = []
+        for place, (side, shift) in enumerate(options):
+            box = _label_box(x, y, side, shift, width=7.0 * len(point.name))
+            outside = 400.0 if box[3] > HEIGHT + 6 or box[1] < -6 else 0.0
+            priced.append((sum(_overlap(box, other) for other in others) + 0.6 * abs(shift) + outside, place, box))
+        _, best, box = min(priced)
+        taken.append(box)
+        places.append(options[best])
+    return places
+
+
+def _label_box(x: float, y: float, side: str, shift: int, *, width: float) -> _Box:
+    left = {"right": x + 8, "left": x - 8 - width, "middle": x - width / 2}[side]
+    return left, y + shift - LABEL_HEIGHT / 2, left + width, y + shift + LABEL_HEIGHT / 2
+
+
+def _overlap(first: _Box, second: _Box) -> float:
+    across = min(first[2], second[2]) - max(first[0], second[0])
+    down = min(first[3], second[3]) - max(first[1], second[1])
+    return across * down if across > 0 and down > 0 else 0.0

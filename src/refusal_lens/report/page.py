@@ -1,0 +1,151 @@
+"""The report: read a run, arrange it, draw it, and write one HTML page that needs nothing else.
+
+The page carries its scripts, styles and data; a content security policy allows exactly those scripts and no connection at
+all. The same run gives the same bytes. Completion texts enter only with `reveal`, and then the file is readable by its
+owner alone.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+
+import jinja2
+
+from refusal_lens.report.appendix import asked_section, tail_sections
+from refusal_lens.report.charts import vega_config
+from refusal_lens.report.facts import Facts, source_name
+from refusal_lens.report.figures import export_figures, script_bundle
+from refusal_lens.report.inputs import RunInputs, read_inputs, write_missing_csv
+from refusal_lens.report.reveal import reveal_texts
+from refusal_lens.report.sections import figures_of, result_sections
+from refusal_lens.report.shares import percent
+from refusal_lens.report.views import Cell, Section
+from refusal_lens.report.words import headline, verdict_of
+from refusal_lens.rundir import RunDir, write_atomic
+from refusal_lens.types import JsonValue
+
+PUBLIC, PRIVATE = 0o644, 0o600
+MARK = "refusal-lens-state"
+
+
+def build_report(run_dir: Path, *, out: Path | None = None, reveal: bool = False) -> Path:
+    """Build the report of a run, its figures as SVG and PDF, and the CSV files its tables lack.
+
+    Args:
+        run_dir: The run, finished or not.
+        out: Where the page goes; None for `RUN/report.html`. The figures always go to `RUN/figures`.
+        reveal: Include completion texts.
+
+    Returns:
+        The page.
+
+    Raises:
+        RunError: There is no run in the folder.
+        StorageError: Something cannot be written.
+    """  # noqa: DOC502 (raised by what it calls)
+    with ThreadPoolExecutor(1) as pool:
+        bundling = pool.submit(_bundle)
+        inputs = read_inputs(run_dir)
+        run = RunDir.open(run_dir)
+        facts = Facts(inputs)
+        sections = [asked_section(facts), *result_sections(facts), *tail_sections(facts)]
+        export_figures(figures_of(sections), run.figures_dir)
+        write_missing_csv(run_dir)
+        page = _render(facts, sections, bundle=bundling.result(), reveal=reveal)
+    target = run.report_path if out is None else out
+    write_atomic(target, page.encode("utf-8", errors="replace"), mode=PRIVATE if reveal else PUBLIC)
+    return target
+
+
+def is_current(run_dir: Path, *, reveal: bool = False) -> bool:
+    """Whether `RUN/report.html` already shows exactly this run.
+
+    Args:
+        run_dir: The run.
+        reveal: Whether completion texts are asked for.
+
+    Returns:
+        True when building again would change nothing.
+    """
+    report = RunDir.open(run_dir).report_path
+    try:
+        with report.open("rb") as stream:
+            head = stream.read(4096)
+    except OSError:
+        return False
+    return f'name="{MARK}" content="{_state(read_inputs(run_dir), reveal=reveal)}"'.encode() in head
+
+
+def _render(facts: Facts, sections: Sequence[Section], *, bundle: str, reveal: bool) -> str:
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("refusal_lens.report", "assets"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    drawing = _asset("page.js")
+    verdict = verdict_of(facts)
+    figures: dict[str, JsonValue] = {figure.name: dict(figure.spec) for figure in figures_of(sections)}
+    charts: dict[str, JsonValue] = {"figures": figures, "light": dict(vega_config(dark=False)), "dark": dict(vega_config(dark=True))}
+    return environment.get_template("page.html.j2").render(
+        state=_state(facts.inputs, reveal=reveal),
+        mark=MARK,
+        version=version("refusal-lens"),
+        model=facts.model,
+        n_languages=len(facts.languages),
+        source=source_name(facts.main_source) if facts.main_source else None,
+        verdict=verdict,
+        statements=headline(facts),
+        tiles=_tiles(facts),
+        sections=sections,
+        revealed=reveal_texts(facts) if reveal else None,
+        style=_asset("page.css"),
+        bundle=bundle,
+        drawing=drawing,
+        hashes=" ".join(f"'sha256-{_hash(script)}'" for script in (bundle, drawing)),
+        charts=_embedded(charts),
+    )
+
+
+def _tiles(facts: Facts) -> list[tuple[str, list[Cell]]]:
+    """Large numbers at the head of the page: means over languages."""
+    groups = {
+        "Harmful prompts answered": (("untouched", "harmful_baseline", "untouched"), ("direction ablated", "harmful_ablated", "ablated"), ("random ablated", "harmful_random", "random")),
+        "Harmless prompts refused": (("untouched", "harmless_baseline", "untouched"), ("direction added", "harmless_added", "added"), ("random added", "harmless_random", "random")),
+    }
+    found: list[tuple[str, list[Cell]]] = []
+    for title, columns in groups.items():
+        cells = [Cell(percent(value), note=label, tone=tone, at=value) for label, column, tone in columns if (value := facts.average(column)) is not None]
+        if cells:
+            found.append((title, cells))
+    return found
+
+
+def _embedded(value: JsonValue) -> str:
+    """JSON that is safe inside a script element."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _state(inputs: RunInputs, *, reveal: bool) -> str:
+    assets = "".join(_hash(_asset(name)) for name in ("page.html.j2", "page.css", "page.js"))
+    return hashlib.sha256(f"{inputs.digest} {version('refusal-lens')} {assets} {reveal}".encode()).hexdigest()
+
+
+def _hash(script: str) -> str:
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def _asset(name: str) -> str:
+    return files("refusal_lens.report").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+@cache
+def _bundle() -> str:
+    script = script_bundle()
+    if "</script" in script.lower():
+        script = script.replace("</script", "<\\/script").replace("</SCRIPT", "<\\/SCRIPT")
+    return script

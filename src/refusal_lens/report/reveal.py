@@ -1,0 +1,144 @@
+"""Completion texts, only for a report that was asked to reveal them: a few prompts per language, answers side by side.
+
+Reads `data/completions` through the task records. All text is untrusted: it passes `clean`, is cut in length, and the
+template escapes it. Damaged or scrubbed shards are left out and counted.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from refusal_lens.errors import RunError
+from refusal_lens.languages import get_language
+from refusal_lens.report.facts import Facts, language_name
+from refusal_lens.report.inputs import Row, text_of
+from refusal_lens.report.text import clean, shorten
+from refusal_lens.rundir import RunDir
+from refusal_lens.types import HARMS, JsonValue
+
+PROMPTS_SHOWN = 4
+LONGEST = 700
+LONGEST_PROMPT = 400
+CONDITIONS = {"baseline": "untouched", "ablation": "ablated", "addition": "added"}
+
+Key = tuple[str, str, str, str]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One answer: under which condition, how it was judged, its text."""
+
+    condition: str
+    label: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One prompt with its answers."""
+
+    harm: str
+    prompt: str
+    answers: tuple[Shown, ...]
+
+
+@dataclass(frozen=True)
+class RevealedLanguage:
+    """Entries of one language; `direction` is `ltr` or `rtl`."""
+
+    name: str
+    code: str
+    direction: str
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class Revealed:
+    """All revealed texts, and how many shards could not be read."""
+
+    languages: tuple[RevealedLanguage, ...]
+    unreadable: int
+
+
+def reveal_texts(facts: Facts) -> Revealed:
+    """Collect the first prompts of every language and class with their answers.
+
+    Args:
+        facts: The run's numbers; its main source is the one shown.
+
+    Returns:
+        Texts, cleaned and cut.
+    """
+    run = RunDir.open(facts.inputs.root)
+    answers: dict[Key, dict[str, str]] = defaultdict(dict)
+    prompts: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+    unreadable = 0
+    folder = run.folder("completions/any").parent
+    for shard in sorted(folder.iterdir()) if folder.is_dir() else []:
+        record = run.record(f"completions/{shard.name}")
+        cell = None if record is None else record.params.get("cell")
+        key = _key(cell, facts)
+        if record is None or key is None:
+            unreadable += record is None
+            continue
+        intervention, _, language, harm = key
+        try:
+            rows = _read(run.path(record.task_id, "completions.parquet"))
+            for task_id in (name for name in record.inputs if name.startswith("prompts/")):
+                if not prompts[language, harm]:
+                    prompts[language, harm] |= {text_of(row, "prompt_id"): text_of(row, "text") for row in _read(run.path(task_id, "prompts.parquet")) if text_of(row, "harm") == harm}
+        except (RunError, OSError, pa.ArrowException):
+            unreadable += 1
+            continue
+        answers[key] |= {text_of(row, "prompt_id"): text_of(row, "text") for row in rows}
+    labels = _labels(run, facts)
+    languages = tuple(_language(facts, code, answers, prompts, labels) for code in facts.languages)
+    return Revealed(tuple(language for language in languages if language.entries), unreadable)
+
+
+def _language(facts: Facts, code: str, answers: Mapping[Key, dict[str, str]], prompts: Mapping[tuple[str, str], dict[str, str]], labels: Mapping[tuple[Key, str], str]) -> RevealedLanguage:
+    entries: list[Entry] = []
+    for harm in HARMS:
+        keys: list[Key] = [(kind, "" if kind == "baseline" else facts.main_source or "", code, harm) for kind in CONDITIONS]
+        ids = list(dict.fromkeys(name for key in keys for name in answers.get(key, {})))[:PROMPTS_SHOWN]
+        for name in ids:
+            shown = tuple(
+                Shown(CONDITIONS[key[0]], labels.get((key, name), "not judged"), shorten(clean(answers[key][name]), limit=LONGEST) or "(empty)")
+                for key in keys
+                if name in answers.get(key, {})
+            )
+            entries.append(Entry(harm, shorten(clean(prompts.get((code, harm), {}).get(name, name)), limit=LONGEST_PROMPT), shown))
+    known = language_name(code) != code
+    return RevealedLanguage(language_name(code), code, get_language(code).direction if known else "auto", tuple(entries))
+
+
+def _key(cell: JsonValue, facts: Facts) -> Key | None:
+    """The cell of a shard if it is to be shown: main prompt set, baseline or the main source."""
+    if not isinstance(cell, list) or len(cell) < 4 or any(cell[4:]):
+        return None
+    intervention, source, language, harm = (str(item or "") for item in cell[:4])
+    if intervention not in CONDITIONS or source not in ("", facts.main_source):
+        return None
+    return intervention, source, language, harm
+
+
+def _labels(run: RunDir, facts: Facts) -> dict[tuple[Key, str], str]:
+    try:
+        rows = _read(run.tables_dir / "verdicts.parquet")
+    except (OSError, pa.ArrowException):
+        return {}
+    return {
+        ((text_of(row, "intervention"), text_of(row, "source"), text_of(row, "language"), text_of(row, "prompts")), text_of(row, "prompt_id")): text_of(row, "label")
+        for row in rows
+        if text_of(row, "prompt_set") not in facts.extra_sets
+    }
+
+
+def _read(path: Path) -> list[Row]:
+    return pq.read_table(path).to_pylist()
