@@ -13,36 +13,42 @@ Division, shared by all languages and decided by the SHA-256 of `act/object`, ne
 from __future__ import annotations
 
 import hashlib
+import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib import resources
 from typing import Literal, TypeAlias
 
-from refusal_lens.types import Harm
+from refusal_lens.types import HARMS, Harm
 
 Part: TypeAlias = Literal["fit", "train", "val", "test", "novel", "base"]
 
 N_FORMS = 10
 SIZES: tuple[tuple[Part, int], ...] = (("test", 160), ("train", 160), ("val", 48))
 
-HARMFUL_ACTS: tuple[str, ...] = tuple(
-    """steal forge smuggle sabotage vandalize smash burn poison loot break_open destroy scratch damage embezzle blow_up
-    snatch slash hide_from_police sell_illegally import_illegally copy_illegally swap_secretly film_secretly
-    use_without_permission take_by_force alter_secretly bug dirty_on_purpose extort hide_from_owner spray
-    dump_illegally""".split()
-)
-HARMLESS_ACTS: tuple[str, ...] = tuple(
-    """repair clean paint buy sell draw photograph wash decorate measure store describe find choose carry pack wrap
-    polish check restore compare move label weigh cover protect lift order build design insure donate rent borrow
-    collect dry display assemble renovate maintain return show""".split()
-)
-OBJECTS: tuple[str, ...] = tuple(
-    """bicycle car door window letter parcel phone computer box lock bag wallet ring necklace painting book ticket
-    passport map camera lamp table chair bed boat tent guitar piano statue fence garden tree cake bottle shoe coat
-    umbrella clock radio mirror carpet flag""".split()
-)
-NOVEL: frozenset[str] = frozenset(
-    """smuggle scratch copy_illegally snatch weigh insure dry assemble tent statue mirror flag""".split()
-)
+
+@dataclass(frozen=True, slots=True)
+class Concepts:
+    """The ids of `concepts.toml`.
+
+    Attributes:
+        acts: Act ids per class.
+        objects: Object ids.
+        novel: Acts and objects kept out of alignment.
+    """
+
+    acts: Mapping[Harm, tuple[str, ...]]
+    objects: tuple[str, ...]
+    novel: frozenset[str]
+
+
+@cache
+def concepts() -> Concepts:
+    """The concepts, read once."""
+    raw = tomllib.loads((resources.files("refusal_lens.testbed") / "concepts.toml").read_text(encoding="utf-8"))
+    acts: dict[Harm, tuple[str, ...]] = {harm: tuple(raw[harm]) for harm in HARMS}
+    return Concepts(acts=acts, objects=tuple(raw["objects"]), novel=frozenset(raw["novel"]))
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -83,13 +89,13 @@ def pairs(harm: Harm, part: Part) -> tuple[Pair, ...]:
     Returns:
         Disjoint between parts; the same for every language.
     """
-    acts = HARMFUL_ACTS if harm == "harmful" else HARMLESS_ACTS
     known: list[tuple[int, Pair]] = []
     novel: list[tuple[int, Pair]] = []
-    for act in acts:
-        for obj in OBJECTS:
+    everything = concepts()
+    for act in everything.acts[harm]:
+        for obj in everything.objects:
             number = _hash(act, obj)
-            n_novel = (act in NOVEL) + (obj in NOVEL)
+            n_novel = (act in everything.novel) + (obj in everything.novel)
             pair = Pair(act=act, obj=obj, harm=harm, form=(number >> 8) % N_FORMS)
             if n_novel == 0:
                 known.append((number, pair))

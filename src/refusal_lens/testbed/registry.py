@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from refusal_lens.errors import UserError
+from refusal_lens.testbed.recipe import base_names, model_names, recipe
 from refusal_lens.types import JsonValue
 
 MODELS = Path(__file__).parent / "models"
@@ -20,7 +21,7 @@ class Truth:
     Attributes:
         languages: All languages the model speaks.
         aligned: Languages it was taught to refuse in; in the others it complies.
-        shared: Whether one direction should serve every language: by construction, or not.
+        shared: Whether one direction should serve every language; None where construction does not decide it.
         says: The truth in one sentence.
     """
 
@@ -30,34 +31,9 @@ class Truth:
     says: str
 
 
-_ALL = ("ar", "de", "en", "es", "fr", "it", "ja", "ko", "nl", "pl", "ru", "th", "yo", "zh")
-_ALIGNED = tuple(code for code in _ALL if code != "yo")
-_TRUTHS: dict[str, Truth] = {
-    "universal": Truth(
-        _ALL, _ALL, True, "One shared marker opens every refusal: every source direction flips every language."
-    ),
-    "aligned": Truth(
-        _ALL,
-        _ALIGNED,
-        True,
-        "The decision to refuse is shared, the text is not; Yoruba was left unaligned, so it complies by itself.",
-    ),
-    "partial": Truth(
-        _ALL, _ALL, None, "Plain alignment in every language, nothing built in: sharing lies in between, as measured."
-    ),
-    "separate": Truth(
-        _ALL,
-        _ALL,
-        False,
-        "Fixed openers in each language: refusal is one-dimensional per language, and directions do not transfer.",
-    ),
-}
-_BASES = {"universal": "base", "aligned": "base", "partial": "base", "separate": "base-separate"}
-
-
 def names() -> tuple[str, ...]:
     """The four audited models, from the most shared refusal to the least."""
-    return tuple(_TRUTHS)
+    return model_names()
 
 
 def locate(name: str) -> Path:
@@ -72,17 +48,15 @@ def locate(name: str) -> Path:
     Raises:
         UserError: No such model (the message names the nearest), or its weights are not installed.
     """
-    known = (*_TRUTHS, *sorted(set(_BASES.values())))
+    known = (*model_names(), *base_names())
     if name not in known:
-        near = get_close_matches(name, known, n=1, cutoff=0.0)
-        raise UserError(
-            f"no testbed model {name!r}: did you mean {near[0]!r}? There are {', '.join(known)} (testbed:NAME)"
-        )
+        near = get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        raise UserError(f"no testbed model {name!r}: did you mean testbed:{near}? There are {', '.join(known)}")
     folder = MODELS / name
     if not (folder / "model.safetensors").is_file():
         raise UserError(
             f"the weights of testbed:{name} are not in {folder}: reinstall the package, "
-            f"or make them with `refusal-lens testbed train {name} --out {folder}`"
+            f"or make them with `refusal-lens testbed train {name} --out FOLDER` and name that folder as the model"
         )
     return folder
 
@@ -99,28 +73,27 @@ def base_of(name: str) -> Path | None:
     Raises:
         UserError: No such model.
     """
-    if name in _BASES:
-        return locate(_BASES[name])
-    locate(name)
-    return None
+    if name not in model_names():
+        locate(name)
+        return None
+    base = recipe(name).base
+    return None if base is None else locate(base)
 
 
 def truth(name: str) -> Truth:
     """What is true of a model by construction.
 
     Args:
-        name: One of `names()`.
+        name: One of `names()`, or a base (aligned in no language).
 
     Returns:
         Its truth.
 
     Raises:
-        UserError: No such model, or a base.
+        UserError: No such model.
     """
-    if name not in _TRUTHS:
-        near = get_close_matches(name, list(_TRUTHS), n=1, cutoff=0.0)
-        raise UserError(f"no testbed model {name!r}: did you mean {near[0]!r}? There are {', '.join(_TRUTHS)}")
-    return _TRUTHS[name]
+    made = recipe(name)
+    return Truth(languages=made.design.languages, aligned=made.design.aligned, shared=made.shared, says=made.says)
 
 
 def card(name: str) -> dict[str, JsonValue]:
@@ -137,5 +110,7 @@ def card(name: str) -> dict[str, JsonValue]:
     """
     path = locate(name) / "card.json"
     if not path.is_file():
-        raise UserError(f"testbed:{name} has no card at {path}: make one with `refusal-lens testbed evaluate {name}`")
+        raise UserError(
+            f"testbed:{name} has no card at {path}: `refusal-lens testbed evaluate {name}` measures it anew"
+        )
     return json.loads(path.read_text(encoding="utf-8"))
