@@ -2,8 +2,21 @@
 
 from refusal_lens.interventions.ablation import Ablation
 from refusal_lens.interventions.addition import Addition
-from refusal_lens.interventions.context import intervening
-from refusal_lens.interventions.projection import set_projection, unit
-from refusal_lens.model import Intervention
+from refusal_lens.interventions.context import folded, intervening
+from refusal_lens.interventions.doctor import Check, Doctor, doctor
+from refusal_lens.interventions.leak import residual_leak
+from refusal_lens.model import Intervention, set_projection, unit
 
-__all__ = ["Ablation", "Addition", "Intervention", "intervening", "set_projection", "unit"]
+__all__ = [
+    "Ablation",
+    "Addition",
+    "Check",
+    "Doctor",
+    "Intervention",
+    "doctor",
+    "folded",
+    "intervening",
+    "residual_leak",
+    "set_projection",
+    "unit",
+]

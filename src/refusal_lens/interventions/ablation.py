@@ -12,14 +12,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refusal_lens.interventions.projection import set_projection, unit
-from refusal_lens.model import Edit, Intervention, Site
+from refusal_lens.model import Edit, Intervention, Site, set_projection, unit
+
+
+Variant: TypeAlias = Literal["exact", "published"]
+
+SITES_OF: dict[Variant, tuple[tuple[Site, ...], tuple[Site, ...]]] = {
+    "exact": (("embedding",), ("attention_write", "mlp_write")),
+    "published": (("block_input",), ("attention_output", "mlp_output")),
+}
+"""Where each variant edits the whole stream, and where it edits what is added to it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +43,7 @@ class Ablation:
 
     direction: Float[Tensor, "*rows d_model"]
     reference: Tensor | float | None = None
-    variant: Literal["exact", "published"] = "exact"
+    variant: Variant = "exact"
 
     @cached_property
     def unit(self) -> Float[Tensor, "*rows d_model"]:

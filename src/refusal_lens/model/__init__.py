@@ -1,21 +1,27 @@
 """The model room: the only one that knows transformers. Load, locate, render, record, generate, self-check."""
 
 from refusal_lens.model.batches import Batch, BatchSize, is_out_of_memory, run_shrinking
+from refusal_lens.model.checks import layer_error, placement_error
 from refusal_lens.model.edit import SITES, Edit, Intervention, Site
+from refusal_lens.model.folding import FoldPlan, fold_plan, folding
 from refusal_lens.model.forward import next_token_logits, record
 from refusal_lens.model.generate import Generated, generate
 from refusal_lens.model.hooking import edited
 from refusal_lens.model.layout import Block, Layout, hidden_input, hidden_output
 from refusal_lens.model.lens import LensModel, ModelProvenance
 from refusal_lens.model.load import assemble, load_model
+from refusal_lens.model.projection import set_projection, unit
+from refusal_lens.model.tokens import PROBES, replaced_by_type
 from refusal_lens.model.source import fingerprint
 
 __all__ = [
+    "PROBES",
     "SITES",
     "Batch",
     "BatchSize",
     "Block",
     "Edit",
+    "FoldPlan",
     "Generated",
     "Intervention",
     "Layout",
@@ -24,13 +30,20 @@ __all__ = [
     "Site",
     "assemble",
     "edited",
+    "fold_plan",
+    "folding",
     "fingerprint",
     "generate",
     "hidden_input",
     "hidden_output",
     "is_out_of_memory",
+    "layer_error",
     "load_model",
     "next_token_logits",
+    "placement_error",
     "record",
+    "replaced_by_type",
     "run_shrinking",
+    "set_projection",
+    "unit",
 ]

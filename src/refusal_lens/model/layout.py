@@ -95,7 +95,9 @@ class Layout:
 
 
 @dataclass(frozen=True, eq=False)
-class _Event:
+class Event:
+    """One call of a module: what it read and what it returned."""
+
     module: nn.Module
     read: Tensor
     returned: Tensor
@@ -123,7 +125,7 @@ def locate(network: nn.Module, forward: Callable[[], object], *, n_layers: int |
     watched = {child for blocks in lists.values() for block in blocks for child in (block, *block.children())}
     watched |= {child for name in lists for child in network.get_submodule(name.rpartition(".")[0]).children()}
     watched |= {module for module in network.modules() if isinstance(module, nn.Embedding)}
-    with _watching(watched) as events:
+    with watching(watched) as events:
         forward()
     candidates = [blocks for blocks in lists.values() if _runs_in_order(list(blocks), events)]
     if not candidates:
@@ -144,7 +146,7 @@ def locate(network: nn.Module, forward: Callable[[], object], *, n_layers: int |
         blocks=tuple(_block(block, events) for block in blocks),
         embedding=token_embedding,
         final_norm=next(
-            (event.module for event in outside if _same(event.read, last) and not any(event.module.children())), None
+            (event.module for event in outside if same_memory(event.read, last) and not any(event.module.children())), None
         ),
         embeddings=embeddings,
         d_model=d_model,
@@ -169,13 +171,13 @@ def hidden_output(output: object) -> Tensor | None:
 
 
 @contextmanager
-def _watching(modules: set[nn.Module]) -> Iterator[list[_Event]]:
-    events: list[_Event] = []
+def watching(modules: set[nn.Module]) -> Iterator[list[Event]]:
+    events: list[Event] = []
 
     def note(module: nn.Module, arguments: tuple[object, ...], keywords: dict[str, object], output: object) -> None:
         read, returned = hidden_input(arguments, keywords), hidden_output(output)
         if read is not None and returned is not None:
-            events.append(_Event(module, read, returned))
+            events.append(Event(module, read, returned))
 
     with ExitStack() as stack, torch.no_grad():
         for module in modules:
@@ -183,12 +185,12 @@ def _watching(modules: set[nn.Module]) -> Iterator[list[_Event]]:
         yield events
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
+def same_memory(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors are one memory: views and reshapes of each other, or edited in place in between."""
     return one.data_ptr() == other.data_ptr() and one.numel() == other.numel() and one.dtype == other.dtype
 
 
-def _runs_in_order(blocks: Sequence[nn.Module], events: Sequence[_Event]) -> bool:
+def _runs_in_order(blocks: Sequence[nn.Module], events: Sequence[Event]) -> bool:
     members = set(blocks)
     ran = [event for event in events if event.module in members]
     return [event.module for event in ran] == list(blocks) and all(
@@ -196,19 +198,19 @@ def _runs_in_order(blocks: Sequence[nn.Module], events: Sequence[_Event]) -> boo
     )
 
 
-def _block(module: nn.Module, events: Sequence[_Event]) -> Block:
+def _block(module: nn.Module, events: Sequence[Event]) -> Block:
     own = next(event for event in events if event.module is module)
     children = set(module.children())
     steps = [event for event in events if event.module in children and not _identity(event)]
     source = {
-        id(step): next((other for other in reversed(steps[:index]) if _same(other.returned, step.read)), None)
+        id(step): next((other for other in reversed(steps[:index]) if same_memory(other.returned, step.read)), None)
         for index, step in enumerate(steps)
     }
     carriers = [step for step in steps if _carries(step.module)]
     if not carriers:
         raise ModelError(f"a decoder block ({type(module).__name__}) has no attention or MLP module")
 
-    def origin(step: _Event) -> _Event:
+    def origin(step: Event) -> Event:
         """The last carrier upstream of a step (itself where it is one)."""
         while not _carries(step.module) and (before := source[id(step)]) is not None:
             step = before
@@ -219,7 +221,7 @@ def _block(module: nn.Module, events: Sequence[_Event]) -> Block:
     first = next((write for write in writes if origin(write) is carriers[0]), writes[0])
     others = [write for write in writes if write is not first]
     readers = [step for step in steps if source[id(step)] is None]
-    reads_input = [step for step in readers if _same(step.read, own.read)]
+    reads_input = [step for step in readers if same_memory(step.read, own.read)]
     feeding = [_root(origin(write), source) for write in others]
     return Block(
         module=module,
@@ -232,15 +234,15 @@ def _block(module: nn.Module, events: Sequence[_Event]) -> Block:
     )
 
 
-def _root(step: _Event, source: dict[int, _Event | None]) -> _Event:
+def _root(step: Event, source: dict[int, Event | None]) -> Event:
     while (before := source[id(step)]) is not None:
         step = before
     return step
 
 
-def _identity(event: _Event) -> bool:
+def _identity(event: Event) -> bool:
     """A dropout at rest returns what it was given."""
-    return _same(event.read, event.returned) and not any(event.module.children())
+    return same_memory(event.read, event.returned) and not any(event.module.children())
 
 
 def _carries(module: nn.Module) -> bool:

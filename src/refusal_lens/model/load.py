@@ -87,9 +87,9 @@ def load_model(
         model.positions,
     )
     if check:
-        from refusal_lens.model.doctor import check_conventions
+        from refusal_lens.model.checks import check_located
 
-        check_conventions(model)
+        check_located(model)
     return model
 
 

@@ -1,0 +1,80 @@
+"""How much of an ablated direction the readers of the residual stream still see, measured where they read.
+
+leak = max over readers and positions of |x.r - c| / mean |x|, with x what a reader is given: the inputs of every
+block's attention and MLP (or of the norms before them) and of the final norm, in prefill and while decoding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import torch
+from torch import Tensor, nn
+from transformers import DynamicCache
+
+from refusal_lens.interventions.ablation import Ablation
+from refusal_lens.interventions.context import folded, intervening
+from refusal_lens.model import PROBES, LensModel, hidden_input
+
+
+@torch.no_grad()
+def residual_leak(model: LensModel, ablation: Ablation, *, fold: bool = False, instructions: Sequence[str] = PROBES) -> float:
+    """Largest share of the ablated direction that any reader sees.
+
+    Args:
+        model: The model.
+        ablation: One direction for all rows.
+        fold: Fold it into the weights instead of using hooks.
+        instructions: Prompts of different lengths, so that padding takes part.
+
+    Returns:
+        0 for a perfect ablation; about 1e-7 in float32, 1e-3 in bfloat16.
+    """
+    context = folded(model, ablation) if fold else intervening(model, [ablation])
+    batch = model.batch(model.render(instructions))
+    real = torch.ones_like(batch.input_ids) if batch.attention_mask is None else batch.attention_mask
+    cache = DynamicCache(config=model.hf.config)
+    with context, _reading(model, ablation) as seen:
+        seen.mask = real.bool()
+        logits = model.hf(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask, position_ids=batch.position_ids, past_key_values=cache
+        ).logits
+        seen.mask = None
+        mask = torch.cat([real, real.new_ones(real.shape[0], 1)], 1)
+        model.hf(
+            input_ids=logits[:, -1:].argmax(-1),
+            attention_mask=mask,
+            position_ids=batch.position_ids[:, -1:] + 1,
+            past_key_values=cache,
+        )
+    return max(seen.shares)
+
+
+class _Seen:
+    """What the readers saw: one share for each reading; `mask` marks the real tokens of a prefill."""
+
+    def __init__(self) -> None:
+        self.shares: list[float] = []
+        self.mask: Tensor | None = None
+
+
+@contextmanager
+def _reading(model: LensModel, ablation: Ablation) -> Iterator[_Seen]:
+    seen = _Seen()
+    target = 0.0 if ablation.target is None else float(ablation.target)
+
+    def note(_module: nn.Module, arguments: tuple[object, ...], keywords: dict[str, object]) -> None:
+        hidden = hidden_input(arguments, keywords)
+        assert hidden is not None, "readers are called with activations"
+        wide = hidden.float().reshape(-1, model.d_model)
+        if seen.mask is not None:
+            wide = wide[seen.mask.reshape(-1)]
+        along = (wide @ ablation.unit.to(wide.device) - target).abs()
+        seen.shares.append(float(along.max() / wide.norm(dim=-1).mean().clamp_min(1e-12)))
+
+    readers = [reader for block in model.layout.blocks for reader in block.readers]
+    with ExitStack() as stack:
+        for reader in [*readers, *([model.layout.final_norm] if model.layout.final_norm is not None else [])]:
+            stack.callback(reader.register_forward_pre_hook(note, with_kwargs=True).remove)
+        yield seen

@@ -1,0 +1,207 @@
+"""Fold the removal of a direction into the weights, in memory, and put the very same weights back.
+
+Where blocks add to the residual stream without a norm in between, removing r from everything written equals removing
+it from the matrices that write:  W' = W - r (r^T W),  b' = b - r (r.b)  for every attention and MLP output matrix,
+and each row of every embedding likewise. Tied output embeddings keep the original matrix.
+
+1. Output matrices are found by watching a forward pass: the linear map whose result its module returns unchanged, and
+   the last stack of matrices of fused experts, in either orientation.
+2. The plan is proved before it is trusted: folded and hooked logits must agree along a direction that matters.
+3. While folded, modules hold new parameters; afterwards they hold the original objects, untouched.
+
+Never exact with post-norms (gain and scale act after the projection), nor for quantised or off-loaded weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from refusal_lens.model.edit import Edit, Intervention, Site
+from refusal_lens.model.forward import record
+from refusal_lens.model.layout import Event, same_memory, watching
+from refusal_lens.model.lens import LensModel
+from refusal_lens.model.projection import set_projection, unit
+from refusal_lens.model.tokens import PROBES
+
+AGREEMENT = {torch.float32: 0.01, torch.float64: 0.01}
+LOW_PRECISION_AGREEMENT = 0.3
+"""Largest difference of folded and hooked logits, as a share of what the ablation changes in them."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Written:
+    """A parameter that writes to the residual stream; `axis` is its dimension of size d_model."""
+
+    owner: nn.Module
+    name: str
+    axis: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoldPlan:
+    """Which parameters to fold; `why_not` names the reason where folding is not exact, and is None where it is."""
+
+    written: tuple[Written, ...]
+    why_not: str | None
+
+    @property
+    def exact(self) -> bool:
+        """Whether folding equals hooks."""
+        return self.why_not is None
+
+
+_PLANS: WeakKeyDictionary[LensModel, FoldPlan] = WeakKeyDictionary()
+
+
+def fold_plan(model: LensModel) -> FoldPlan:
+    """Which weights carry an ablation of this model, proved once per model.
+
+    Args:
+        model: The model.
+
+    Returns:
+        The plan.
+    """
+    if model not in _PLANS:
+        written, why_not = _find(model)
+        plan = FoldPlan(tuple(written), why_not)
+        _PLANS[model] = plan if why_not is not None or _proved(model, plan) else FoldPlan((), "folded and hooked logits differ")
+    return _PLANS[model]
+
+
+@contextmanager
+def folding(plan: FoldPlan, direction: Tensor) -> Iterator[None]:
+    """Hold weights without a direction inside the context.
+
+    Args:
+        plan: An exact plan of the model.
+        direction: Unit direction [d_model] in float32; zeros change nothing.
+
+    Yields:
+        Nothing; afterwards the modules hold their original parameters again, also after an error.
+    """
+    with ExitStack() as stack, torch.no_grad():
+        for item in plan.written:
+            original = getattr(item.owner, item.name)
+            removed = _without(original, direction.to(original.device), item.axis)
+            stack.callback(setattr, item.owner, item.name, original)
+            setattr(item.owner, item.name, nn.Parameter(removed, requires_grad=False))
+        yield
+
+
+def _without(weight: Tensor, direction: Tensor, axis: int) -> Tensor:
+    wide = weight.detach().float()
+    shape = [1] * weight.ndim
+    shape[axis] = direction.shape[0]
+    along = torch.tensordot(wide, direction, dims=([axis], [0])).unsqueeze(axis)
+    return torch.addcmul(wide, along, direction.reshape(shape), value=-1).to(weight.dtype)
+
+
+def _find(model: LensModel) -> tuple[list[Written], str | None]:
+    layout = model.layout
+    if layout.post_norm:
+        return [], "a norm follows attention or MLP before the residual stream"
+    if getattr(model.hf, "is_quantized", False) or getattr(model.hf.config, "quantization_config", None) is not None:
+        return [], "weights are quantised"
+    if any(not parameter.is_floating_point() or parameter.device.type == "meta" for parameter in model.hf.parameters()):
+        return [], "weights are quantised or off-loaded"
+    written = [Written(module, "weight", 1) for module in dict.fromkeys(layout.embeddings)]
+    if any(getattr(item.owner, "weight").shape[1] != model.d_model for item in written):  # noqa: B009
+        return [], "embeddings do not have the width of the residual stream"
+    carriers = [module for block in layout.blocks for module in (block.attention, *block.mlp)]
+    inside = {part for carrier in carriers for part in carrier.modules()}
+    with watching(inside) as events:
+        model.logits(model.batch(model.render(PROBES[:2])))
+    ran = {event.module: event for event in events}
+    for carrier in carriers:
+        found = list(_outputs(carrier, ran, model.d_model))
+        if not found:
+            return [], f"found no output matrix in {type(carrier).__name__}"
+        written += found
+    return written, None
+
+
+def _outputs(carrier: nn.Module, ran: dict[nn.Module, Event], d_model: int) -> Iterator[Written]:
+    """Parameters of a module whose result is what it returns, its experts included."""
+    stacks = [part for part in carrier.modules() if any(parameter.ndim == 3 for parameter in part.parameters(recurse=False))]
+    if not stacks:
+        yield from _final(carrier, ran, d_model)
+        return
+    for stack in stacks:
+        yield from _experts(stack, d_model)
+    for child in carrier.children():
+        if child not in stacks and any(child.children()) and not any(part in stacks for part in child.modules()):
+            yield from _final(child, ran, d_model)
+
+
+def _final(module: nn.Module, ran: dict[nn.Module, Event], d_model: int) -> Iterator[Written]:
+    if module not in ran:
+        return
+    for part in module.modules():
+        axis = 0 if isinstance(part, nn.Linear) else 1 if isinstance(part, Conv1D) else None
+        if axis is not None and part in ran and same_memory(ran[part].returned, ran[module].returned):
+            yield Written(part, "weight", axis)
+            if part.bias is not None and part.bias.shape[0] == d_model:
+                yield Written(part, "bias", 0)
+
+
+def _experts(stack: nn.Module, d_model: int) -> Iterator[Written]:
+    """The last of an experts module's stacked matrices, [expert, out, in] or [expert, in, out], and its bias."""
+    matrices = [(name, parameter) for name, parameter in stack.named_parameters(recurse=False) if parameter.ndim == 3]
+    name, last = matrices[-1]
+    axes = [axis for axis in (1, 2) if last.shape[axis] == d_model]
+    if len(axes) == 2:  # square: the first stack [expert, 2 * in, d_model] or its transpose tells the orientation
+        first = matrices[0][1]
+        axes = [1] if first.shape[2] == d_model else [2]
+    if not axes:
+        return
+    yield Written(stack, name, axes[0])
+    for other, parameter in stack.named_parameters(recurse=False):
+        if other != name and other.startswith(name) and parameter.ndim == 2 and parameter.shape[1] == d_model:
+            yield Written(stack, other, 1)
+
+
+@torch.no_grad()
+def _proved(model: LensModel, plan: FoldPlan) -> bool:
+    rows, activations = next(record(model, PROBES[:3]))
+    direction = unit(activations[rows.index(0), -1, model.n_layers // 2])
+    if not bool(torch.isfinite(direction).all()) or not bool(direction.any()):
+        return False
+    batch = model.batch(model.render(PROBES[:3]))
+    plain = model.logits(batch).float()
+    with model.edited([Removal(direction)]):
+        hooked = model.logits(batch).float()
+    with folding(plan, direction):
+        folded = model.logits(batch).float()
+    change = float((hooked - plain).abs().max())
+    allowed = AGREEMENT.get(model.dtype, LOW_PRECISION_AGREEMENT) * change + 1e-6 * float(plain.abs().max())
+    return float((folded - hooked).abs().max()) <= allowed
+
+
+@dataclass(frozen=True, eq=False)
+class Removal:
+    """The plainest exact removal of a unit direction, by hooks: what folding must equal. Users take `Ablation`."""
+
+    direction: Tensor
+
+    def at(self, site: Site, layer: int, /) -> Edit | None:  # noqa: ARG002 (every layer alike)
+        """Acts where the stream begins and wherever something is added to it."""
+        return self._remove if site in {"embedding", "attention_write", "mlp_write"} else None
+
+    def after(self, earlier: Sequence[Intervention], /) -> Removal:  # noqa: ARG002 (used alone)
+        """Itself."""
+        return self
+
+    def fold_direction(self) -> Tensor | None:
+        """Its direction."""
+        return self.direction
+
+    def _remove(self, x: Tensor) -> Tensor:
+        return set_projection(x, self.direction.to(x.device), None)
