@@ -114,7 +114,9 @@ def _stream(client: httpx.Client, url: str, part: Path, *, limit: int, progress:
             part.parent.mkdir(parents=True, exist_ok=True)
             stream = part.open("ab" if have else "wb")
         with stream:
-            for chunk in response.iter_bytes(1 << 16):
+            for (
+                chunk
+            ) in response.iter_bytes():  # As received: a chunk size would hold back, and lose, what came before a cut.
                 have += len(chunk)
                 if have > limit:
                     stream.close()
