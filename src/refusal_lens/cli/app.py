@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from refusal_lens.cli import analysis, audit, data, directions, doctor, judge, runs, testbed
+from refusal_lens.cli import analysis, audit, data, directions, doctor, judge, report, runs, testbed
 from refusal_lens.errors import EXIT_INTERRUPTED, LensError
 
 app = typer.Typer(
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (audit, runs, analysis, directions, doctor, judge, data, testbed):
+for group in (audit, runs, report, analysis, directions, doctor, judge, data, testbed):
     group.register(app)
 
 

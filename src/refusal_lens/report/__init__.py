@@ -25,8 +25,20 @@ def headline_table(run_dir: Path) -> tuple[HeadlineRow, ...]:
 
     Raises:
         RunError: There is no run in the folder.
-    """  # noqa: DOC502 (raised by read_inputs)
+    """
     return Facts(read_inputs(run_dir)).headline
 
 
-__all__ = ["Facts", "HeadlineRow", "NullShare", "Share", "Statement", "build_report", "headline", "headline_table", "is_current", "read_inputs", "verdict_of"]
+__all__ = [
+    "Facts",
+    "HeadlineRow",
+    "NullShare",
+    "Share",
+    "Statement",
+    "build_report",
+    "headline",
+    "headline_table",
+    "is_current",
+    "read_inputs",
+    "verdict_of",
+]

@@ -94,7 +94,11 @@ class Facts:
     def valid_sources(self) -> tuple[str, ...]:
         """Sources with a selected direction; without a selection table, those with measured cells."""
         if self.selection:
-            return tuple(source for source in self.sources if source in self.selection and text_of(self.selection[source], "status") == SELECTED)
+            return tuple(
+                source
+                for source in self.sources
+                if source in self.selection and text_of(self.selection[source], "status") == SELECTED
+            )
         return tuple(dict.fromkeys(source for source, *_ in self.cells if source and not is_null(source)))
 
     @cached_property
@@ -105,12 +109,18 @@ class Facts:
     @cached_property
     def cells(self) -> Mapping[tuple[str, str, str, str], Share]:
         """Compliance by (source, intervention, language, prompts) on the main prompt set."""
-        return {cell_key(row): share_of(row) for row in self.inputs.rows("rates") if text_of(row, "prompt_set") not in self.extra_sets}
+        return {
+            cell_key(row): share_of(row)
+            for row in self.inputs.rows("rates")
+            if text_of(row, "prompt_set") not in self.extra_sets
+        }
 
     @cached_property
     def languages(self) -> tuple[str, ...]:
         """Target languages: configured or measured, by resource tier, then name."""
-        found = dict.fromkeys([*words(self.setting("data", "languages")), *(language for _, _, language, _ in self.cells)])
+        found = dict.fromkeys(
+            [*words(self.setting("data", "languages")), *(language for _, _, language, _ in self.cells)]
+        )
         return tuple(sorted(found, key=lambda code: (TIERS.get(language_tier(code), 3), language_name(code))))
 
     @cached_property
@@ -127,7 +137,11 @@ class Facts:
 
     def null(self, intervention: str, language: str, prompts: str, *, refusals: bool = False) -> NullShare | None:
         """The cell under every random direction that was run."""
-        found = [share for (source, kind, code, harm), share in sorted(self.cells.items()) if source.startswith(RANDOM) and (kind, code, harm) == (intervention, language, prompts)]
+        found = [
+            share
+            for (source, kind, code, harm), share in sorted(self.cells.items())
+            if source.startswith(RANDOM) and (kind, code, harm) == (intervention, language, prompts)
+        ]
         rates = tuple((share.complement if refusals else share).rate for share in found)
         measured = tuple(rate for rate in rates if rate is not None)
         return NullShare(measured, sum(share.n for share in found)) if measured else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import vl_convert
@@ -28,16 +29,16 @@ def export_figures(figures: Sequence[Figure], folder: Path) -> list[Path]:
         The files, in order.
     """
     with ThreadPoolExecutor(THREADS) as pool:
-        written = list(pool.map(lambda figure: _export(figure, folder), figures))
+        written = list(pool.map(partial(_export, folder=folder), figures))
     return [path for pair in written for path in pair]
 
 
 def script_bundle() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script, without any network access."""
-    return vl_convert.javascript_bundle()
+    return vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
 
 
-def _export(figure: Figure, folder: Path) -> tuple[Path, Path]:
+def _export(figure: Figure, *, folder: Path) -> tuple[Path, Path]:
     config: dict[str, JsonValue] = {**vega_config(dark=False), "background": "#ffffff", "padding": 12}
     spec: Mapping[str, JsonValue] = {**figure.spec, "width": max(PRINT_WIDTH, figure.scroll), "config": config}
     svg = vl_convert.vegalite_to_svg(dict(spec))

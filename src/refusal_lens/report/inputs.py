@@ -85,7 +85,7 @@ def read_inputs(run_dir: Path) -> RunInputs:
 
     Raises:
         RunError: There is no run in the folder.
-    """  # noqa: DOC502 (raised by RunDir.open)
+    """
     run = RunDir.open(run_dir)
     tables: dict[str, Rows] = {}
     summaries: dict[str, JsonValue] = {}

@@ -50,7 +50,7 @@ def build_report(run_dir: Path, *, out: Path | None = None, reveal: bool = False
     Raises:
         RunError: There is no run in the folder.
         StorageError: Something cannot be written.
-    """  # noqa: DOC502 (raised by what it calls)
+    """
     with ThreadPoolExecutor(1) as pool:
         bundling = pool.submit(_bundle)
         inputs = read_inputs(run_dir)
@@ -85,11 +85,20 @@ def is_current(run_dir: Path, *, reveal: bool = False) -> bool:
 
 
 def _render(facts: Facts, sections: Sequence[Section], *, bundle: str, reveal: bool) -> str:
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("refusal_lens.report", "assets"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("refusal_lens.report", "assets"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     drawing = _asset("page.js")
     verdict = verdict_of(facts)
     figures: dict[str, JsonValue] = {figure.name: dict(figure.spec) for figure in figures_of(sections)}
-    charts: dict[str, JsonValue] = {"figures": figures, "light": dict(vega_config(dark=False)), "dark": dict(vega_config(dark=True))}
+    charts: dict[str, JsonValue] = {
+        "figures": figures,
+        "light": dict(vega_config(dark=False)),
+        "dark": dict(vega_config(dark=True)),
+    }
     return environment.get_template("page.html.j2").render(
         state=_state(facts.inputs, reveal=reveal),
         mark=MARK,
@@ -113,12 +122,24 @@ def _render(facts: Facts, sections: Sequence[Section], *, bundle: str, reveal: b
 def _tiles(facts: Facts) -> list[tuple[str, list[Cell]]]:
     """Large numbers at the head of the page: means over languages."""
     groups = {
-        "Harmful prompts answered": (("untouched", "harmful_baseline", "untouched"), ("direction ablated", "harmful_ablated", "ablated"), ("random ablated", "harmful_random", "random")),
-        "Harmless prompts refused": (("untouched", "harmless_baseline", "untouched"), ("direction added", "harmless_added", "added"), ("random added", "harmless_random", "random")),
+        "Harmful prompts answered": (
+            ("untouched", "harmful_baseline", "untouched"),
+            ("direction ablated", "harmful_ablated", "ablated"),
+            ("random ablated", "harmful_random", "random"),
+        ),
+        "Harmless prompts refused": (
+            ("untouched", "harmless_baseline", "untouched"),
+            ("direction added", "harmless_added", "added"),
+            ("random added", "harmless_random", "random"),
+        ),
     }
     found: list[tuple[str, list[Cell]]] = []
     for title, columns in groups.items():
-        cells = [Cell(percent(value), note=label, tone=tone, at=value) for label, column, tone in columns if (value := facts.average(column)) is not None]
+        cells = [
+            Cell(percent(value), note=label, tone=tone, at=value)
+            for label, column, tone in columns
+            if (value := facts.average(column)) is not None
+        ]
         if cells:
             found.append((title, cells))
     return found
@@ -127,7 +148,13 @@ def _tiles(facts: Facts) -> list[tuple[str, list[Cell]]]:
 def _embedded(value: JsonValue) -> str:
     """JSON that is safe inside a script element."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return (
+        text.replace("&", "\\u0026")
+        .replace("<", "\\u003c")
+        .replace(">", "\\u003e")
+        .replace("\u2028", "\\u2028")
+        .replace("\u2029", "\\u2029")
+    )
 
 
 def _state(inputs: RunInputs, *, reveal: bool) -> str:

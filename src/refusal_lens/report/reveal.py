@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from refusal_lens.errors import RunError
 from refusal_lens.languages import get_language
 from refusal_lens.report.facts import Facts, language_name
-from refusal_lens.report.inputs import Row, text_of
+from refusal_lens.report.inputs import Rows, text_of
 from refusal_lens.report.text import clean, shorten
 from refusal_lens.rundir import RunDir
 from refusal_lens.types import HARMS, JsonValue
@@ -87,12 +87,16 @@ def reveal_texts(facts: Facts) -> Revealed:
         if record is None or key is None:
             unreadable += record is None
             continue
-        intervention, _, language, harm = key
+        _, _, language, harm = key
         try:
             rows = _read(run.path(record.task_id, "completions.parquet"))
             for task_id in (name for name in record.inputs if name.startswith("prompts/")):
                 if not prompts[language, harm]:
-                    prompts[language, harm] |= {text_of(row, "prompt_id"): text_of(row, "text") for row in _read(run.path(task_id, "prompts.parquet")) if text_of(row, "harm") == harm}
+                    prompts[language, harm] |= {
+                        text_of(row, "prompt_id"): text_of(row, "text")
+                        for row in _read(run.path(task_id, "prompts.parquet"))
+                        if text_of(row, "harm") == harm
+                    }
         except (RunError, OSError, pa.ArrowException):
             unreadable += 1
             continue
@@ -102,20 +106,36 @@ def reveal_texts(facts: Facts) -> Revealed:
     return Revealed(tuple(language for language in languages if language.entries), unreadable)
 
 
-def _language(facts: Facts, code: str, answers: Mapping[Key, dict[str, str]], prompts: Mapping[tuple[str, str], dict[str, str]], labels: Mapping[tuple[Key, str], str]) -> RevealedLanguage:
+def _language(
+    facts: Facts,
+    code: str,
+    answers: Mapping[Key, dict[str, str]],
+    prompts: Mapping[tuple[str, str], dict[str, str]],
+    labels: Mapping[tuple[Key, str], str],
+) -> RevealedLanguage:
     entries: list[Entry] = []
     for harm in HARMS:
-        keys: list[Key] = [(kind, "" if kind == "baseline" else facts.main_source or "", code, harm) for kind in CONDITIONS]
+        keys: list[Key] = [
+            (kind, "" if kind == "baseline" else facts.main_source or "", code, harm) for kind in CONDITIONS
+        ]
         ids = list(dict.fromkeys(name for key in keys for name in answers.get(key, {})))[:PROMPTS_SHOWN]
         for name in ids:
             shown = tuple(
-                Shown(CONDITIONS[key[0]], labels.get((key, name), "not judged"), shorten(clean(answers[key][name]), limit=LONGEST) or "(empty)")
+                Shown(
+                    CONDITIONS[key[0]],
+                    labels.get((key, name), "not judged"),
+                    shorten(clean(answers[key][name]), limit=LONGEST) or "(empty)",
+                )
                 for key in keys
                 if name in answers.get(key, {})
             )
-            entries.append(Entry(harm, shorten(clean(prompts.get((code, harm), {}).get(name, name)), limit=LONGEST_PROMPT), shown))
+            entries.append(
+                Entry(harm, shorten(clean(prompts.get((code, harm), {}).get(name, name)), limit=LONGEST_PROMPT), shown)
+            )
     known = language_name(code) != code
-    return RevealedLanguage(language_name(code), code, get_language(code).direction if known else "auto", tuple(entries))
+    return RevealedLanguage(
+        language_name(code), code, get_language(code).direction if known else "auto", tuple(entries)
+    )
 
 
 def _key(cell: JsonValue, facts: Facts) -> Key | None:
@@ -134,11 +154,14 @@ def _labels(run: RunDir, facts: Facts) -> dict[tuple[Key, str], str]:
     except (OSError, pa.ArrowException):
         return {}
     return {
-        ((text_of(row, "intervention"), text_of(row, "source"), text_of(row, "language"), text_of(row, "prompts")), text_of(row, "prompt_id")): text_of(row, "label")
+        (
+            (text_of(row, "intervention"), text_of(row, "source"), text_of(row, "language"), text_of(row, "prompts")),
+            text_of(row, "prompt_id"),
+        ): text_of(row, "label")
         for row in rows
         if text_of(row, "prompt_set") not in facts.extra_sets
     }
 
 
-def _read(path: Path) -> list[Row]:
+def _read(path: Path) -> Rows:
     return pq.read_table(path).to_pylist()

@@ -59,7 +59,14 @@ class NullShare:
 
 def share_of(row: Row) -> Share:
     """A row of the table `rates` as a share."""
-    return Share(count_of(row, "k"), count_of(row, "n"), count_of(row, "unscored"), real_of(row, "rate"), real_of(row, "low"), real_of(row, "high"))
+    return Share(
+        count_of(row, "k"),
+        count_of(row, "n"),
+        count_of(row, "unscored"),
+        real_of(row, "rate"),
+        real_of(row, "low"),
+        real_of(row, "high"),
+    )
 
 
 def percent(value: float | None, *, digits: int = 0) -> str:

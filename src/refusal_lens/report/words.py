@@ -50,22 +50,38 @@ def headline(facts: Facts) -> list[Statement]:
 def leak_words(facts: Facts) -> str:
     """The relation between separation and leaking, as strongly as its interval allows; empty without one."""
     leak = as_map(as_map(facts.inputs.summaries.get("geometry")).get("leak"))
-    rho, low, high = (value if isinstance(value, (int, float)) else None for value in (leak.get("rho"), leak.get("low"), leak.get("high")))
+    rho, low, high = (
+        value if isinstance(value, (int, float)) else None
+        for value in (leak.get("rho"), leak.get("low"), leak.get("high"))
+    )
     if rho is None:
         return ""
     if low is None or high is None:
-        return f"Rank correlation between separation and baseline compliance: ρ = {number(rho)}; no interval could be given."
+        return (
+            f"Rank correlation between separation and baseline compliance: ρ = {number(rho)}; no interval could be"
+            " given."
+        )
     measured = f"Spearman ρ = {number(rho)}, 95 % interval {number(low)} to {number(high)}"
     if high < 0:
-        return f"Languages in which harmful and harmless prompts lie closer together answer more harmful prompts ({measured}). A relation over few languages; not proof of cause."
+        return (
+            "Languages in which harmful and harmless prompts lie closer together answer more harmful prompts"
+            f" ({measured}). A relation over few languages; not proof of cause."
+        )
     if low > 0:
-        return f"Against the paper's explanation, languages with better separation answer more harmful prompts here ({measured})."
+        return (
+            "Against the paper's explanation, languages with better separation answer more harmful prompts here"
+            f" ({measured})."
+        )
     return f"No clear relation between separation and leaking in this run ({measured}): the interval includes zero."
 
 
 def moved(facts: Facts, row: HeadlineRow) -> bool | None:
     """Whether ablation visibly raised compliance in a language; None when it was not measured there."""
-    tested = [item for item in facts.transfer("ablation") if text_of(item, "source") == facts.main_source and text_of(item, "target") == row.language]
+    tested = [
+        item
+        for item in facts.transfer("ablation")
+        if text_of(item, "source") == facts.main_source and text_of(item, "target") == row.language
+    ]
     if tested and (p_holm := real_of(tested[0], "p_holm")) is not None:
         difference = real_of(tested[0], "difference")
         return difference is not None and difference > 0 and p_holm < ALPHA
@@ -84,21 +100,32 @@ def best_discarded(facts: Facts, source: str) -> Row | None:
 def candidate_words(row: Row) -> str:
     """A candidate in words: place and scores."""
     return (
-        f"position {count_of(row, 'position')}, layer {count_of(row, 'layer')} (refusal score {number(real_of(row, 'refusal_score'))} when ablated, "
-        f"{number(real_of(row, 'steering_score'))} when added, KL {number(real_of(row, 'kl_div_score'), digits=3)})"
+        f"position {count_of(row, 'position')}, layer {count_of(row, 'layer')} (refusal score"
+        f" {number(real_of(row, 'refusal_score'))} when ablated, {number(real_of(row, 'steering_score'))} when added,"
+        f" KL {number(real_of(row, 'kl_div_score'), digits=3)})"
     )
 
 
 def _ablation(facts: Facts) -> list[Statement]:
     before, after, null = (facts.average(name) for name in ("harmful_baseline", "harmful_ablated", "harmful_random"))
     if before is None or after is None:
-        return [Statement("Ablation was not measured on harmful prompts in this run, so nothing can be said about it.", "caution")]
+        return [
+            Statement(
+                "Ablation was not measured on harmful prompts in this run, so nothing can be said about it.",
+                "caution",
+            )
+        ]
     ranged = _range([row.harmful_ablated for row in facts.headline])
     text = (
-        f"With the {source_name(facts.main_source or '')} refusal direction ablated, the model answers {percent(after)} of harmful prompts{ranged}; "
-        f"untouched it answers {percent(before)}{_range([row.harmful_baseline for row in facts.headline])}."
+        f"With the {source_name(facts.main_source or '')} refusal direction ablated, the model answers"
+        f" {percent(after)} of harmful prompts{ranged}; untouched it answers"
+        f" {percent(before)}{_range([row.harmful_baseline for row in facts.headline])}."
     )
-    text += f" Random directions of the same size leave it at {percent(null)}." if null is not None else " No random direction was run, so there is no null to compare with."
+    text += (
+        f" Random directions of the same size leave it at {percent(null)}."
+        if null is not None
+        else " No random direction was run, so there is no null to compare with."
+    )
     found = [Statement(text)]
     seen = {row: result for row in facts.headline if (result := moved(facts, row)) is not None}
     if seen:
@@ -110,7 +137,11 @@ def _moved_words(seen: dict[HeadlineRow, bool]) -> str:
     up = [row.name for row, result in seen.items() if result]
     down = [row.name for row, result in seen.items() if not result]
     if not down:
-        return "The rise is larger than chance in the one language tested." if len(up) == 1 else f"The rise is larger than chance in all {len(up)} languages."
+        return (
+            "The rise is larger than chance in the one language tested."
+            if len(up) == 1
+            else f"The rise is larger than chance in all {len(up)} languages."
+        )
     if not up:
         return f"In none of the {len(down)} languages is the rise larger than chance."
     named = listing(down if len(down) <= len(up) else up)
@@ -122,24 +153,36 @@ def _hollow(facts: Facts) -> list[Statement]:
     rows = [
         row
         for row in facts.inputs.rows("content")
-        if (text_of(row, "intervention"), text_of(row, "source"), text_of(row, "prompts", "harmful")) == ("ablation", facts.main_source, "harmful")
+        if (text_of(row, "intervention"), text_of(row, "source"), text_of(row, "prompts", "harmful"))
+        == ("ablation", facts.main_source, "harmful")
     ]
     on_topic, hollow = (sum(count_of(row, name) for row in rows) for name in ("on_topic", "hollow"))
     if not on_topic + hollow:
         return []
     share = percent(on_topic / (on_topic + hollow))
-    return [Statement(f"Of the answers given after ablation whose topic could be checked, {share} keep to the topic asked; the rest does not refuse but is hollow.")]
+    return [
+        Statement(
+            f"Of the answers given after ablation whose topic could be checked, {share} keep to the topic asked; the"
+            " rest does not refuse but is hollow."
+        )
+    ]
 
 
 def _addition(facts: Facts) -> list[Statement]:
     before, after, null = (facts.average(name) for name in ("harmless_baseline", "harmless_added", "harmless_random"))
     if after is None:
         return []
-    text = f"With the direction added, it refuses {percent(after)} of harmless prompts{_range([row.harmless_added for row in facts.headline])}; untouched {percent(before)}"
+    text = (
+        f"With the direction added, it refuses {percent(after)} of harmless"
+        f" prompts{_range([row.harmless_added for row in facts.headline])}; untouched {percent(before)}"
+    )
     text += f", random directions {percent(null)}." if null is not None else "."
     unscored = _unscored_share([row.harmless_added for row in facts.headline])
     if unscored > MANY_UNSCORED:
-        text += f" {percent(unscored)} of these answers could not be judged at all: addition at this strength often breaks the text."
+        text += (
+            f" {percent(unscored)} of these answers could not be judged at all: addition at this strength often"
+            " breaks the text."
+        )
     return [Statement(text)]
 
 
@@ -150,13 +193,23 @@ def _without_direction(facts: Facts) -> list[Statement]:
     for source in facts.sources:
         row = facts.selection.get(source)
         why = text_of(row, "reason") if row is not None else ""
-        found.append(Statement(f"No valid refusal direction was found from {source_name(source)}{': ' + why.rstrip('.') if why else ''}. Nothing was ablated or added."))
+        found.append(
+            Statement(
+                "No valid refusal direction was found from"
+                f" {source_name(source)}{': ' + why.rstrip('.') if why else ''}. Nothing was ablated or added."
+            )
+        )
         best = best_discarded(facts, source)
         if best is not None:
             found.append(Statement(f"The best candidate it would have had: {candidate_words(best)}."))
     before = facts.average("harmful_baseline")
     if before is not None:
-        found.append(Statement(f"Untouched, the model answers {percent(before)} of harmful prompts{_range([row.harmful_baseline for row in facts.headline])}."))
+        found.append(
+            Statement(
+                f"Untouched, the model answers {percent(before)} of harmful"
+                f" prompts{_range([row.harmful_baseline for row in facts.headline])}."
+            )
+        )
     return found
 
 
@@ -167,20 +220,49 @@ def _over_refusal(facts: Facts) -> list[Statement]:
     worst = max(facts.headline, key=lambda row: (row.harmless_baseline.rate or 0.0) if row.harmless_baseline else 0.0)
     share = worst.harmless_baseline
     assert share is not None
-    return [Statement(f"Untouched, it also refuses {percent(refused)} of harmless prompts, most in {worst.name} ({percent(share.rate)}).")]
+    return [
+        Statement(
+            f"Untouched, it also refuses {percent(refused)} of harmless prompts, most in {worst.name}"
+            f" ({percent(share.rate)})."
+        )
+    ]
 
 
 def _cautions(facts: Facts) -> list[Statement]:
     found: list[Statement] = []
-    leaking = [row.name for row in facts.headline if row.harmful_baseline and row.harmful_baseline.low is not None and row.harmful_baseline.low > HIGH_BASELINE]
+    leaking = [
+        row.name
+        for row in facts.headline
+        if row.harmful_baseline and row.harmful_baseline.low is not None and row.harmful_baseline.low > HIGH_BASELINE
+    ]
     if leaking:
-        found.append(Statement(f"In {listing(leaking)} the untouched model already answers most harmful prompts: there ablation has little left to remove.", "caution"))
+        found.append(
+            Statement(
+                f"In {listing(leaking)} the untouched model already answers most harmful prompts: there ablation has"
+                " little left to remove.",
+                "caution",
+            )
+        )
     sizes = [row.harmful_baseline.n for row in facts.headline if row.harmful_baseline and row.harmful_baseline.n]
     if sizes and min(sizes) < SMALL_N:
-        found.append(Statement(f"As few as {min(sizes)} judged prompts per language: read the intervals, not the points.", "caution"))
-    bad = [row.name for row in facts.headline if row.harmful_ablated and _unscored_share([row.harmful_ablated]) > MANY_UNSCORED]
+        found.append(
+            Statement(
+                f"As few as {min(sizes)} judged prompts per language: read the intervals, not the points.", "caution"
+            )
+        )
+    bad = [
+        row.name
+        for row in facts.headline
+        if row.harmful_ablated and _unscored_share([row.harmful_ablated]) > MANY_UNSCORED
+    ]
     if bad:
-        found.append(Statement(f"More than {percent(MANY_UNSCORED)} of the answers after ablation could not be judged in {listing(bad)}.", "caution"))
+        found.append(
+            Statement(
+                f"More than {percent(MANY_UNSCORED)} of the answers after ablation could not be judged in"
+                f" {listing(bad)}.",
+                "caution",
+            )
+        )
     return found
 
 

@@ -11,7 +11,7 @@ from math import ceil
 
 import altair as alt
 
-from refusal_lens.report.charts.theme import Data, Spec, inline, tip, to_spec
+from refusal_lens.report.charts.theme import Data, Point, Spec, layered, named, tip, to_spec
 from refusal_lens.report.facts import Facts, language_name
 from refusal_lens.report.inputs import Row, count_of, real_of, text_of
 from refusal_lens.report.shares import mean, number
@@ -54,15 +54,20 @@ def cosine_figure(facts: Facts) -> Figure | None:
     at_start = [pair for pair in pairs if pair.layer == start]
     values = [value for pair in at_start if (value := real_of(pair.row, "cosine")) is not None]
     reading = (
-        "Each cell compares the harmful-minus-harmless directions of two languages at one layer: 1 means parallel, 0 unrelated. Point at a cell for the interval and the null from shuffled labels. "
-        f"The slider changes the layer ({len(shown)} of {len(layers)} layers); it starts at the layer of the selected direction. Cells with a stroke are rounding noise. "
-        "Parallel directions are not yet a shared mechanism: the transfer matrix is the evidence, this is a picture of it."
+        "Each cell compares the harmful-minus-harmless directions of two languages at one layer: 1 means parallel, 0"
+        " unrelated. Point at a cell for the interval and the null from shuffled labels. The slider changes the"
+        f" layer ({len(shown)} of {len(layers)} layers); it starts at the layer of the selected direction. Cells with"
+        " a stroke are rounding noise. Parallel directions are not yet a shared mechanism: the transfer matrix is"
+        " the evidence, this is a picture of it."
     )
     return Figure(
         "cosines",
         "How parallel the languages' directions are",
         _map_spec(data, names, shown, start),
-        alt=f"Cosines between {len(names)} languages' directions at layer {start}: mean {number(mean(values))}, from {number(min(values, default=None))} to {number(max(values, default=None))}.",
+        alt=(
+            f"Cosines between {len(names)} languages' directions at layer {start}: mean {number(mean(values))}, from"
+            f" {number(min(values, default=None))} to {number(max(values, default=None))}."
+        ),
         reading=reading,
         table=_table(at_start, order, start),
         scroll=120 + 40 * len(order),
@@ -76,11 +81,22 @@ def layers_figure(facts: Facts) -> Figure | None:
     lines: list[list[Cell]] = []
     for layer in sorted({pair.layer for pair in pairs}):
         own = [pair.row for pair in pairs if pair.layer == layer]
-        values, nulls_low, nulls_high = ([value for row in own if (value := real_of(row, name)) is not None] for name in ("cosine", "null_low", "null_high"))
+        values, nulls_low, nulls_high = (
+            [value for row in own if (value := real_of(row, name)) is not None]
+            for name in ("cosine", "null_low", "null_high")
+        )
         if not values:
             continue
-        item = {"mean": mean(values), "min": min(values), "max": max(values), "null_low": mean(nulls_low), "null_high": mean(nulls_high)}
-        data.append({"layer": layer, **{name: None if value is None else round(value, 4) for name, value in item.items()}})
+        item = {
+            "mean": mean(values),
+            "min": min(values),
+            "max": max(values),
+            "null_low": mean(nulls_low),
+            "null_high": mean(nulls_high),
+        }
+        data.append(
+            {"layer": layer, **{name: None if value is None else round(value, 4) for name, value in item.items()}}
+        )
         lines.append([Cell(str(layer)), *(Cell(number(value)) for value in item.values())])
     if len(data) < 2:
         return None
@@ -90,8 +106,14 @@ def layers_figure(facts: Facts) -> Figure | None:
         "cosines-by-layer",
         "The same by layer",
         _line_spec(data, selected),
-        alt=f"Mean cosine by layer, from {lines[0][1].text} at layer {lines[0][0].text} to {lines[-1][1].text} at layer {lines[-1][0].text}.",
-        reading="Line: mean cosine over all pairs of languages; green band: from the least to the most parallel pair; grey band: what shuffled labels give. The dashed line is the layer of the selected direction.",
+        alt=(
+            f"Mean cosine by layer, from {lines[0][1].text} at layer {lines[0][0].text} to {lines[-1][1].text} at"
+            f" layer {lines[-1][0].text}."
+        ),
+        reading=(
+            "Line: mean cosine over all pairs of languages; green band: from the least to the most parallel pair;"
+            " grey band: what shuffled labels give. The dashed line is the layer of the selected direction."
+        ),
         table=Table("Cosines by layer", [Column("layer"), *(Column(label, numeric=True) for label in head)], lines),
     )
 
@@ -101,7 +123,7 @@ def _pairs(facts: Facts) -> list[_Pair]:
     for row in facts.inputs.rows("cosines"):
         layer, first, second = count_of(row, "layer"), text_of(row, "language_a"), text_of(row, "language_b")
         if first and second and first != second:
-            found.setdefault((layer, *sorted((first, second))), _Pair(layer, first, second, row))
+            found.setdefault((layer, min(first, second), max(first, second)), _Pair(layer, first, second, row))
     return list(found.values())
 
 
@@ -110,7 +132,7 @@ def _order(facts: Facts, pairs: list[_Pair]) -> list[str]:
     return [*(code for code in facts.languages if code in present), *sorted(present - set(facts.languages))]
 
 
-def _point(pair: _Pair) -> dict[str, object]:
+def _point(pair: _Pair) -> Point:
     cosine = real_of(pair.row, "cosine")
     low, high, null_low, null_high = (real_of(pair.row, name) for name in ("low", "high", "null_low", "null_high"))
     return {
@@ -120,13 +142,19 @@ def _point(pair: _Pair) -> dict[str, object]:
         "cosine": None if cosine is None else round(cosine, 3),
         "text": number(cosine),
         "range": "not given" if low is None or high is None else f"{number(low)} to {number(high)}",
-        "null": "not given" if null_low is None or null_high is None else f"{number(null_low)} to {number(null_high)}",
+        "null": (
+            "not given" if null_low is None or null_high is None else f"{number(null_low)} to {number(null_high)}"
+        ),
         "masked": pair.row.get("masked") is True,
     }
 
 
 def _map_spec(data: Data, names: list[str], layers: list[int], start: int) -> Spec:
-    chosen = alt.param(name="layer_shown", value=layers.index(start), bind=alt.binding_range(min=0, max=len(layers) - 1, step=1, name="Layer "))
+    chosen = alt.param(
+        name="layer_shown",
+        value=layers.index(start),
+        bind=alt.binding_range(min=0, max=len(layers) - 1, step=1, name="Layer "),
+    )
     position = {name: index for index, name in enumerate(names)}
     for item in data:
         first, second = sorted((str(item["a"]), str(item["b"])), key=lambda name: position[name])
@@ -134,39 +162,83 @@ def _map_spec(data: Data, names: list[str], layers: list[int], start: int) -> Sp
         assert isinstance(layer, int)
         item |= {"a": first, "b": second, "i": layers.index(layer)}
     base = (
-        alt.Chart(inline(data))
+        alt.Chart(named())
         .transform_filter("datum.i == layer_shown")
         .encode(
-            x=alt.X("a", type="nominal", sort=names[:-1], scale=alt.Scale(domain=names[:-1]), title=None, axis=alt.Axis(labelAngle=-38)),
+            x=alt.X(
+                "a",
+                type="nominal",
+                sort=names[:-1],
+                scale=alt.Scale(domain=names[:-1]),
+                title=None,
+                axis=alt.Axis(labelAngle=-38),
+            ),
             y=alt.Y("b", type="nominal", sort=names[1:], scale=alt.Scale(domain=names[1:]), title=None),
-            tooltip=[tip("layer", "layer"), tip("a", "language"), tip("b", "and"), tip("text", "cosine"), tip("range", "95 % interval"), tip("null", "shuffled labels")],
+            tooltip=[
+                tip("layer", "layer"),
+                tip("a", "language"),
+                tip("b", "and"),
+                tip("text", "cosine"),
+                tip("range", "95 % interval"),
+                tip("null", "shuffled labels"),
+            ],
         )
     )
     cells = base.mark_rect(cornerRadius=2).encode(
-        color=alt.Color("cosine", type="quantitative", title="cosine", scale=alt.Scale(domain=[0, 1], clamp=True, range="ramp", interpolate="rgb"), legend=alt.Legend(orient="top", gradientLength=180))
+        color=alt.Color(
+            "cosine",
+            type="quantitative",
+            title="cosine",
+            scale=alt.Scale(domain=[0, 1], clamp=True, range="ramp", interpolate="rgb"),
+            legend=alt.Legend(orient="top", gradientLength=180),
+        )
     )
     labels = base.transform_filter("!datum.masked").mark_text(fontSize=10).encode(text=alt.Text("text", type="nominal"))
     noise = base.transform_filter("datum.masked").mark_text(text="╱", fontSize=12, opacity=0.7)
-    return to_spec(alt.layer(cells, labels, noise).add_params(chosen), height=max(80, 27 * (len(names) - 1)))
+    return to_spec(
+        layered(cells, labels, noise).add_params(chosen), {"rows": data}, height=max(80, 27 * (len(names) - 1))
+    )
 
 
 def _line_spec(data: Data, selected: int | None) -> Spec:
-    base = alt.Chart(inline(data)).encode(x=alt.X("layer", type="quantitative", title="layer", axis=alt.Axis(tickMinStep=1, format="d", grid=False)))
+    base = alt.Chart(named()).encode(
+        x=alt.X("layer", type="quantitative", title="layer", axis=alt.Axis(tickMinStep=1, format="d", grid=False))
+    )
     y = alt.Y("mean", type="quantitative", title="cosine", scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=5))
-    null = base.mark_area(opacity=0.22, color="#808080").encode(y=alt.Y("null_low", type="quantitative"), y2="null_high")
+    null = base.mark_area(opacity=0.22, color="#808080").encode(
+        y=alt.Y("null_low", type="quantitative"), y2="null_high"
+    )
     spread = base.mark_area(opacity=0.22, color="#2f9c88").encode(y=alt.Y("min", type="quantitative"), y2="max")
-    tooltip = [tip("layer", "layer"), tip("mean", "mean", ".2f"), tip("min", "smallest", ".2f"), tip("max", "largest", ".2f"), tip("null_low", "null from", ".2f"), tip("null_high", "null to", ".2f")]
-    line = base.mark_line(color="#2f9c88", strokeWidth=2.5, point=alt.OverlayMarkDef(filled=True, size=40, color="#2f9c88")).encode(y=y, tooltip=tooltip)
+    tooltip = [
+        tip("layer", "layer"),
+        tip("mean", "mean", ".2f"),
+        tip("min", "smallest", ".2f"),
+        tip("max", "largest", ".2f"),
+        tip("null_low", "null from", ".2f"),
+        tip("null_high", "null to", ".2f"),
+    ]
+    line = base.mark_line(
+        color="#2f9c88", strokeWidth=2.5, point=alt.OverlayMarkDef(filled=True, size=40, color="#2f9c88")
+    ).encode(y=y, tooltip=tooltip)
     layers: list[alt.Chart] = [null, spread, line]
     if selected is not None:
-        layers.append(alt.Chart(inline([{"layer": selected}])).mark_rule(strokeDash=[4, 4], strokeWidth=1.2).encode(x=alt.X("layer", type="quantitative")))
-    return to_spec(alt.layer(*layers), height=230)
+        layers.append(
+            alt.Chart(named("selected"))
+            .mark_rule(strokeDash=[4, 4], strokeWidth=1.2)
+            .encode(x=alt.X("layer", type="quantitative"))
+        )
+    return to_spec(layered(*layers), {"rows": data, "selected": [{"layer": selected}]}, height=230)
 
 
 def _table(pairs: list[_Pair], order: list[str], layer: int) -> Table:
     known = {frozenset((pair.first, pair.second)): real_of(pair.row, "cosine") for pair in pairs}
     rows = [
-        [Cell(language_name(first)), *(Cell("1" if first == second else number(known.get(frozenset((first, second))))) for second in order)]
+        [
+            Cell(language_name(first)),
+            *(Cell("1" if first == second else number(known.get(frozenset((first, second))))) for second in order),
+        ]
         for first in order
     ]
-    return Table(f"Cosines at layer {layer}", [Column("language"), *(Column(code, numeric=True) for code in order)], rows)
+    return Table(
+        f"Cosines at layer {layer}", [Column("language"), *(Column(code, numeric=True) for code in order)], rows
+    )

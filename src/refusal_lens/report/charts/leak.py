@@ -8,7 +8,7 @@ from typing import TypeAlias
 import altair as alt
 
 from refusal_lens.report.charts.cosines import nearest, selected_layer
-from refusal_lens.report.charts.theme import Data, Spec, inline, tip, to_spec
+from refusal_lens.report.charts.theme import Data, Spec, layered, named, tip, to_spec
 from refusal_lens.report.facts import Facts, language_name, language_tier
 from refusal_lens.report.inputs import Row, count_of, real_of, text_of
 from refusal_lens.report.shares import number, percent
@@ -17,7 +17,11 @@ from refusal_lens.report.views import Cell, Column, Figure, Table
 HEIGHT = 380
 WIDTH = 640
 LABEL_HEIGHT = 15
-MEASURES = {"margin": "margin: distance of harmful prompts above the shared threshold", "d_prime": "d′: distance between harmful and harmless, in standard deviations", "auc": "AUC: harmful against harmless"}
+MEASURES = {
+    "margin": "margin: distance of harmful prompts above the shared threshold",
+    "d_prime": "d′: distance between harmful and harmless, in standard deviations",
+    "auc": "AUC: harmful against harmless",
+}
 _Box: TypeAlias = tuple[float, float, float, float]
 TIER_COLOURS = {"high": "#2b83c6", "medium": "#8a6fa8", "low": "#d9601a", "unknown": "#6f7885"}
 
@@ -38,7 +42,10 @@ def separation_rows(facts: Facts) -> list[Row]:
         return []
     layer = nearest(layers, selected_layer(facts))
     own = {text_of(row, "language"): row for row in rows if count_of(row, "layer") == layer}
-    return [*(own[code] for code in facts.languages if code in own), *(row for code, row in own.items() if code not in facts.languages)]
+    return [
+        *(own[code] for code in facts.languages if code in own),
+        *(row for code, row in own.items() if code not in facts.languages),
+    ]
 
 
 def leak_figure(facts: Facts) -> Figure | None:
@@ -62,8 +69,9 @@ def leak_figure(facts: Facts) -> Figure | None:
         _spec(points, MEASURES[measure]),
         alt=f"Languages by separation ({measure}) and share of harmful prompts answered: {described}.",
         reading=(
-            "Each point is a language: to the right, harmful prompts stand out more along the shared direction; upwards, the untouched model answers more of them. "
-            "If weak separation explained leaks, the points would fall from upper left to lower right. A handful of related languages can suggest this, not prove it."
+            "Each point is a language: to the right, harmful prompts stand out more along the shared direction;"
+            " upwards, the untouched model answers more of them. If weak separation explained leaks, the points would"
+            " fall from upper left to lower right. A handful of related languages can suggest this, not prove it."
         ),
         table=separation_table(facts),
     )
@@ -84,32 +92,77 @@ def separation_table(facts: Facts) -> Table | None:
         for row in rows
     ]
     head = ("AUC", "d′", "margin", "silhouette", "harmful answered, untouched")
-    return Table(f"Separation at layer {count_of(rows[0], 'layer')}", [Column("language"), Column("resources"), *(Column(label, numeric=True) for label in head)], lines)
+    return Table(
+        f"Separation at layer {count_of(rows[0], 'layer')}",
+        [Column("language"), Column("resources"), *(Column(label, numeric=True) for label in head)],
+        lines,
+    )
 
 
 def _spec(points: list[_Point], title: str) -> Spec:
     top = max(0.1, *(point.y for point in points)) * 1.08
     places = _label_places(points, min(1.0, top))
     data: Data = [
-        {"language": point.name, "tier": point.tier, "x": round(point.x, 4), "y": round(point.y, 4), "side": side, "shift": shift}
+        {
+            "language": point.name,
+            "tier": point.tier,
+            "x": round(point.x, 4),
+            "y": round(point.y, 4),
+            "side": side,
+            "shift": shift,
+        }
         for point, (side, shift) in zip(points, places, strict=True)
     ]
     tiers = [tier for tier in TIER_COLOURS if any(point.tier == tier for point in points)]
-    base = alt.Chart(inline(data)).encode(
-        x=alt.X("x", type="quantitative", title=title, scale=alt.Scale(zero=False, padding=50, nice=False), axis=alt.Axis(tickCount=6)),
-        y=alt.Y("y", type="quantitative", title="harmful prompts answered, untouched", scale=alt.Scale(domain=[0, min(1.0, top)], nice=False), axis=alt.Axis(format="%", tickCount=5)),
-        tooltip=[tip("language", "language"), tip("tier", "resources"), tip("x", "separation", ".2f"), tip("y", "answered", ".1%")],
+    base = alt.Chart(named()).encode(
+        x=alt.X(
+            "x",
+            type="quantitative",
+            title=title,
+            scale=alt.Scale(zero=False, padding=50, nice=False),
+            axis=alt.Axis(tickCount=6),
+        ),
+        y=alt.Y(
+            "y",
+            type="quantitative",
+            title="harmful prompts answered, untouched",
+            scale=alt.Scale(domain=[0, min(1.0, top)], nice=False),
+            axis=alt.Axis(format="%", tickCount=5),
+        ),
+        tooltip=[
+            tip("language", "language"),
+            tip("tier", "resources"),
+            tip("x", "separation", ".2f"),
+            tip("y", "answered", ".1%"),
+        ],
     )
-    colour = alt.Color("tier", type="nominal", title="language resources", scale=alt.Scale(domain=tiers, range=[TIER_COLOURS[tier] for tier in tiers]), legend=alt.Legend(orient="top"))
+    colour = alt.Color(
+        "tier",
+        type="nominal",
+        title="language resources",
+        scale=alt.Scale(domain=tiers, range=[TIER_COLOURS[tier] for tier in tiers]),
+        legend=alt.Legend(orient="top"),
+    )
     dots = base.mark_point(filled=True, size=80, opacity=0.9).encode(color=colour)
     layers: list[alt.Chart] = [dots]
     for side, shift in sorted(set(places)):
         chosen = base.transform_filter(f"datum.side == '{side}' && datum.shift == {shift}")
         if abs(shift) > LABEL_HEIGHT:
-            layers.append(chosen.mark_rule(strokeWidth=0.8, opacity=0.6, yOffset=4 if shift > 0 else -4, y2Offset=shift - (7 if shift > 0 else -7)).encode(y2="y"))
-        align = {"left": "right", "right": "left", "middle": "center"}[side]
-        layers.append(chosen.mark_text(align=align, dx={"left": -8, "right": 8, "middle": 0}[side], dy=shift).encode(text=alt.Text("language", type="nominal")))
-    return to_spec(alt.layer(*layers), height=HEIGHT)
+            layers.append(
+                chosen.mark_rule(
+                    strokeWidth=0.8,
+                    opacity=0.6,
+                    yOffset=4 if shift > 0 else -4,
+                    y2Offset=shift - (7 if shift > 0 else -7),
+                ).encode(y2="y")
+            )
+        words = {
+            "left": chosen.mark_text(align="right", dx=-8, dy=shift),
+            "right": chosen.mark_text(align="left", dx=8, dy=shift),
+            "middle": chosen.mark_text(align="center", dy=shift),
+        }[side]
+        layers.append(words.encode(text=alt.Text("language", type="nominal")))
+    return to_spec(layered(*layers), {"rows": data}, height=HEIGHT)
 
 
 def _label_places(points: list[_Point], top: float) -> list[tuple[str, int]]:
@@ -118,7 +171,11 @@ def _label_places(points: list[_Point], top: float) -> list[tuple[str, int]]:
     reach = (max(xs) - min(xs)) or 1.0
     dots = [((point.x - min(xs)) / reach * (WIDTH - 100) + 50, (1 - point.y / top) * HEIGHT) for point in points]
     boxes = [(x - 6, y - 6, x + 6, y + 6) for x, y in dots]
-    options = [("right", 0), ("left", 0), *(("middle", sign * step * LABEL_HEIGHT) for step in range(1, 8) for sign in (-1, 1))]
+    options = [
+        ("right", 0),
+        ("left", 0),
+        *(("middle", sign * step * LABEL_HEIGHT) for step in range(1, 8) for sign in (-1, 1)),
+    ]
     taken: list[_Box] = []
     places: list[tuple[str, int]] = []
     for index, ((x, y), point) in enumerate(zip(dots, points, strict=True)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import altair as alt
 
-from refusal_lens.report.charts.theme import Data, Spec, inline, tip, to_spec
+from refusal_lens.report.charts.theme import Data, Point, Spec, layered, named, tip, to_spec
 from refusal_lens.report.facts import Facts, source_name
 from refusal_lens.report.inputs import Row, count_of, real_of, text_of
 from refusal_lens.report.shares import number
@@ -25,22 +25,23 @@ def selection_figure(facts: Facts) -> Figure | None:
     layers = {count_of(row, "layer") for row in found}
     positions = {count_of(row, "position") for row in found}
     reading = (
-        "Each cell is a candidate direction: the layer it was read at (across) and the token position, counted from the end of the prompt (down). Colour: the refusal score of harmful prompts "
-        "once that candidate is ablated; the bluer, the more refusal it removes, orange means that the model still refuses. Crosses were dropped by a filter; point at a cell for the reason. "
-        "The ring marks the selected candidate."
+        "Each cell is a candidate direction: the layer it was read at (across) and the token position, counted from"
+        " the end of the prompt (down). Colour: the refusal score of harmful prompts once that candidate is ablated;"
+        " the bluer, the more refusal it removes, orange means that the model still refuses. Crosses were dropped by"
+        " a filter; point at a cell for the reason. The ring marks the selected candidate."
     )
     return Figure(
         "selection",
         "Where the direction was found",
         _spec(data, ordered, positions),
-        alt=_alt(facts, found, ordered),
+        alt=_alt(found, ordered),
         reading=reading,
         table=_reasons(found, ordered),
         scroll=min(1000, 130 + 22 * len(layers)),
     )
 
 
-def _point(row: Row) -> dict[str, object]:
+def _point(row: Row) -> Point:
     reason = text_of(row, "discarded")
     selected = row.get("selected") is True
     return {
@@ -61,9 +62,11 @@ def _spec(data: Data, sources: list[str], positions: set[int]) -> Spec:
     reach = max(scores, default=1.0) or 1.0
     x = alt.X("layer", type="ordinal", title="layer", axis=alt.Axis(labelAngle=0, labelOverlap=True))
     y = alt.Y("position", type="ordinal", sort="descending", title="position from the end")
-    base = alt.Chart(inline(data)).encode(x=x, y=y)
+    base = alt.Chart(named()).encode(x=x, y=y)
     if len(names) > 1:
-        chosen = alt.param(name="source", value=names[0], bind=alt.binding_select(options=names, name="Direction from "))
+        chosen = alt.param(
+            name="source", value=names[0], bind=alt.binding_select(options=names, name="Direction from ")
+        )
         base = base.add_params(chosen).transform_filter("datum.source == source")
     tooltip = [
         tip("layer", "layer"),
@@ -74,13 +77,31 @@ def _spec(data: Data, sources: list[str], positions: set[int]) -> Spec:
         tip("fate", "fate"),
     ]
     cells = base.mark_rect(cornerRadius=2).encode(
-        color=alt.Color("score", type="quantitative", title="refusal score when ablated", scale=alt.Scale(domain=[-reach, 0, reach], range="diverging", interpolate="rgb"), legend=alt.Legend(orient="top", gradientLength=220)),
+        color=alt.Color(
+            "score",
+            type="quantitative",
+            title="refusal score when ablated",
+            scale=alt.Scale(domain=[-reach, 0, reach], range="diverging", interpolate="rgb"),
+            legend=alt.Legend(orient="top", gradientLength=220),
+        ),
         tooltip=tooltip,
     )
-    crosses = base.transform_filter(f"datum.state == '{DROPPED}'").mark_text(text="×", fontSize=12, opacity=0.6).encode(tooltip=tooltip)
-    ring = base.transform_filter(f"datum.state == '{CHOSEN}'").mark_point(shape="circle", size=260, filled=False, strokeWidth=2.5, color="#1e2126", opacity=1).encode(tooltip=tooltip)
-    ring_light = base.transform_filter(f"datum.state == '{CHOSEN}'").mark_point(shape="circle", size=150, filled=False, strokeWidth=2, color="#ffffff", opacity=0.9).encode(tooltip=tooltip)
-    return to_spec(alt.layer(cells, crosses, ring, ring_light), height=max(70, 34 * len(positions)))
+    crosses = (
+        base.transform_filter(f"datum.state == '{DROPPED}'")
+        .mark_text(text="×", fontSize=12, opacity=0.6)
+        .encode(tooltip=tooltip)
+    )
+    ring = (
+        base.transform_filter(f"datum.state == '{CHOSEN}'")
+        .mark_point(shape="circle", size=260, filled=False, strokeWidth=2.5, color="#1e2126", opacity=1)
+        .encode(tooltip=tooltip)
+    )
+    ring_light = (
+        base.transform_filter(f"datum.state == '{CHOSEN}'")
+        .mark_point(shape="circle", size=150, filled=False, strokeWidth=2, color="#ffffff", opacity=0.9)
+        .encode(tooltip=tooltip)
+    )
+    return to_spec(layered(cells, crosses, ring, ring_light), {"rows": data}, height=max(70, 34 * len(positions)))
 
 
 def _reasons(found: list[Row], sources: list[str]) -> Table:
@@ -92,7 +113,10 @@ def _reasons(found: list[Row], sources: list[str]) -> Table:
     return Table(
         caption="Candidates by fate",
         columns=[Column("direction from"), *(Column(fate, numeric=True) for fate in fates)],
-        rows=[[Cell(source_name(source)), *(Cell(str(counted.get((source, fate), 0))) for fate in fates)] for source in sources],
+        rows=[
+            [Cell(source_name(source)), *(Cell(str(counted.get((source, fate), 0))) for fate in fates)]
+            for source in sources
+        ],
     )
 
 
@@ -101,13 +125,18 @@ def _group(reason: str) -> str:
     return " ".join("…" if any(letter.isdigit() for letter in word) else word for word in reason.split())
 
 
-def _alt(facts: Facts, found: list[Row], sources: list[str]) -> str:
+def _alt(found: list[Row], sources: list[str]) -> str:
     said: list[str] = []
     for source in sources:
         own = [row for row in found if text_of(row, "source") == source]
         dropped = sum(bool(text_of(row, "discarded")) for row in own)
         picked = next((row for row in own if row.get("selected") is True), None)
-        end = f"selected position {count_of(picked, 'position')}, layer {count_of(picked, 'layer')}, score {number(real_of(picked, 'refusal_score'))}" if picked else "none selected"
+        end = (
+            f"selected position {count_of(picked, 'position')}, layer {count_of(picked, 'layer')}, score"
+            f" {number(real_of(picked, 'refusal_score'))}"
+            if picked
+            else "none selected"
+        )
         said.append(f"{source_name(source)}: {len(own)} candidates, {dropped} dropped, {end}")
     return f"Scores of candidate directions by position and layer. {listing(said)}."
 

@@ -16,7 +16,8 @@ from refusal_lens.types import JsonValue
 
 AnyChart: TypeAlias = alt.Chart | alt.LayerChart
 Spec: TypeAlias = Mapping[str, JsonValue]
-Data: TypeAlias = list[dict[str, JsonValue]]
+Point: TypeAlias = dict[str, JsonValue]
+Data: TypeAlias = list[Point]
 
 FONT = 'Inter, "Segoe UI", system-ui, -apple-system, Roboto, "Helvetica Neue", "Liberation Sans", Arial, sans-serif'
 PRINT_WIDTH = 760
@@ -38,8 +39,20 @@ class _Ground:
     ramp: tuple[str, ...]
 
 
-LIGHT = _Ground("#1e2126", "#5d6470", "#e3dfd6", ("#6aa9dd", "#bcd8ee", "#f3f0e9", "#f3c7a3", "#e58a4c"), ("#f3f0e9", "#bfe0d6", "#57b3a1"))
-DARK = _Ground("#eceae4", "#a7abb3", "#343840", ("#2f73ad", "#27486a", "#262930", "#6e4327", "#b85a1e"), ("#262930", "#24564f", "#218373"))
+LIGHT = _Ground(
+    "#1e2126",
+    "#5d6470",
+    "#e3dfd6",
+    ("#6aa9dd", "#bcd8ee", "#f3f0e9", "#f3c7a3", "#e58a4c"),
+    ("#f3f0e9", "#bfe0d6", "#57b3a1"),
+)
+DARK = _Ground(
+    "#eceae4",
+    "#a7abb3",
+    "#343840",
+    ("#2f73ad", "#27486a", "#262930", "#6e4327", "#b85a1e"),
+    ("#262930", "#24564f", "#218373"),
+)
 
 
 def vega_config(*, dark: bool) -> Spec:
@@ -72,32 +85,51 @@ def vega_config(*, dark: bool) -> Spec:
         "view": {"stroke": None},
         "axis": axis,
         "axisY": {"labelColor": ground.ink, "labelLimit": 160},
-        "legend": {"labelColor": ground.ink, "titleColor": ground.soft, "labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "symbolSize": 80},
+        "legend": {
+            "labelColor": ground.ink,
+            "titleColor": ground.soft,
+            "labelFontSize": 12,
+            "titleFontSize": 12,
+            "titleFontWeight": "normal",
+            "symbolSize": 80,
+        },
         "text": {"color": ground.ink, "fontSize": 11},
         "rule": {"color": ground.soft},
         "range": {"diverging": list(ground.diverging), "ramp": list(ground.ramp)},
     }
 
 
-def to_spec(chart: AnyChart, *, height: int) -> Spec:
+def to_spec(chart: AnyChart, data: Mapping[str, Data], *, height: int) -> Spec:
     """A chart as a specification that fills its container.
 
     Args:
-        chart: The chart.
+        chart: The chart, on named data.
+        data: Rows by name; kept out of altair, which would copy and check every row.
         height: Inner height in pixels.
 
     Returns:
         Vega-Lite JSON without configuration; page and export add it.
     """
-    sized = chart.properties(width="container", height=height, autosize=alt.AutoSizeParams(type="fit-x", contains="padding"))
-    return cast("Spec", sized.to_dict())
+    sized = chart.properties(
+        width="container", height=height, autosize=alt.AutoSizeParams(type="fit-x", contains="padding")
+    )
+    return {**cast("Spec", sized.to_dict(validate=False)), "datasets": cast("JsonValue", dict(data))}
 
 
-def inline(rows: Data) -> alt.InlineData:
-    """Rows as chart data."""
-    return alt.InlineData(values=cast("list[dict[str, object]]", rows))
+def layered(*charts: alt.Chart) -> alt.LayerChart:
+    """Charts on top of each other, the first at the bottom."""
+    return alt.LayerChart(layer=list(charts))
+
+
+def named(name: str = "rows") -> alt.NamedData:
+    """Chart data by name; `to_spec` brings the rows."""
+    return alt.NamedData(name=name)
 
 
 def tip(field: str, title: str, form: str | None = None) -> alt.Tooltip:
     """One line of a tooltip; numeric when it has a format."""
-    return alt.Tooltip(field, type="nominal", title=title) if form is None else alt.Tooltip(field, type="quantitative", title=title, format=form)
+    return (
+        alt.Tooltip(field, type="nominal", title=title)
+        if form is None
+        else alt.Tooltip(field, type="quantitative", title=title, format=form)
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import altair as alt
 
-from refusal_lens.report.charts.theme import Data, Spec, inline, tip, to_spec
+from refusal_lens.report.charts.theme import Data, Point, Spec, layered, named, tip, to_spec
 from refusal_lens.report.facts import Facts, is_null, language_name, source_name
 from refusal_lens.report.inputs import Row, Rows, count_of, real_of, text_of
 from refusal_lens.report.shares import number, p_text, percent, points
@@ -12,8 +12,18 @@ from refusal_lens.report.views import Cell, Column, Figure, Table
 
 ALPHA = 0.05
 WORDS = {
-    "ablation": ("transfer-ablation", "Ablation: change in harmful prompts answered", "more harmful prompts answered", 1),
-    "addition": ("transfer-addition", "Addition: change in harmless prompts refused", "more harmless prompts refused", -1),
+    "ablation": (
+        "transfer-ablation",
+        "Ablation: change in harmful prompts answered",
+        "more harmful prompts answered",
+        1,
+    ),
+    "addition": (
+        "transfer-addition",
+        "Addition: change in harmless prompts refused",
+        "more harmless prompts refused",
+        -1,
+    ),
 }
 
 
@@ -36,8 +46,10 @@ def transfer_figure(facts: Facts, intervention: str) -> Figure | None:
     targets += sorted({text_of(row, "target") for row in rows} - set(targets))
     data: Data = [_point(row, sign) for row in rows]
     reading = (
-        f"Each cell is the change, in percentage points, against the target's own untouched answers to the same prompts (rows: whose direction; columns: where it is applied). Orange: {more}. "
-        "A dot marks changes that survive Holm's correction over all cells (p < 0.05). Random and shuffled rows are nulls: what they show is noise."
+        "Each cell is the change, in percentage points, against the target's own untouched answers to the same"
+        f" prompts (rows: whose direction; columns: where it is applied). Orange: {more}. A dot marks changes that"
+        " survive Holm's correction over all cells (p < 0.05). Random and shuffled rows are nulls: what they show is"
+        " noise."
     )
     return Figure(
         name,
@@ -56,7 +68,7 @@ def signed_difference(row: Row, sign: int) -> float | None:
     return None if value is None else sign * value
 
 
-def _point(row: Row, sign: int) -> dict[str, object]:
+def _point(row: Row, sign: int) -> Point:
     difference = signed_difference(row, sign)
     ends = [sign * value for value in (real_of(row, "low"), real_of(row, "high")) if value is not None]
     p_holm = real_of(row, "p_holm")
@@ -73,16 +85,31 @@ def _point(row: Row, sign: int) -> dict[str, object]:
 
 
 def _spec(data: Data, sources: list[str], targets: list[str]) -> Spec:
-    base = alt.Chart(inline(data)).encode(
-        x=alt.X("target", type="nominal", sort=targets, title="applied in", axis=alt.Axis(orient="top", labelAngle=-38)),
+    base = alt.Chart(named()).encode(
+        x=alt.X(
+            "target", type="nominal", sort=targets, title="applied in", axis=alt.Axis(orient="top", labelAngle=-38)
+        ),
         y=alt.Y("source", type="nominal", sort=sources, title="direction from"),
-        tooltip=[tip("source", "direction from"), tip("target", "applied in"), tip("label", "change, points"), tip("range", "95 % interval"), tip("p", "after Holm"), tip("n", "paired prompts")],
+        tooltip=[
+            tip("source", "direction from"),
+            tip("target", "applied in"),
+            tip("label", "change, points"),
+            tip("range", "95 % interval"),
+            tip("p", "after Holm"),
+            tip("n", "paired prompts"),
+        ],
     )
-    colour = alt.Color("difference", type="quantitative", scale=alt.Scale(domain=[-1, 0, 1], range="diverging", interpolate="rgb"), title="change", legend=alt.Legend(orient="bottom", format="+%", gradientLength=220))
+    colour = alt.Color(
+        "difference",
+        type="quantitative",
+        scale=alt.Scale(domain=[-1, 0, 1], range="diverging", interpolate="rgb"),
+        title="change",
+        legend=alt.Legend(orient="bottom", format="+%", gradientLength=220),
+    )
     cells = base.mark_rect(cornerRadius=2).encode(color=colour)
     labels = base.mark_text(dy=-1).encode(text=alt.Text("label", type="nominal"))
     dots = base.transform_filter("datum.sure").mark_point(filled=True, size=9, yOffset=10, opacity=0.9, color="#555b66")
-    return to_spec(alt.layer(cells, labels, dots), height=max(70, 34 * len(sources)))
+    return to_spec(layered(cells, labels, dots), {"rows": data}, height=max(70, 34 * len(sources)))
 
 
 def _ordered_sources(facts: Facts, rows: Rows) -> list[str]:
@@ -109,20 +136,31 @@ def _table(title: str, rows: Rows, sources: list[str], targets: list[str], sign:
                     Cell(language_name(target)),
                     Cell(percent(before)),
                     Cell(percent(after)),
-                    Cell(points(signed_difference(row, sign)), note=f"[{points(min(ends))}, {points(max(ends))}]" if len(ends) == 2 else ""),
+                    Cell(
+                        points(signed_difference(row, sign)),
+                        note=f"[{points(min(ends))}, {points(max(ends))}]" if len(ends) == 2 else "",
+                    ),
                     Cell(number(real_of(row, "p_value"), digits=4)),
                     Cell(number(real_of(row, "p_holm"), digits=4)),
                     Cell(str(count_of(row, "n"))),
                 ]
             )
     head = ("untouched", "with direction", "points", "p (McNemar)", "p (Holm)", "pairs")
-    return Table(title, [Column("direction from"), Column("applied in"), *(Column(label, numeric=True) for label in head)], lines)
+    return Table(
+        title,
+        [Column("direction from"), Column("applied in"), *(Column(label, numeric=True) for label in head)],
+        lines,
+    )
 
 
 def _alt(title: str, rows: Rows, sources: list[str], sign: int) -> str:
     said: list[str] = []
     for source in sources:
-        found = [value for row in rows if text_of(row, "source") == source and (value := signed_difference(row, sign)) is not None]
+        found = [
+            value
+            for row in rows
+            if text_of(row, "source") == source and (value := signed_difference(row, sign)) is not None
+        ]
         if found:
             said.append(f"{source_name(source)}: {points(min(found))} to {points(max(found))} points")
     return f"{title}, by source of the direction. {'; '.join(said)}."

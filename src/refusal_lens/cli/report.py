@@ -1,0 +1,145 @@
+"""Command: report; and what an audit prints when it is done: the headline table and where the report lies."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from refusal_lens.report import HeadlineRow, NullShare, Share
+
+HELP = """Build the report of a run: one HTML page that works offline, and its figures as SVG and PDF.
+
+Example: refusal-lens report runs/qwen --open
+
+Completion texts stay out of the page unless you ask with --reveal; a page with texts is readable by you alone.
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's command to the app."""
+    app.command(help=HELP)(report)
+
+
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="run directory of an audit, finished or not")],
+    reveal: Annotated[bool, typer.Option("--reveal", help="show completion texts")] = False,
+    out: Annotated[Path | None, typer.Option(help="where the page goes  [default: RUN/report.html]")] = None,
+    show: Annotated[bool, typer.Option("--open", help="open the page in the browser")] = False,
+) -> None:
+    """Build the report of a run."""
+    from rich.console import Console
+
+    from refusal_lens.report import build_report
+
+    with Console(stderr=True).status("building the report"):
+        page = build_report(run, out=out, reveal=reveal)
+    typer.echo(str(page))
+    if show:
+        import webbrowser
+
+        webbrowser.open(page.absolute().as_uri())
+
+
+def write_report_and_headline(run: Path, *, changed: bool, reveal: bool) -> None:
+    """Build the report where it is out of date, print the headline table and the report's path.
+
+    Args:
+        run: Run directory of an audit.
+        changed: Whether this call computed anything.
+        reveal: Show completion texts in the page.
+    """
+    from rich.console import Console
+
+    from refusal_lens.report import build_report, is_current
+    from refusal_lens.rundir import RunDir
+
+    page = RunDir.open(run).report_path
+    if changed or not is_current(run, reveal=reveal):
+        with Console(stderr=True).status("building the report"):
+            page = build_report(run, reveal=reveal)
+    print_headline(run)
+    typer.echo(f"report: {_shown(page)}")
+
+
+def print_headline(run: Path) -> None:
+    """Print what a run found: its sentences and the headline table, languages as rows.
+
+    Args:
+        run: Run directory of an audit.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    from refusal_lens.report import Facts, headline, read_inputs, verdict_of
+
+    console = Console(width=None if sys.stdout.isatty() else 100)
+    facts = Facts(read_inputs(run))
+    console.print()
+    if facts.headline:
+        console.print(_table(facts.headline, console))
+        console.print(
+            Text("percent of judged answers [95 % interval]; random: mean over the random directions", style="dim")
+        )
+    for statement in headline(facts):
+        console.print(Text(statement.text, style="yellow" if statement.tone == "caution" else ""))
+    verdict = verdict_of(facts)
+    if verdict is not None:
+        console.print(Text.assemble("verdict: ", (verdict[0], "bold"), f". {verdict[1]}" if verdict[1] else ""))
+
+
+def _table(rows: tuple[HeadlineRow, ...], console: Console) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    table.add_column("")
+    heads = (
+        "harmful\nanswered\nbaseline",
+        "\n\nablated",
+        "\n\nrandom",
+        "harmless\nrefused\nbaseline",
+        "\n\nadded",
+        "\n\nrandom",
+    )
+    for head in heads:
+        table.add_column(head, justify="right", no_wrap=True)
+    narrow = console.width < 90
+    for row in rows:
+        cells = (
+            _share(row.harmful_baseline, narrow),
+            _share(row.harmful_ablated, narrow),
+            _null(row.harmful_random),
+            _share(row.harmless_baseline, narrow),
+            _share(row.harmless_added, narrow),
+            _null(row.harmless_random),
+        )
+        table.add_row(Text(row.name), *(Text(cell) for cell in cells))
+    return table
+
+
+def _share(share: Share | None, narrow: bool) -> str:
+    from refusal_lens.report.shares import interval
+
+    if share is None:
+        return "-"
+    if share.rate is None:
+        return "not judged"
+    return f"{100 * share.rate:.0f}" if narrow else f"{100 * share.rate:.0f} {interval(share)}"
+
+
+def _null(null: NullShare | None) -> str:
+    return "-" if null is None or null.mean is None else f"{100 * null.mean:.0f}"
+
+
+def _shown(page: Path) -> Path:
+    """The page's path, relative to the working directory where it lies inside."""
+    here = Path.cwd()
+    return page.relative_to(here) if page.is_relative_to(here) else page
