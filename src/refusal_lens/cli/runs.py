@@ -1,9 +1,236 @@
-"""Commands: status, report, rates, verify, scrub."""
+"""Commands on a finished or unfinished run: status, rates, verify, scrub.
+
+Results go to stdout (the machine formats hold nothing else), remarks to stderr. Names from a run directory are escaped
+before they reach a terminal.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+
+from refusal_lens.errors import EXIT_USER, RunError, UserError
+
+if TYPE_CHECKING:
+    from refusal_lens.rundir import RunDir
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="run directory")]
+COLUMNS: tuple[str, ...] = (
+    "intervention",
+    "source",
+    "language",
+    "prompts",
+    "k",
+    "n",
+    "unscored",
+    "rate",
+    "low",
+    "high",
+)
+_LISTED = 200
+
+
+class Format(StrEnum):
+    """How a table is printed."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
+class StatusFormat(StrEnum):
+    """How the status is printed."""
+
+    table = "table"
+    json = "json"
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to the app."""
+    app.command()(status)
+    app.command()(rates)
+    app.command()(verify)
+    app.command()(scrub)
+
+
+def status(
+    run: RunArgument,
+    format: Annotated[StatusFormat, typer.Option(help="table or json")] = StatusFormat.table,  # noqa: A002
+) -> None:
+    """Show how far a run is, step by step, and who holds it.
+
+    Example: refusal-lens status runs/qwen --format json
+    """
+    from refusal_lens.rundir import RunDir, progress, read_holder
+
+    opened = RunDir.open(run)
+    found = progress(opened)
+    complete = found.complete and ("rates" not in found.steps or (opened.tables_dir / "rates.parquet").exists())
+    if format is StatusFormat.json:
+        steps = {name: {"done": step.done, "total": step.total} for name, step in found.steps.items()}
+        typer.echo(json.dumps({"steps": steps, "complete": complete}, indent=1))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from refusal_lens.cli.plain import plain
+
+    console = Console()
+    table = Table("step", "done", "total")
+    for name, step in found.steps.items():
+        table.add_row(Text(plain(name, one_line=True)), str(step.done), str(step.total))
+    console.print(table)
+    failures = _failures(opened)
+    for task_id, error in sorted(failures.items()):
+        console.print(
+            Text(f"failed: {plain(task_id, one_line=True)}: {plain(error.partition(chr(10))[0], one_line=True)}")
+        )
+    holder = read_holder(opened.root / "lock")
+    if holder is not None:
+        console.print(Text(f"held by {plain(str(holder), one_line=True)}"))
+    console.print(Text("complete" if complete else f"not complete: refusal-lens resume {run}"))
+
+
+def rates(
+    run: RunArgument,
+    format: Annotated[Format, typer.Option(help="table, csv or json")] = Format.table,  # noqa: A002
+    prompt_set: Annotated[
+        str | None,
+        typer.Option(help="a further test set of the run (see --prompt-sets of audit)  [default: the main one]"),
+    ] = None,
+) -> None:
+    """Print compliance rates: complied k of n judged answers, with the 95 % interval, and how many could not be judged.
+
+    Example: refusal-lens rates runs/qwen --format csv > rates.csv
+    """
+    import csv
+
+    from refusal_lens.rundir import RunDir
+
+    rows = _rate_rows(RunDir.open(run), prompt_set)
+    if format is Format.json:
+        typer.echo(json.dumps(rows, indent=1, ensure_ascii=True))
+    elif format is Format.csv:
+        writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    else:
+        _print_rates(rows)
+
+
+def verify(run: RunArgument) -> None:
+    """Recompute every digest of a run, follow the chain to the final tables, and derive the rates again from the verdicts.
+
+    Prints OK and exits 0, or lists what is off and exits 2. An unfinished run can be OK: what is there is sound.
+
+    Example: refusal-lens verify runs/qwen
+    """
+    from refusal_lens.cli.plain import plain
+    from refusal_lens.cli.rederive import rederive_rates
+    from refusal_lens.rundir import RunDir, verify_chain
+
+    opened = RunDir.open(run)
+    found = verify_chain(opened)
+    problems = [*found.problems, *rederive_rates(opened)]
+    notes = f"{found.files} files hashed"
+    if found.scrubbed:
+        notes += f", text of {found.scrubbed} scrubbed (digests kept)"
+    if found.unfinished:
+        notes += f", {found.unfinished} tasks not finished"
+    if not problems:
+        typer.echo(f"OK: {notes}")
+        return
+    for line in problems:
+        typer.echo(plain(line, one_line=True))
+    typer.echo(
+        f"{len(problems)} problems ({notes}); `refusal-lens resume {run}` sets damaged files aside and repairs",
+        err=True,
+    )
+    raise typer.Exit(EXIT_USER)
+
+
+def scrub(run: RunArgument) -> None:
+    """Remove all completion text from a run; verdicts, rates and the chain of digests stay and can still be verified.
+
+    What was removed cannot be brought back. The report is removed too, since it may show text; `refusal-lens report` writes it
+    again without.
+
+    Example: refusal-lens scrub runs/qwen
+    """
+    from refusal_lens.rundir import RunDir
+    from refusal_lens.rundir import scrub as remove
+
+    done = remove(RunDir.open(run))
+    line = f"scrubbed: {done.outputs} files with text removed, {done.copies} set-aside copies removed"
+    if done.report:
+        line += f"; the report was removed too, `refusal-lens report {run}` writes it again without text"
+    typer.echo(line)
+
+
+def _rate_rows(run: RunDir, prompt_set: str | None) -> list[dict[str, str | int | float | None]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = run.tables_dir / "rates.parquet"
+    if not path.is_file():
+        raise RunError(f"{run.root}: no rates yet; `refusal-lens resume {run.root}` finishes the run")
+    try:
+        rows = pq.read_table(path).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise RunError(
+            f"{path}: damaged ({type(error).__name__}); `refusal-lens resume {run.root}` repairs it"
+        ) from None
+    if rows and not set(COLUMNS) <= set(rows[0]):
+        raise RunError(f"{path}: is no table of rates; `refusal-lens resume {run.root}` repairs it")
+    further = _further_sets(run)
+    if prompt_set is not None and prompt_set not in further:
+        raise UserError(f"--prompt-set {prompt_set}: this run has {', '.join(sorted(further)) or 'no further sets'}")
+    hidden = further - {prompt_set}
+    wanted = [
+        row for row in rows if row.get("prompt_set") not in hidden and prompt_set in {None, row.get("prompt_set")}
+    ]
+    return [{name: row[name] for name in COLUMNS} for row in wanted]
+
+
+def _further_sets(run: RunDir) -> set[str]:
+    config = run.header.get("config")
+    data = config.get("data") if isinstance(config, dict) else None
+    names = data.get("prompt_sets") if isinstance(data, dict) else None
+    return {str(name) for name in names} if isinstance(names, list) else set()
+
+
+def _print_rates(rows: list[dict[str, str | int | float | None]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from refusal_lens.cli.plain import plain
+
+    table = Table()
+    for name in COLUMNS:
+        table.add_column(name, justify="left" if name in COLUMNS[:4] else "right")
+    for row in rows:
+        cells = (
+            f"{value:.3f}" if isinstance(value, float) else "" if value is None else str(value)
+            for value in row.values()
+        )
+        table.add_row(*(Text(plain(cell, one_line=True)) for cell in cells))
+    Console().print(table)
+
+
+def _failures(run: RunDir) -> dict[str, str]:
+    path = run.root / "failures.json"
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    listed = list(content.items())[:_LISTED] if isinstance(content, dict) else []
+    return {str(name): str(error) for name, error in listed}

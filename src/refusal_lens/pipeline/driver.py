@@ -9,6 +9,7 @@ It does not know what a step does.
 from __future__ import annotations
 
 import graphlib
+import json
 import logging
 import signal
 import threading
@@ -20,7 +21,7 @@ from types import FrameType
 
 from refusal_lens.errors import ExecutionError
 from refusal_lens.executors import Executor, Session, WorkerFactory
-from refusal_lens.rundir import RunDir, retract, write_plan
+from refusal_lens.rundir import RunDir, retract, write_atomic, write_plan
 from refusal_lens.types import Outcome, Task
 
 _LOG = logging.getLogger(__name__)
@@ -106,9 +107,20 @@ def run_tasks(
                 while walk.ready and len(walk.running) < session.capacity and not stop.is_set():
                     session.submit(walk.start())
                 walk.finish(session.next_outcome())
+        write_failures(run, walk.outcomes)
         if stop.is_set() and walk.ready:
             raise KeyboardInterrupt
     return RunSummary(tuple(walk.outcomes))
+
+
+def write_failures(run: RunDir, outcomes: Sequence[Outcome]) -> None:
+    """Leave the failed tasks and their errors in `failures.json` for `status`; remove it when nothing failed."""
+    path = run.root / "failures.json"
+    failed = {outcome.task_id: outcome.error for outcome in outcomes if outcome.status == "failed"}
+    if failed:
+        write_atomic(path, json.dumps(failed, indent=1, sort_keys=True).encode())
+    else:
+        path.unlink(missing_ok=True)
 
 
 @dataclass

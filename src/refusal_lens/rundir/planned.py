@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
 from refusal_lens.errors import RunError
@@ -20,8 +20,6 @@ from refusal_lens.rundir.records import split_id
 from refusal_lens.types import Task
 
 if TYPE_CHECKING:
-    from pydantic import JsonValue
-
     from refusal_lens.rundir.run import RunDir
 
 PLAN_SCHEMA = 1
