@@ -148,6 +148,7 @@ def evaluate(
     languages: Annotated[str, typer.Option(help="languages to ask in")] = "all",
     limit: Annotated[int, typer.Option(min=1, help="most test prompts per language and class")] = 160,
     randoms: Annotated[int, typer.Option(min=0, help="random directions")] = 5,
+    card: Annotated[bool, typer.Option("--card", help="also write card.json and README.md into the folder")] = False,
     json_out: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """Measure a testbed model on held-out prompts with the testbed's own exact checker.
@@ -159,7 +160,9 @@ def evaluate(
     from rich.console import Console
 
     from refusal_lens.model import load_model
+    from refusal_lens.testbed.cards import write_card
     from refusal_lens.testbed.evaluation import evaluate as measure
+    from refusal_lens.testbed.make import read_recipe
     from refusal_lens.testbed.registry import locate
 
     folder = Path(name) if Path(name).is_dir() else locate(name.removeprefix("testbed:"))
@@ -170,6 +173,8 @@ def evaluate(
         result = measure(
             model, known, sources=_languages(sources), limit=limit, randoms=randoms, progress=status.update
         )
+    if card:
+        write_card(folder, read_recipe(folder), result)
     if json_out:
         typer.echo(json.dumps(asdict(result), ensure_ascii=False, indent=1))
         return

@@ -19,7 +19,7 @@ from refusal_lens.errors import UserError
 from refusal_lens.model import load_model
 from refusal_lens.testbed.gates import Gate, check
 from refusal_lens.testbed.network import build_network, build_tokenizer
-from refusal_lens.testbed.recipe import Recipe
+from refusal_lens.testbed.recipe import Design, Recipe, Schedule
 from refusal_lens.testbed.store import digest, load, save
 from refusal_lens.testbed.tasks import Examples
 from refusal_lens.testbed.training import train
@@ -92,6 +92,26 @@ def make(
     for gate in gates:
         logger.info("gate %s: %.3f (at least %.2f)", gate.task, gate.accuracy, gate.limit)
     return Made(folder=out, digest=digest(out), loss=loss, gates=gates)
+
+
+def read_recipe(folder: Path) -> Recipe:
+    """The recipe a model was made by.
+
+    Args:
+        folder: A folder written by `make`.
+
+    Returns:
+        Its recipe.
+
+    Raises:
+        UserError: The folder holds no recipe.
+    """
+    path = folder / RECIPE_FILE
+    if not path.is_file():
+        raise UserError(f"{folder} has no {RECIPE_FILE}: it was not made by `refusal-lens testbed train`")
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    design = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.pop("design").items()}
+    return Recipe(design=Design(**design), schedule=Schedule(**raw.pop("schedule")), **raw)
 
 
 @contextmanager
