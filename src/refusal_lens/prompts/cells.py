@@ -6,6 +6,8 @@ What the published files need (none of it is written in them):
   IS the translation, and the English original stands in `dataset/splits` at the same row;
 - English train and val prompts are only in `dataset/splits`; the English harmless test prompts there are other ones
   than those that were translated, so the test cell comes from the translated files' own English column;
+- two published files (Chinese harmless train and val) hold other prompts than the English rows beside them: their
+  lengths do not follow the English ones at all. Their rows keep the ids of their places, but get no English original;
 - a cell without a file is `AbsentCell`: named and skipped by callers. A broken file is a `DataError`.
 
 `read_cell` keeps faulty rows and says their fault, for `data check`; `to_prompts` is strict, for everything else.
@@ -13,15 +15,19 @@ What the published files need (none of it is written in them):
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from refusal_lens.errors import DataError
+from refusal_lens.prompts.alignment import lengths_agree
 from refusal_lens.prompts.cell import ENGLISH, POLYREFUSE, AbsentCell, Cell
 from refusal_lens.prompts.identity import id_of, id_of_position, number_copies
 from refusal_lens.prompts.layout import Layout
 from refusal_lens.prompts.reading import clean_text, read_records, row_fault
 from refusal_lens.types import JsonValue, Prompt
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +38,8 @@ class Row:
         where: File and row number, for messages.
         text: The prompt in the cell's language, as found.
         english: The English original; None where unknown.
+        row_of: The English text in whose row it stands, from which its id comes: equal to `english` unless the file
+            turned out not to hold translations of those rows.
         category: The source's harm category.
         fault: What is wrong with the row other than its text; None for nothing.
     """
@@ -39,6 +47,7 @@ class Row:
     where: str
     text: JsonValue
     english: str | None
+    row_of: str | None
     category: str | None
     fault: str | None = None
 
@@ -69,7 +78,15 @@ def read_cell(layout: Layout, cell: Cell) -> list[Row]:
     english = parallel_english(layout, cell)
     if english is None or len(english) != len(rows):
         return rows  # Not parallel to what we know: ids by position, and `data check` says so.
-    return [replace(row, english=original) for row, original in zip(rows, english, strict=True)]
+    agree = lengths_agree([row.text for row in rows], english)
+    if not agree:
+        logger.warning(
+            "%s: not translations of the English rows at the same places; see `refusal-lens data check`", path
+        )
+    return [
+        replace(row, english=original if agree else None, row_of=original)
+        for row, original in zip(rows, english, strict=True)
+    ]
 
 
 def to_prompts(rows: list[Row], cell: Cell) -> list[Prompt]:
@@ -104,8 +121,8 @@ def row_ids(rows: list[Row], cell: Cell) -> list[str]:
     """Ids of a cell's rows: from the English text where known, from the position otherwise."""
     return number_copies(
         id_of_position(harm=cell.harm, split=cell.split, position=position, rows=len(rows))
-        if row.english is None
-        else id_of(row.english)
+        if row.row_of is None
+        else id_of(row.row_of)
         for position, row in enumerate(rows)
     )
 
@@ -139,17 +156,19 @@ def _row(record: dict[str, JsonValue], where: str, cell: Cell) -> Row:
     kept = category if isinstance(category, str) and row_fault(category) is None else None
     if "instruction" not in record:
         shown = ", ".join(ascii(key[:30]) for key in sorted(record)[:6]) or "nothing"
-        return Row(where, None, None, kept, f"no `instruction` in it (found: {shown})")
+        return Row(where, None, None, None, kept, f"no `instruction` in it (found: {shown})")
     instruction = record["instruction"]
     if isinstance(instruction, str) and cell.prompt_set != POLYREFUSE:
         instruction = instruction.removesuffix("\n")  # OKTest's file ends every prompt with one.
     fault = row_fault(instruction)
     original = instruction if isinstance(instruction, str) and fault is None else None
     if cell.language == ENGLISH:
-        return Row(where, instruction, original, kept)
+        return Row(where, instruction, original, original, kept)
     if "instruction_translated" in record:
-        return Row(where, record["instruction_translated"], original, kept, fault and f"the English original {fault}")
+        return Row(
+            where, record["instruction_translated"], original, original, kept, fault and f"the English original {fault}"
+        )
     if cell.split == "test":
         missing = "no `instruction_translated`, and in test files `instruction` is the English original"
-        return Row(where, None, original, kept, missing)
-    return Row(where, instruction, None, kept)
+        return Row(where, None, original, original, kept, missing)
+    return Row(where, instruction, None, None, kept)
