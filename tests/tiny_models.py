@@ -47,7 +47,13 @@ _ROPE = {"rope_type": "default", "rope_theta": 10000.0}
 
 
 def _gemma3_text() -> dict[str, object]:
-    return {**_LLAMA, "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 16, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
+    return {
+        **_LLAMA,
+        "head_dim": 8,
+        "query_pre_attn_scalar": 8,
+        "sliding_window": 16,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    }
 
 
 def _vision_language() -> hf.PreTrainedModel:
@@ -75,14 +81,21 @@ ARCHITECTURES: dict[str, Callable[[], hf.PreTrainedModel]] = {
     "mistral": lambda: hf.MistralForCausalLM(hf.MistralConfig(**_LLAMA, sliding_window=16)),
     "qwen2": lambda: hf.Qwen2ForCausalLM(hf.Qwen2Config(**_LLAMA, tie_word_embeddings=True)),
     "qwen3": lambda: hf.Qwen3ForCausalLM(hf.Qwen3Config(**_LLAMA, head_dim=8)),
-    "gemma2": lambda: hf.Gemma2ForCausalLM(hf.Gemma2Config(**_LLAMA, head_dim=8, query_pre_attn_scalar=8, sliding_window=16)),
+    "gemma2": lambda: hf.Gemma2ForCausalLM(
+        hf.Gemma2Config(**_LLAMA, head_dim=8, query_pre_attn_scalar=8, sliding_window=16)
+    ),
     "gemma3": lambda: hf.Gemma3ForCausalLM(hf.Gemma3TextConfig(**_gemma3_text())),
     "phi": lambda: hf.PhiForCausalLM(hf.PhiConfig(**_LLAMA)),
     "phi3": lambda: hf.Phi3ForCausalLM(hf.Phi3Config(**_LLAMA)),
     "olmo2": lambda: hf.Olmo2ForCausalLM(hf.Olmo2Config(**_LLAMA)),
     "gpt_neox": lambda: hf.GPTNeoXForCausalLM(hf.GPTNeoXConfig(**_COMMON, num_attention_heads=4)),
     "falcon": lambda: hf.FalconForCausalLM(
-        hf.FalconConfig(**{k: v for k, v in _COMMON.items() if k != "intermediate_size"}, num_attention_heads=4, bias=True, alibi=False)
+        hf.FalconConfig(
+            **{k: v for k, v in _COMMON.items() if k != "intermediate_size"},
+            num_attention_heads=4,
+            bias=True,
+            alibi=False,
+        )
     ),
     "gpt2": lambda: hf.GPT2LMHeadModel(
         hf.GPT2Config(
@@ -99,7 +112,9 @@ ARCHITECTURES: dict[str, Callable[[], hf.PreTrainedModel]] = {
     ),
     "cohere2": lambda: hf.Cohere2ForCausalLM(hf.Cohere2Config(**_LLAMA, sliding_window=16)),
     "mixtral": lambda: hf.MixtralForCausalLM(hf.MixtralConfig(**_LLAMA, num_local_experts=4, num_experts_per_tok=2)),
-    "qwen3_moe": lambda: hf.Qwen3MoeForCausalLM(hf.Qwen3MoeConfig(**_LLAMA, **_EXPERTS, head_dim=8, decoder_sparse_step=1, mlp_only_layers=[0])),
+    "qwen3_moe": lambda: hf.Qwen3MoeForCausalLM(
+        hf.Qwen3MoeConfig(**_LLAMA, **_EXPERTS, head_dim=8, decoder_sparse_step=1, mlp_only_layers=[0])
+    ),
     "olmoe": lambda: hf.OlmoeForCausalLM(hf.OlmoeConfig(**_LLAMA, num_experts=4, num_experts_per_tok=2)),
     "deepseek_v3": lambda: hf.DeepseekV3ForCausalLM(
         hf.DeepseekV3Config(
@@ -119,11 +134,19 @@ ARCHITECTURES: dict[str, Callable[[], hf.PreTrainedModel]] = {
         )
     ),
     "gpt_oss": lambda: hf.GptOssForCausalLM(
-        hf.GptOssConfig(**_LLAMA, head_dim=8, num_local_experts=4, num_experts_per_tok=2, sliding_window=16, rope_parameters=_ROPE)
+        hf.GptOssConfig(
+            **_LLAMA, head_dim=8, num_local_experts=4, num_experts_per_tok=2, sliding_window=16, rope_parameters=_ROPE
+        )
     ),
     "llama4": lambda: hf.Llama4ForCausalLM(
         hf.Llama4TextConfig(
-            **_LLAMA, intermediate_size_mlp=48, head_dim=8, num_local_experts=4, num_experts_per_tok=1, attention_chunk_size=64, interleave_moe_layer_step=2
+            **_LLAMA,
+            intermediate_size_mlp=48,
+            head_dim=8,
+            num_local_experts=4,
+            num_experts_per_tok=1,
+            attention_chunk_size=64,
+            interleave_moe_layer_step=2,
         )
     ),
     "gemma3_vision": _vision_language,
@@ -137,7 +160,10 @@ def _tokenizer_json() -> str:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY - 8, special_tokens=SPECIAL, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
+        vocab_size=VOCABULARY - 8,
+        special_tokens=SPECIAL,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
     )
     tokenizer.train_from_iterator([TEXT], trainer)
     return tokenizer.to_str()
@@ -146,7 +172,10 @@ def _tokenizer_json() -> str:
 def tokenizer() -> hf.PreTrainedTokenizerFast:
     """The shared tokenizer, with its chat template."""
     made = hf.PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_str(_tokenizer_json()), eos_token=SPECIAL[2], pad_token=SPECIAL[0], extra_special_tokens=[SPECIAL[1]]
+        tokenizer_object=Tokenizer.from_str(_tokenizer_json()),
+        eos_token=SPECIAL[2],
+        pad_token=SPECIAL[0],
+        extra_special_tokens=[SPECIAL[1]],
     )
     made.chat_template = TEMPLATE
     made.padding_side = "left"

@@ -20,7 +20,6 @@ from torch import Tensor
 
 from refusal_lens.model import Edit, Intervention, Site, set_projection, unit
 
-
 Variant: TypeAlias = Literal["exact", "published"]
 
 SITES_OF: dict[Variant, tuple[tuple[Site, ...], tuple[Site, ...]]] = {

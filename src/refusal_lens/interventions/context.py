@@ -43,7 +43,9 @@ def folded(model: LensModel, ablation: Ablation) -> Iterator[LensModel]:
     """
     direction = ablation.fold_direction()
     if direction is None:
-        raise UserError("only an exact ablation of one direction towards zero can be folded into weights; use intervening")
+        raise UserError(
+            "only an exact ablation of one direction towards zero can be folded into weights; use intervening"
+        )
     plan = fold_plan(model)
     if not plan.exact:
         raise UserError(f"folding is not exact in {model.provenance.architecture} ({plan.why_not}); use intervening")

@@ -77,7 +77,11 @@ def doctor(model: LensModel) -> Doctor:
     checks = [
         *_structure(model),
         _small("padding changes no logit", _padding_error(model), 1e-4 if model.dtype in FULL_PRECISION else 5e-2),
-        _small("addition equals its closed form", _addition_error(model, directions[0]), 1e-5 if model.dtype in FULL_PRECISION else 2e-2),
+        _small(
+            "addition equals its closed form",
+            _addition_error(model, directions[0]),
+            1e-5 if model.dtype in FULL_PRECISION else 2e-2,
+        ),
         _small("no reader sees an ablated direction", leak, limit),
         *_tokens(model),
     ]
@@ -115,7 +119,9 @@ def _directions(model: LensModel) -> list[Tensor]:
 
 
 def _structure(model: LensModel) -> Iterator[Check]:
-    positions = ", ".join(f"{position} {token!r}" for position, token in zip(model.positions, _template_tokens(model), strict=True))
+    positions = ", ".join(
+        f"{position} {token!r}" for position, token in zip(model.positions, _template_tokens(model), strict=True)
+    )
     yield _small("layer L is hidden state L", layer_error(model), 1e-3)
     yield _small("inert interventions change no logit", placement_error(model), 1e-3)
     yield Check("post-instruction positions", ok=bool(model.positions), detail=positions)
@@ -135,20 +141,39 @@ def _padding_error(model: LensModel) -> float:
 def _addition_error(model: LensModel, direction: Tensor) -> float:
     layer = model.n_layers // 2
     plain = next(record(model, PROBES[:2], batch_size=2))[1][:, :, layer]
-    added = next(record(model, PROBES[:2], batch_size=2, interventions=[Addition(direction, layer=layer)]))[1][:, :, layer]
+    added = next(record(model, PROBES[:2], batch_size=2, interventions=[Addition(direction, layer=layer)]))[1][
+        :, :, layer
+    ]
     expected = plain + direction.to(plain.device)
     return float((added - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
 
 
 def _tokens(model: LensModel) -> Iterator[Check]:
-    failed = [text for text in PROBES if model.tokenizer.decode(model.tokenizer.encode(text, add_special_tokens=False)).strip() != text]
-    detail = "every probe comes back" if not failed else f"{len(failed)} of {len(PROBES)} probes come back changed (lossy vocabulary)"
+    failed = [
+        text
+        for text in PROBES
+        if model.tokenizer.decode(model.tokenizer.encode(text, add_special_tokens=False)).strip() != text
+    ]
+    detail = (
+        "every probe comes back"
+        if not failed
+        else f"{len(failed)} of {len(PROBES)} probes come back changed (lossy vocabulary)"
+    )
     yield Check("tokenizer round trip", ok=len(failed) < len(PROBES), detail=detail)
     control = [token for token in model.tokenizer.all_special_tokens if token]
-    plain, forged = model.render(["a b", *(f"a {token} b" for token in control)])[0], model.render([f"a {token} b" for token in control])
+    plain, forged = (
+        model.render(["a b", *(f"a {token} b" for token in control)])[0],
+        model.render([f"a {token} b" for token in control]),
+    )
     ids = [int(model.tokenizer.convert_tokens_to_ids(token)) for token in control]
-    leaking = [token for token, number, row in zip(control, ids, forged, strict=True) if row.count(number) > plain.count(number)]
-    yield Check("special tokens in a prompt stay text", ok=not leaking, detail=", ".join(leaking) or f"{len(control)} tried")
+    leaking = [
+        token
+        for token, number, row in zip(control, ids, forged, strict=True)
+        if row.count(number) > plain.count(number)
+    ]
+    yield Check(
+        "special tokens in a prompt stay text", ok=not leaking, detail=", ".join(leaking) or f"{len(control)} tried"
+    )
 
 
 def _hints() -> Iterator[str]:

@@ -19,7 +19,9 @@ from refusal_lens.model import PROBES, LensModel, hidden_input
 
 
 @torch.no_grad()
-def residual_leak(model: LensModel, ablation: Ablation, *, fold: bool = False, instructions: Sequence[str] = PROBES) -> float:
+def residual_leak(
+    model: LensModel, ablation: Ablation, *, fold: bool = False, instructions: Sequence[str] = PROBES
+) -> float:
     """Largest share of the ablated direction that any reader sees.
 
     Args:
@@ -38,7 +40,10 @@ def residual_leak(model: LensModel, ablation: Ablation, *, fold: bool = False, i
     with context, _reading(model, ablation) as seen:
         seen.mask = real.bool()
         logits = model.hf(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask, position_ids=batch.position_ids, past_key_values=cache
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            position_ids=batch.position_ids,
+            past_key_values=cache,
         ).logits
         seen.mask = None
         mask = torch.cat([real, real.new_ones(real.shape[0], 1)], 1)

@@ -11,8 +11,8 @@ from refusal_lens.model.layout import Block, Layout, hidden_input, hidden_output
 from refusal_lens.model.lens import LensModel, ModelProvenance
 from refusal_lens.model.load import assemble, load_model
 from refusal_lens.model.projection import set_projection, unit
-from refusal_lens.model.tokens import PROBES, replaced_by_type
 from refusal_lens.model.source import fingerprint
+from refusal_lens.model.tokens import PROBES, replaced_by_type
 
 __all__ = [
     "PROBES",
@@ -30,9 +30,9 @@ __all__ = [
     "Site",
     "assemble",
     "edited",
+    "fingerprint",
     "fold_plan",
     "folding",
-    "fingerprint",
     "generate",
     "hidden_input",
     "hidden_output",

@@ -52,7 +52,9 @@ def layer_error(model: LensModel) -> float:
             input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False, output_hidden_states=True
         ).hidden_states
     recorded = next(record(model, PROBES[:1]))[1]
-    expected = torch.stack([state[:, list(model.positions)].float().to(recorded.device) for state in states[: model.n_layers]], 2)
+    expected = torch.stack(
+        [state[:, list(model.positions)].float().to(recorded.device) for state in states[: model.n_layers]], 2
+    )
     return float((recorded - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
 
 

@@ -72,7 +72,9 @@ def fold_plan(model: LensModel) -> FoldPlan:
     if model not in _PLANS:
         written, why_not = _find(model)
         plan = FoldPlan(tuple(written), why_not)
-        _PLANS[model] = plan if why_not is not None or _proved(model, plan) else FoldPlan((), "folded and hooked logits differ")
+        _PLANS[model] = (
+            plan if why_not is not None or _proved(model, plan) else FoldPlan((), "folded and hooked logits differ")
+        )
     return _PLANS[model]
 
 
@@ -130,7 +132,9 @@ def _find(model: LensModel) -> tuple[list[Written], str | None]:
 
 def _outputs(carrier: nn.Module, ran: dict[nn.Module, Event], d_model: int) -> Iterator[Written]:
     """Parameters of a module whose result is what it returns, its experts included."""
-    stacks = [part for part in carrier.modules() if any(parameter.ndim == 3 for parameter in part.parameters(recurse=False))]
+    stacks = [
+        part for part in carrier.modules() if any(parameter.ndim == 3 for parameter in part.parameters(recurse=False))
+    ]
     if not stacks:
         yield from _final(carrier, ran, d_model)
         return

@@ -43,7 +43,7 @@ def record(
     Yields:
         Row indices of a batch and its activations in float32, on the model's device. Layer L is the input of block L.
     """
-    token_ids = model.render(instructions)
+    token_ids = model.token_ids(instructions)
     wanted = list(model.positions if positions is None else positions)
     with model.edited(interventions):
         yield from run_shrinking(
@@ -94,7 +94,7 @@ def next_token_logits(
     Returns:
         float32 on the CPU, in input order.
     """
-    token_ids = model.render(instructions)
+    token_ids = model.token_ids(instructions)
     rows_done: list[int] = []
     parts: list[Tensor] = []
     with model.edited(interventions):

@@ -1,25 +1,39 @@
 """Greedy answers to many prompts.
 
-Prompts are sorted by length and run in large batches; a row leaves its batch when it emits an end token, and the
-cache shrinks with it. Results come back in input order. Nothing is sampled: the same prompts give the same answers.
+1. Prompts are sorted by length and run in large batches; results come back in input order.
+2. A row ends at an end token, at the length limit, or when the caller says it is decided; once a fifth of a batch has
+   ended, cache and batch shrink to the rows that still write.
+3. A single ablation lives in the weights while answers are written, where that is exact; otherwise hooks carry it.
+4. Where memory runs out the batch is halved; answers already finished are kept.
+
+Nothing is sampled: the same prompts give the same answers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
 
 import torch
-from transformers import DynamicCache
+from torch import Tensor
 
-from refusal_lens.model.batches import BatchSize, chunks, run_shrinking
+from refusal_lens.model.batches import BatchSize, chunks, is_out_of_memory, release_memory, run_shrinking
+from refusal_lens.model.cache import keep_rows, new_cache
 from refusal_lens.model.edit import Intervention
+from refusal_lens.model.folding import fold_plan, folding
 from refusal_lens.model.lens import LensModel
 
+Fold: TypeAlias = Literal["auto", "never"]
+
 KEEP = 0.8
-"""A batch is made smaller once fewer than this share of its rows is still writing."""
+"""A batch shrinks once fewer than this share of its rows still writes."""
+
+ASK_EVERY = 16
+"""Tokens between two questions to `stop_when`."""
+
+CPU_ROWS, ACCELERATOR_ROWS = 256, 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +43,32 @@ class Generated:
     Attributes:
         text: Decoded without special tokens. Untrusted.
         token_ids: Generated ids, the end token included.
-        finished: False when cut at the token limit.
+        finished: False when cut at the token limit or by `stop_when`.
     """
 
     text: str
     token_ids: tuple[int, ...]
     finished: bool
+
+
+@dataclass
+class _Job:
+    """One call of generate: what is asked, and the answers so far."""
+
+    model: LensModel
+    token_ids: Sequence[Sequence[int]]
+    limit: int
+    stop_when: Callable[[int, str], bool] | None
+    progress: Callable[[int, int], None] | None
+    answers: dict[int, Generated] = field(default_factory=dict[int, Generated])
+
+    def finish(self, row: int, ids: Sequence[int], *, finished: bool) -> None:
+        self.answers[row] = Generated(self.text(ids), tuple(ids), finished)
+        if self.progress is not None:
+            self.progress(len(self.answers), len(self.token_ids))
+
+    def text(self, ids: Sequence[int]) -> str:
+        return str(self.model.tokenizer.decode(list(ids), skip_special_tokens=True))
 
 
 def generate(
@@ -44,7 +78,7 @@ def generate(
     max_new_tokens: int = 512,
     batch_size: BatchSize = "auto",
     interventions: Sequence[Intervention] = (),
-    fold: Literal["auto", "never"] = "auto",
+    fold: Fold = "auto",
     stop_when: Callable[[int, str], bool] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Generated]:
@@ -56,46 +90,77 @@ def generate(
         max_new_tokens: Length limit of an answer, in tokens.
         batch_size: Prompts of one batch, or "auto".
         interventions: Active from the first prompt token to the last answer token.
-        fold: "auto" folds a single ablation into the weights where that is exact; "never" always uses hooks.
-        stop_when: Asked now and then with (row, text so far); True ends that row's answer early.
-        progress: Told (answers finished, answers in all).
+        fold: "auto" holds a single ablation in the weights where that is exact; "never" always uses hooks.
+        stop_when: Asked every `ASK_EVERY` tokens with (row, text so far); True ends that row's answer.
+        progress: Told (answers done, answers in all) whenever an answer is done.
 
     Returns:
         Answers in input order.
+
+    Raises:
+        ValueError: The limit is not positive.
     """
-    token_ids = model.render(instructions)
-    answers: dict[int, Generated] = {}
-    groups = chunks([len(ids) + max_new_tokens for ids in token_ids], batch_size, tokens=32768, most=256)
+    if max_new_tokens < 1:
+        raise ValueError(f"max_new_tokens must be positive, not {max_new_tokens}")
+    job = _Job(model, model.token_ids(instructions), max_new_tokens, stop_when, progress)
+    lengths = [len(ids) + max_new_tokens for ids in job.token_ids]
+    groups = chunks(
+        lengths,
+        batch_size,
+        tokens=_token_budget(model),
+        most=CPU_ROWS if model.device.type == "cpu" else ACCELERATOR_ROWS,
+    )
+    with _carried(model, interventions, fold):
+        for _ in run_shrinking(groups, lambda rows: _answer(job, [row for row in rows if row not in job.answers])):
+            pass
+    return [job.answers[row] for row in range(len(job.token_ids))]
+
+
+@contextmanager
+def _carried(model: LensModel, interventions: Sequence[Intervention], fold: Fold) -> Iterator[None]:
+    """Interventions in the weights where one ablation is all there is and that is exact, else by hooks."""
+    direction = interventions[0].fold_direction() if len(interventions) == 1 and fold == "auto" else None
     with ExitStack() as stack:
-        stack.enter_context(model.edited(interventions))
+        if direction is not None and fold_plan(model).exact:
+            try:
+                stack.enter_context(folding(fold_plan(model), direction))
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+                release_memory()  # no room for a second copy of the output matrices
+                direction = None
+        else:
+            direction = None
+        if direction is None:
+            stack.enter_context(model.edited(interventions))
+        yield
 
-        def compute(rows: list[int]) -> list[tuple[int, list[int], bool]]:
-            return _decode(model, token_ids, rows, max_new_tokens, stop_when)
 
-        for finished in run_shrinking(groups, compute):
-            for row, ids, ended in finished:
-                answers[row] = Generated(model.tokenizer.decode(ids, skip_special_tokens=True), tuple(ids), ended)
-            if progress is not None:
-                progress(len(answers), len(token_ids))
-    return [answers[row] for row in range(len(token_ids))]
+def _token_budget(model: LensModel) -> int:
+    """Tokens (prompt and answer) whose keys and values fill half of the free memory of an accelerator."""
+    if model.device.type != "cuda":
+        return 65536
+    config = model.hf.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or model.d_model // config.num_attention_heads
+    per_token = 2 * model.n_layers * heads * width * model.dtype.itemsize
+    free = torch.cuda.mem_get_info(model.device)[0]
+    return max(1024, int(free / 2 / per_token))
 
 
 @torch.no_grad()
-def _decode(
-    model: LensModel,
-    token_ids: Sequence[Sequence[int]],
-    rows: Sequence[int],
-    limit: int,
-    stop_when: Callable[[int, str], bool] | None,
-) -> list[tuple[int, list[int], bool]]:
-    batch = model.batch(token_ids, rows)
-    cache = DynamicCache(config=model.hf.config)
-    end_ids = torch.tensor(model.end_ids, device=model.device)
-    written: dict[int, list[int]] = {row: [] for row in rows}
-    ended: set[int] = set()
-    live = list(rows)
-    mask, positions, ids = batch.attention_mask, batch.position_ids, batch.input_ids
-    for step in range(limit):
+def _answer(job: _Job, rows: Sequence[int]) -> None:
+    """Write the answers of one batch into the job."""
+    if not rows:
+        return
+    model = job.model
+    batch = model.batch(job.token_ids, rows)
+    cache = new_cache(model.hf.config)
+    ends = torch.tensor(model.end_ids, device=model.device)
+    live, written = list(rows), {row: list[int]() for row in rows}
+    ids, mask, positions = batch.input_ids, batch.attention_mask, batch.position_ids
+    room = job.limit if model.context is None else min(job.limit, model.context - batch.input_ids.shape[1])
+    for step in range(room):
         logits = model.hf(
             input_ids=ids,
             attention_mask=mask,
@@ -105,27 +170,31 @@ def _decode(
             logits_to_keep=1,
         ).logits[:, -1]
         chosen = logits.argmax(-1)
-        done = torch.isin(chosen, end_ids).tolist()
-        for row, token, last in zip(live, chosen.tolist(), done, strict=True):
-            if row not in ended:
-                written[row].append(token)
-                if last or (
-                    stop_when is not None
-                    and step % 16 == 15
-                    and stop_when(row, model.tokenizer.decode(written[row], skip_special_tokens=True))
-                ):
-                    ended.add(row)
-        writing = [index for index, row in enumerate(live) if row not in ended]
+        ended = torch.isin(chosen, ends).tolist()
+        for row, token, end in zip(live, chosen.tolist(), ended, strict=True):
+            if row in job.answers:
+                continue
+            written[row].append(token)
+            if end:
+                job.finish(row, written[row], finished=True)
+            elif (
+                job.stop_when is not None and (step + 1) % ASK_EVERY == 0 and job.stop_when(row, job.text(written[row]))
+            ):
+                job.finish(row, written[row], finished=False)
+        writing = [index for index, row in enumerate(live) if row not in job.answers]
         if not writing:
-            break
-        positions = positions[:, -1:] + 1
-        ids = chosen.unsqueeze(1)
-        if mask is not None:
-            mask = torch.cat([mask, mask.new_ones(mask.shape[0], 1)], dim=1)
+            return
+        ids, positions = chosen.unsqueeze(1), positions[:, -1:] + 1
+        mask = None if mask is None else torch.cat([mask, mask.new_ones(mask.shape[0], 1)], dim=1)
         if len(writing) < KEEP * len(live):
             kept = torch.tensor(writing, device=model.device)
-            cache.batch_select_indices(kept)
-            ids, positions = ids[kept], positions[kept]
-            mask = None if mask is None else mask[kept]
+            keep_rows(cache, kept)
+            ids, positions, mask = ids[kept], positions[kept], _kept(mask, kept)
             live = [live[index] for index in writing]
-    return [(row, written[row], row in ended) for row in rows]
+    for row in live:
+        if row not in job.answers:
+            job.finish(row, written[row], finished=False)
+
+
+def _kept(mask: Tensor | None, rows: Tensor) -> Tensor | None:
+    return None if mask is None else mask[rows]

@@ -146,7 +146,8 @@ def locate(network: nn.Module, forward: Callable[[], object], *, n_layers: int |
         blocks=tuple(_block(block, events) for block in blocks),
         embedding=token_embedding,
         final_norm=next(
-            (event.module for event in outside if same_memory(event.read, last) and not any(event.module.children())), None
+            (event.module for event in outside if same_memory(event.read, last) and not any(event.module.children())),
+            None,
         ),
         embeddings=embeddings,
         d_model=d_model,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from refusal_lens.errors import DataError
 from refusal_lens.model.batches import Batch, BatchSize, chunks, padded, token_budget
 from refusal_lens.model.edit import Intervention
 from refusal_lens.model.hooking import edited
@@ -97,6 +98,33 @@ class LensModel:
             Ids without padding.
         """
         return render(self.tokenizer, instructions)
+
+    def token_ids(self, instructions: Sequence[str]) -> list[list[int]]:
+        """Rendered instructions, all of which fit the model.
+
+        Args:
+            instructions: One user message each.
+
+        Returns:
+            Ids without padding.
+
+        Raises:
+            DataError: A prompt is longer than the model's context; ask `too_long` first to skip such prompts.
+        """
+        rendered = self.render(instructions)
+        if self.context is not None:
+            for index, ids in enumerate(rendered):
+                if len(ids) >= self.context:
+                    raise DataError(
+                        f"prompt {index} has {len(ids)} tokens, the model takes {self.context}; shorten or leave it out"
+                    )
+        return rendered
+
+    def too_long(self, instructions: Sequence[str]) -> list[int]:
+        """Indices of the instructions that leave no room for an answer in the model's context."""
+        if self.context is None:
+            return []
+        return [index for index, ids in enumerate(self.render(instructions)) if len(ids) >= self.context]
 
     def batch(self, token_ids: Sequence[Sequence[int]], rows: Sequence[int] | None = None) -> Batch:
         """Prompts padded on the left on the model's device, with mask (where needed) and position ids.

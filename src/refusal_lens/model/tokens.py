@@ -20,7 +20,7 @@ import jinja2
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from refusal_lens.errors import ModelError
+from refusal_lens.errors import DataError, ModelError
 from refusal_lens.model.source import first_line
 
 DATE = "26 Jul 2024"
@@ -130,6 +130,7 @@ def render(tokenizer: PreTrainedTokenizerBase, instructions: Sequence[str]) -> l
         ModelError: The template cannot be rendered.
     """
     chats = [[{"role": "user", "content": text}] for text in instructions]
+    _check_text(instructions)
     try:
         encoded = tokenizer.apply_chat_template(
             chats,
@@ -154,6 +155,16 @@ def render(tokenizer: PreTrainedTokenizerBase, instructions: Sequence[str]) -> l
             f"the model's chat template cannot be rendered: {first_line(error)}; give another with --chat-template FILE"
         ) from error
     return [list(map(int, ids)) for ids in encoded]
+
+
+def _check_text(instructions: Sequence[str]) -> None:
+    for index, text in enumerate(instructions):
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise DataError(
+                f"prompt {index} holds half a character (a lone surrogate at {error.start}); repair or leave it out"
+            ) from error
 
 
 def post_instruction_length(tokenizer: PreTrainedTokenizerBase) -> int:
