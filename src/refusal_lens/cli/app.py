@@ -5,12 +5,13 @@ Nothing heavy is imported here: each command imports what it needs when it runs,
 
 from __future__ import annotations
 
+import os
 import sys
 
 import typer
 
 from refusal_lens.cli import analysis, audit, data, directions, doctor, judge, report, runs, testbed
-from refusal_lens.errors import EXIT_INTERRUPTED, LensError
+from refusal_lens.errors import LensError
 
 app = typer.Typer(
     name="refusal-lens",
@@ -27,11 +28,9 @@ for group in (audit, runs, report, analysis, directions, doctor, judge, data, te
 
 def main() -> None:
     """Entry point of the console script."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads that spin cost several times the work on a shared machine
     try:
         app()
     except LensError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("interrupted: nothing finished is lost; the same command goes on where it stopped", err=True)
-        sys.exit(EXIT_INTERRUPTED)

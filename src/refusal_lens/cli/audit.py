@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from refusal_lens.errors import NoValidDirection, UserError
+from refusal_lens.errors import EXIT_INTERRUPTED, NoValidDirection, UserError
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -189,8 +189,12 @@ def _go(settings: AuditConfig, out: Path, *, reveal: bool, dry_run: bool) -> Non
     if dry_run:
         plan_table(prepared)
         return
-    with progress_of(prepared) as on_outcome:
-        result = run_audit(prepared, out, on_outcome=on_outcome)
+    try:
+        with progress_of(prepared) as on_outcome:
+            result = run_audit(prepared, out, on_outcome=on_outcome)
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted: nothing finished is lost; go on with `refusal-lens resume {out}`", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
     write_report_and_headline(result.path, changed=result.computed > 0, reveal=reveal)
     if not result.valid_sources:
         reasons = "; ".join(f"{source}: {why}" for source, why in result.why_none.items())
