@@ -55,6 +55,7 @@ class DirectionConfig(_Frozen):
     rule: Rule = "paper"
     kl_threshold: Annotated[float, Field(gt=0)] | None = None
     mode: Literal["exact", "race"] = "exact"
+    full_sweep: bool = Field(default=False, description="also score candidates that the rule discards anyway")
     filter: bool = True
     random: NonNegative = 3
     shuffled: bool = True

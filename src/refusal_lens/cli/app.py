@@ -11,6 +11,7 @@ import sys
 import typer
 
 from refusal_lens.cli import analysis, audit, data, directions, doctor, judge, report, runs, testbed
+from refusal_lens.cli.plain import plain
 from refusal_lens.errors import LensError
 
 app = typer.Typer(
@@ -32,5 +33,5 @@ def main() -> None:
     try:
         app()
     except LensError as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {plain(str(error))}", err=True)
         sys.exit(error.exit_code)

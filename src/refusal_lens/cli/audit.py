@@ -76,6 +76,7 @@ def audit(
         int | None, typer.Option(min=0, help="random null directions of equal norm  [default: 3]")
     ] = None,
     mode: Annotated[str | None, typer.Option(help="selection sweep: exact or race  [default: exact]")] = None,
+    full_sweep: Annotated[bool | None, typer.Option("--full-sweep", help="score also what the rule discards anyway")] = None,
     coefficient: Annotated[float | None, typer.Option(help="strength of the addition  [default: 1.0]")] = None,
     affine: Annotated[bool | None, typer.Option("--affine", help="ablate to the harmless mean instead of zero")] = None,
     variant: Annotated[
@@ -127,6 +128,7 @@ def audit(
             "rule": rule,
             "kl_threshold": kl_threshold,
             "mode": mode,
+            "full_sweep": full_sweep,
             "random": random,
             "n_train": n_train,
             "n_val": n_val,

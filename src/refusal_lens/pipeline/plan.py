@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from refusal_lens.config import AuditConfig
+from refusal_lens.pipeline.cells import RANDOM, SHUFFLED, CellName, cells, damaging, pools
 from refusal_lens.pipeline.dataset import Dataset, all_languages, test_part
 from refusal_lens.pipeline.steps import VERSIONS
-from refusal_lens.types import HARMS, Harm, InterventionName, JsonValue, Task
+from refusal_lens.types import Harm, JsonValue, Task
 
-RANDOM = "random-"
+DAMAGE_PROMPTS = 32
 
 
 @dataclass(frozen=True)
@@ -24,27 +25,7 @@ class Identity:
 
     model: str
     judge: str
-
-
-@dataclass(frozen=True)
-class CellName:
-    """One cell of an audit: an intervention from a source, on one language's prompts of one class and set.
-
-    Attributes:
-        source: Language or null direction; empty for the baseline.
-        prompt_set: None for the main set.
-    """
-
-    intervention: InterventionName
-    source: str
-    language: str
-    prompts: Harm
-    prompt_set: str | None = None
-
-    def task_name(self, shard: int) -> str:
-        """Name of the cell's `completions` and `verdicts` tasks."""
-        parts = [self.intervention, self.source, self.language, self.prompts, self.prompt_set, str(shard)]
-        return ".".join(part for part in parts if part)
+    base: str | None = None
 
 
 def plan(config: AuditConfig, dataset: Dataset, identity: Identity) -> list[Task]:
@@ -61,32 +42,6 @@ def plan(config: AuditConfig, dataset: Dataset, identity: Identity) -> list[Task
     return list(_Planner(config, dataset, identity).tasks())
 
 
-def cells(config: AuditConfig) -> Iterator[CellName]:
-    """Every cell an audit asks for: random directions only where a null is read (ablation on harmful, addition on harmless)."""
-    kinds: list[tuple[InterventionName, str, tuple[Harm, ...]]] = [("baseline", "", HARMS)]
-    for source in directions(config):
-        null = is_null(source)
-        if config.interventions.ablation:
-            kinds.append(("ablation", source, ("harmful",) if null else HARMS))
-        if config.interventions.addition:
-            kinds.append(("addition", source, ("harmless",) if null else HARMS))
-    for prompt_set in (None, *config.data.prompt_sets):
-        for intervention, source, harms in kinds:
-            for language in config.data.languages:
-                for harm in harms:
-                    yield CellName(intervention, source, language, harm, prompt_set)
-
-
-def directions(config: AuditConfig) -> tuple[str, ...]:
-    """Names of all directions an audit applies: the source languages, then the nulls."""
-    return (*config.directions.sources, *(f"{RANDOM}{index}" for index in range(config.directions.random)))
-
-
-def is_null(source: str) -> bool:
-    """Whether a source is a null direction rather than a language or a pool of languages."""
-    return source.startswith((RANDOM, "shuffled"))
-
-
 class _Planner:
     def __init__(self, config: AuditConfig, dataset: Dataset, identity: Identity) -> None:
         self._config = config
@@ -101,14 +56,17 @@ class _Planner:
             yield from self._extraction(language)
         for source in self._config.directions.sources:
             yield from self._selection(source)
+        yield from self._pools()
         yield from self._nulls()
-        verdicts: list[str] = []
+        made: list[Task] = []
         for cell in cells(self._config):
-            for task in self._cell(cell):
-                if task.step == "verdicts":
-                    verdicts.append(task.task_id)
-                yield task
+            made += self._cell(cell)
+        yield from made
+        verdicts = [task.task_id for task in made if task.step == "verdicts"]
         yield from self._tables(verdicts)
+        yield from self._universality(made)
+        if self._config.geometry.enabled:
+            yield from self._geometry(made)
 
     def _task(
         self,
@@ -140,7 +98,8 @@ class _Planner:
         choice = self._config.directions
         rule: dict[str, JsonValue] = {"rule": choice.rule, "kl_threshold": choice.kl_threshold}
         measured = (f"prompts/{source}.select", f"filtering/{source}", f"tokens/{source}", f"candidates/{source}")
-        yield self._task("scores", source, {"mode": choice.mode, **rule}, measured, model=True)
+        mode = choice.mode if choice.mode == "race" else "full" if choice.full_sweep else "exact"
+        yield self._task("scores", source, {"mode": mode, **rule}, measured, model=True)
         yield self._task("selection", source, rule, (f"scores/{source}", f"candidates/{source}"))
         yield self._task("direction", source, {}, (f"selection/{source}", f"candidates/{source}"))
 
@@ -148,6 +107,16 @@ class _Planner:
         real = tuple(f"direction/{source}" for source in self._config.directions.sources)
         for index in range(self._config.directions.random):
             yield self._task("direction", f"{RANDOM}{index}", {"seed": self._config.seed, "index": index}, real)
+        if self._config.directions.shuffled:
+            sources = self._config.directions.sources
+            read = tuple(item for source in sources for item in (f"prompts/{source}.select", f"filtering/{source}"))
+            params: dict[str, JsonValue] = {"seed": self._config.seed, "shuffled": True}
+            yield self._task("direction", SHUFFLED, params, (*real, *read), model=True)
+
+    def _pools(self) -> Iterator[Task]:
+        for name, members in pools(self._config).items():
+            inputs = tuple(f"{step}/{source}" for source in members for step in ("direction", "candidates"))
+            yield self._task("direction", name, {"pool": list[JsonValue](members)}, inputs)
 
     def _cell(self, cell: CellName) -> Iterator[Task]:
         part = test_part(cell.language, cell.prompt_set)
@@ -189,3 +158,60 @@ class _Planner:
             [item.language, item.split, item.harm, item.prompt_set, item.why] for item in self._dataset.missing
         ]
         yield self._task("overview", "all", {"missing": missing}, tuple(inputs))
+
+    def _universality(self, made: list[Task]) -> Iterator[Task]:
+        config = self._config
+        damage: list[str] = []
+        for language in config.data.languages if config.interventions.ablation else ():
+            answers = tuple(f"completions/{task.name}" for task in made if _is_baseline(task, language, "harmless"))
+            if not answers:
+                continue
+            options = config.interventions
+            params: dict[str, JsonValue] = {
+                "prompts": DAMAGE_PROMPTS,
+                "variant": options.variant,
+                "affine": options.affine,
+            }
+            inputs = (f"prompts/{test_part(language)}", *answers, *(f"direction/{name}" for name in damaging(config)))
+            yield self._task("damage", language, params, inputs, model=True)
+            damage.append(f"damage/{language}")
+        parts = tuple(f"prompts/{part}" for part in sorted(self._dataset.parts) if ".test" in part)
+        cells_made = tuple(task.task_id for task in made)
+        sources = tuple(f"direction/{source}" for source in config.directions.sources)
+        yield self._task("universality", "all", {"seed": config.seed}, (*parts, *cells_made, *sources, *damage))
+
+    def _geometry(self, made: list[Task]) -> Iterator[Task]:
+        config = self._config
+        options = config.geometry
+        sources = config.directions.sources
+        selections = tuple(f"selection/{source}" for source in sources)
+        size: dict[str, JsonValue] = {"prompts": options.prompts_per_class}
+        languages = all_languages(config)
+        for language in languages:
+            parts = [f"{language}.select", test_part(language)]
+            inputs = tuple(f"prompts/{part}" for part in parts if part in self._dataset.parts)
+            yield self._task("activations", language, dict(size), (*inputs, *selections), model=True)
+        for source in sources:
+            read = tuple(f"{step}/{source}" for step in ("filtering", "tokens", "candidates", "selection"))
+            yield self._task("stability", source, {}, (f"prompts/{source}.select", *read), model=True)
+        base: tuple[str, ...] = ()
+        if options.base is not None:
+            prompts = tuple(f"prompts/{language}.select" for language in languages)
+            named: dict[str, JsonValue] = {"base": options.base, "base_digest": self._identity.base, **size}
+            yield self._task("base", "cosines", named, (*prompts, *selections), model=True)
+            base = ("base/cosines",)
+        baseline = [task for task in made if any(_is_baseline(task, code, "harmful") for code in languages)]
+        verdicts = tuple(task.task_id for task in baseline)
+        recorded = tuple(f"activations/{language}" for language in languages)
+        stability = tuple(f"stability/{source}" for source in sources)
+        params: dict[str, JsonValue] = {
+            "bootstrap": options.bootstrap,
+            "permutations": options.permutations,
+            "seed": config.seed,
+        }
+        yield self._task("geometry", "all", params, (*recorded, *selections, *stability, *base, *verdicts))
+
+
+def _is_baseline(task: Task, language: str, harm: Harm) -> bool:
+    """Whether a cell's task belongs to the untouched model on a language's main prompt set."""
+    return task.params.get("cell") == ["baseline", "", language, harm, None] and task.step == "verdicts"

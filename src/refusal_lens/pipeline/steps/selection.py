@@ -41,14 +41,18 @@ def scores(job: Job) -> None:
             harmless,
             refusal_tokens=ids,
             mode=job.shop.config.directions.mode,
+            prune=not job.shop.config.directions.full_sweep,
             rule=job.shop.config.directions.rule,
             kl_threshold=job.shop.config.directions.kl_threshold,
             batch_size=job.shop.config.transport.batch_size,
         )
-    _write_json(
-        job.folder / "scores.json",
-        {"reason": reason, "n_layers": job.shop.model.n_layers, "scores": [asdict(item) for item in measured]},
-    )
+    content: dict[str, JsonValue] = {
+        "reason": reason,
+        "mode": str(job.task.params["mode"]),
+        "n_layers": job.shop.model.n_layers,
+        "scores": [asdict(item) for item in measured],
+    }
+    _write_json(job.folder / "scores.json", content)
 
 
 def selection(job: Job) -> None:

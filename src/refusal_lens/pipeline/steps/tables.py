@@ -49,6 +49,7 @@ SELECTION = schema(
 )
 TOKENS = schema(language=TEXT, token_id=INTEGER, token=TEXT, share=REAL, coverage=REAL)
 FILTERING = schema(language=TEXT, harm=TEXT, split=TEXT, asked=INTEGER, kept=INTEGER, dropped=INTEGER, filtered=FLAG)
+SITE = ("position", "layer", "refusal_score", "steering_score", "kl_div_score")
 MISSING = schema(language=TEXT, split=TEXT, harm=TEXT, prompt_set=TEXT, why=TEXT)
 
 
@@ -125,7 +126,8 @@ def _selection_tables(job: Job) -> None:
         for item in measured["scores"]:
             site = (item["position"], item["layer"])
             is_selected = result["selected"] is not None and site == (best["position"], best["layer"])
-            candidates.append({**item, "source": source, "discarded": why.get(site), "selected": is_selected})
+            fate: Row = {"source": source, "discarded": why.get(site), "selected": is_selected}
+            candidates.append({**{key: item[key] for key in SITE}, **fate})
         chosen.append(
             {
                 "source": source,
@@ -133,7 +135,7 @@ def _selection_tables(job: Job) -> None:
                 "status": result["status"],
                 "reason": result["reason"],
                 "mode": measured["mode"],
-                **(best or {}),
+                **({key: best[key] for key in SITE} if best else {}),
             }
         )
     write_table(job.folder, "candidates", candidates, CANDIDATES, csv=True)
