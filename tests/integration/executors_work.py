@@ -9,7 +9,7 @@ import json
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from refusal_lens.errors import ModelError
@@ -31,6 +31,10 @@ class Factory:
             raise ValueError("broken factory")
         self.note(f"made {os.getpid()} {os.environ.get('OMP_NUM_THREADS')}")
         return self.compute
+
+    def at(self, run_dir: Path) -> Factory:
+        """The same work in another run directory."""
+        return replace(self, root=run_dir)
 
     def note(self, line: str) -> None:
         with self.notes.open("a") as stream:

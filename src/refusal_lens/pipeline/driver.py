@@ -21,7 +21,7 @@ from types import FrameType
 
 from refusal_lens.errors import ExecutionError
 from refusal_lens.executors import Executor, Session, WorkerFactory
-from refusal_lens.rundir import RunDir, retract, write_atomic, write_plan
+from refusal_lens.rundir import RunDir, Store, retract, write_atomic, write_plan
 from refusal_lens.types import Outcome, Task
 
 _LOG = logging.getLogger(__name__)
@@ -72,6 +72,7 @@ def run_tasks(
     worker_factory: WorkerFactory,
     on_outcome: Callable[[Outcome], None] | None = None,
     on_start: Callable[[Task], None] | None = None,
+    store: Store | None = None,
 ) -> RunSummary:
     """Bring every task of a plan to a valid result.
 
@@ -82,6 +83,7 @@ def run_tasks(
         worker_factory: Picklable, zero arguments; gives the worker that computes a task.
         on_outcome: Called after every task, in this thread.
         on_start: Called when a task is handed to the executor.
+        store: Through which workers without a shared disk exchange results; what it has is fetched first.
 
     Returns:
         One outcome per task.
@@ -97,6 +99,10 @@ def run_tasks(
         run.clean_temporary()
         retract(run, by_id)
         write_plan(run, tasks)
+        if store is not None:
+            store.pull_all(run)
+            store.push_rest(run)
+            worker_factory = store.factory(worker_factory)
         walk = _Walk(run, by_id, sorter, on_outcome or _ignore, on_start or _ignore)
         with ExitStack() as stack:
             session: Session | None = None
@@ -106,7 +112,10 @@ def run_tasks(
                     session = stack.enter_context(executor.session(worker_factory))
                 while walk.ready and len(walk.running) < session.capacity and not stop.is_set():
                     session.submit(walk.start())
-                walk.finish(session.next_outcome())
+                outcome = session.next_outcome()
+                if store is not None and outcome.status == "done":
+                    store.pull(run, outcome.task_id)
+                walk.finish(outcome)
         write_failures(run, walk.outcomes)
         if stop.is_set() and walk.ready:
             raise KeyboardInterrupt

@@ -1,0 +1,233 @@
+"""A run on storage that is no file system (S3-compatible, any fsspec URL): workers without a shared disk exchange results.
+
+Renames and locks need a file system, so every machine works in a run directory of its own and copies finished tasks:
+outputs first, the sealed record last, so that a record in the store means that its outputs are there. What is pulled is
+believed by its digests like anything else. The store has the layout of a run directory: copied down whole, it is one. It is
+not locked: one driver at a time.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from refusal_lens.errors import RunError, UserError
+from refusal_lens.rundir.checking import problems
+from refusal_lens.rundir.files import PRIVATE_FILE, PRIVATE_FOLDER, make_folder, write_atomic
+from refusal_lens.rundir.records import split_id
+from refusal_lens.rundir.run import RunDir
+from refusal_lens.types import Task
+
+_REST = ("run.json", "plan.json", "history.jsonl", "published.json", "report.html")
+_FOLDERS = ("tables", "figures")
+
+
+@runtime_checkable
+class FileSystem(Protocol):
+    """What a store needs of fsspec."""
+
+    def exists(self, path: str) -> bool:
+        """Whether an object or folder is there."""
+        ...
+
+    def find(self, path: str) -> list[str]:
+        """All objects below a path."""
+        ...
+
+    def cat_file(self, path: str) -> bytes:
+        """An object's bytes."""
+        ...
+
+    def pipe_file(self, path: str, value: bytes) -> None:
+        """Write an object."""
+        ...
+
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        """Make a folder where there are folders."""
+        ...
+
+
+@runtime_checkable
+class Relocatable(Protocol):
+    """A worker factory that can work in another run directory."""
+
+    def at(self, run_dir: Path) -> Callable[[], Callable[[Task], None]]:
+        """The same factory for another run directory."""
+        ...
+
+
+@dataclass(frozen=True)
+class Store:
+    """Where finished tasks are copied to.
+
+    Attributes:
+        url: Any fsspec URL, e.g. s3://bucket/runs/qwen. Credentials come from the environment, never from the URL.
+    """
+
+    url: str
+
+    @cached_property
+    def _place(self) -> tuple[FileSystem, str]:
+        try:
+            import fsspec
+        except ImportError:
+            raise UserError(f"{self.url}: storage URLs need fsspec: pip install 'refusal-lens[ray]'") from None
+        try:
+            system, path = fsspec.core.url_to_fs(self.url)
+        except (ImportError, ValueError) as error:
+            raise UserError(f"{self.url}: this storage cannot be used ({error})") from None
+        return system, str(path).rstrip("/")
+
+    def push(self, run: RunDir, task_id: str) -> None:
+        """Copy a finished task's outputs, then its record, to the store."""
+        record = run.record(task_id)
+        if record is None:
+            raise RunError(f"{run.root}: {task_id} is not finished")
+        for name in record.outputs:
+            self._write(f"data/{task_id}/{name}", (run.folder(task_id) / name).read_bytes())
+        self._write(f"tasks/{task_id}.json", run.record_path(task_id).read_bytes())
+
+    def pull(self, run: RunDir, task_id: str) -> bool:
+        """Copy a finished task from the store, unless the run has it already.
+
+        Args:
+            run: A run directory on this machine.
+            task_id: The task.
+
+        Returns:
+            True when the run now has a result that its record vouches for; False when the store has none.
+        """
+        record = run.record(task_id)
+        if record is not None and not problems(run, record, thorough=True):
+            return True
+        sealed = self._read(f"tasks/{task_id}.json")
+        if sealed is None:
+            return False
+        run.set_aside(task_id, "replaced by the store's result")
+        write_atomic(run.record_path(task_id), sealed)
+        record = run.record(task_id)
+        if record is None:
+            run.set_aside(task_id, "the store's record is damaged")
+            return False
+        folder = run.root / "tmp" / f"pull.{secrets.token_hex(6)}"
+        make_folder(folder.parent, mode=PRIVATE_FOLDER)
+        folder.mkdir(mode=PRIVATE_FOLDER)
+        try:
+            for name in record.outputs:
+                content = self._read(f"data/{task_id}/{name}")
+                if content is not None:
+                    write_atomic(folder / name, content, mode=PRIVATE_FILE)
+            make_folder(run.folder(task_id).parent, mode=PRIVATE_FOLDER)
+            folder.rename(run.folder(task_id))
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        found = problems(run, record, thorough=True)
+        if found:
+            run.set_aside(task_id, f"damaged in the store: {'; '.join(found)}")
+        return not found
+
+    def pull_all(self, run: RunDir) -> int:
+        """Copy every finished task the store has; gives how many the run then has."""
+        system, root = self._place
+        if not system.exists(f"{root}/tasks"):
+            return 0
+        names = [path.removeprefix(f"{root}/tasks/").removesuffix(".json") for path in system.find(f"{root}/tasks")]
+        return sum(self.pull(run, name) for name in names if _is_id(name))
+
+    def push_rest(self, run: RunDir) -> None:
+        """Copy the run's header, plan, tables, figures and report to the store."""
+        files = [run.root / name for name in _REST]
+        for folder in _FOLDERS:
+            files.extend(sorted((run.root / folder).glob("*")))
+        for path in files:
+            if path.is_file():
+                self._write(str(path.relative_to(run.root)), path.read_bytes())
+
+    def factory(self, worker_factory: Callable[[], Callable[[Task], None]]) -> StoreFactory:
+        """A worker factory that works in a run directory of its own and exchanges results through the store.
+
+        Args:
+            worker_factory: The pipeline's factory; must be `Relocatable`.
+
+        Returns:
+            Its wrapper, picklable like it.
+
+        Raises:
+            UserError: The factory cannot work elsewhere.
+        """
+        if not isinstance(worker_factory, Relocatable):
+            raise UserError(f"{self.url}: this pipeline's workers need a shared disk")
+        return StoreFactory(worker_factory, self.url)
+
+    def _read(self, place: str) -> bytes | None:
+        system, root = self._place
+        try:
+            return system.cat_file(f"{root}/{place}")
+        except FileNotFoundError:
+            return None
+
+    def _write(self, place: str, content: bytes) -> None:
+        system, root = self._place
+        target = f"{root}/{place}"
+        system.makedirs(target.rpartition("/")[0], exist_ok=True)
+        system.pipe_file(target, content)
+
+
+@dataclass(frozen=True)
+class StoreFactory:
+    """Picklable: pulls a task's inputs, computes it in a scratch run directory, pushes the result."""
+
+    inner: Relocatable
+    url: str
+
+    def __call__(self) -> Callable[[Task], None]:
+        """Make this process's scratch directory and worker."""
+        name = hashlib.sha256(self.url.encode()).hexdigest()[:12]
+        scratch = Path(tempfile.mkdtemp(prefix=f"refusal-lens-{name}-"))
+        atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+        store = Store(self.url)
+        run = RunDir.create(scratch, header={"store": self.url})
+        work = self.inner.at(scratch)()
+
+        def compute(task: Task) -> None:
+            for task_id in task.inputs:
+                if not store.pull(run, task_id):
+                    raise RunError(f"{self.url}: {task_id} is missing or damaged there; resume computes it again")
+            work(task)
+            store.push(run, task.task_id)
+
+        return compute
+
+
+def locate(text: str, *, default: Path) -> tuple[Path, Store | None]:
+    """Where a run lies that was named by a path or a URL.
+
+    Args:
+        text: A path, `file://` URL, or any fsspec URL.
+        default: Run directory on this machine for a URL that is no file.
+
+    Returns:
+        The run directory on this machine, and the store when the name is a URL of one.
+    """
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return Path(text), None
+    if scheme in {"file", "local"}:
+        return Path(rest), None
+    return default, Store(text)
+
+
+def _is_id(name: str) -> bool:
+    try:
+        split_id(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,103 @@
+"""Workers without a shared disk: results travel through a store, by fsspec URL; a lost driver's machine loses nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from refusal_lens.errors import UserError
+from refusal_lens.executors import SequentialExecutor, get_executor
+from refusal_lens.pipeline.driver import RunSummary, run_tasks
+from refusal_lens.rundir import RunDir, Store, locate, verify_chain
+
+sys.path.insert(0, str(Path(__file__).parent))
+from executors_work import Factory, plan
+
+
+@pytest.fixture(params=["file", "s3"])
+def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A folder, and an S3-compatible server on this machine."""
+    if request.param == "file":
+        yield f"file://{tmp_path}/store"
+        return
+    pytest.importorskip("s3fs")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    s3fs.S3FileSystem().makedirs("bucket", exist_ok=True)  # the server's memory outlives it
+    yield f"s3://bucket/runs/{tmp_path.name}"
+    s3fs.S3FileSystem.clear_instance_cache()
+    server.stop()
+
+
+def go(root: Path, url: str, notes: Path, workers: int = 1) -> RunSummary:
+    run = RunDir.create(root, header={"seed": 0})
+    factory = Factory(Path("/nowhere"), notes)  # a worker that ignored the store would fail at once
+    executor = get_executor("local", workers=workers)
+    return run_tasks(run, plan(4), executor=executor, worker_factory=factory, store=Store(url))
+
+
+def test_results_reach_the_driver_through_the_store(url: str, tmp_path: Path) -> None:
+    summary = go(tmp_path / "run", url, tmp_path / "notes", workers=2)
+    assert summary.count("done") == 5
+    run = RunDir.open(tmp_path / "run")
+    assert json.loads(run.path("sum/all", "value.json").read_text()) == 6
+    assert verify_chain(run).problems == ()
+
+
+def test_a_driver_on_a_fresh_machine_recomputes_nothing(url: str, tmp_path: Path) -> None:
+    go(tmp_path / "run", url, tmp_path / "notes")
+    shutil.rmtree(tmp_path / "run")
+    assert go(tmp_path / "elsewhere", url, tmp_path / "notes").count("cached") == 5
+
+
+def test_damage_in_the_store_is_found_and_computed_again(url: str, tmp_path: Path) -> None:
+    go(tmp_path / "run", url, tmp_path / "notes")
+    shutil.rmtree(tmp_path / "run")
+    system, root = Store(url)._place
+    system.pipe_file(f"{root}/data/leaf/n1/value.json", b"7")
+    system.pipe_file(f"{root}/tasks/leaf/n2.json", b"{}")
+    summary = go(tmp_path / "elsewhere", url, tmp_path / "notes")
+    assert {outcome.task_id for outcome in summary.outcomes if outcome.status == "done"} == {"leaf/n1", "leaf/n2"}
+    assert json.loads(RunDir.open(tmp_path / "elsewhere").path("leaf/n1", "value.json").read_text()) == 1
+
+
+def test_a_store_is_a_run_directory_when_copied_down(tmp_path: Path) -> None:
+    go(tmp_path / "run", f"file://{tmp_path}/store", tmp_path / "notes")
+    assert verify_chain(RunDir.open(tmp_path / "store")).problems == ()
+
+
+def test_a_factory_that_cannot_move_is_refused(tmp_path: Path) -> None:
+    run = RunDir.create(tmp_path / "run", header={})
+    with pytest.raises(UserError, match="shared disk"):
+        run_tasks(
+            run,
+            plan(1),
+            executor=SequentialExecutor(),
+            worker_factory=lambda: print,
+            store=Store(f"file://{tmp_path}/s"),
+        )
+
+
+@pytest.mark.parametrize("bad", ["nosuch://x/y", "s3x://"])
+def test_an_unknown_storage_is_one_clear_message(tmp_path: Path, bad: str) -> None:
+    with pytest.raises(UserError, match="cannot be used"):
+        Store(bad).push_rest(RunDir.create(tmp_path / "run", header={}))
+
+
+def test_paths_and_file_urls_need_no_store(tmp_path: Path) -> None:
+    assert locate("runs/one", default=tmp_path) == (Path("runs/one"), None)
+    assert locate("file:///a/b", default=tmp_path) == (Path("/a/b"), None)
+    assert locate("s3://b/c", default=tmp_path) == (tmp_path, Store("s3://b/c"))
