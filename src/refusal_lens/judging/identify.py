@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from refusal_lens.judging.folding import fold
 from refusal_lens.languages import Language, load_languages
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ _RANGES = {
     "Hani": "\u3400-\u4dbf\u4e00-\u9fff",
 }
 _SCRIPTS = {script: re.compile(f"[{ranges}]") for script, ranges in _RANGES.items()}
-_ASCII_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
+_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _WINDOW = 400
 _KANA_SHARE = 0.06
 _CLEAR_SHARE = 0.12
@@ -87,10 +89,12 @@ def _decide(window: str, counts: Counter[str], scripts: tuple[str, ...], expecte
     if len(rivals) == 1:
         return rivals[0].code
     wanted = languages[expected] if _written_in(languages[expected], script) else None
-    words = [word.lower() for word in _ASCII_WORD.findall(window.replace("\u2019", "'"))]
-    shares = {
-        language.code: sum(word in language.common_words for word in words) / max(len(words), 1) for language in rivals
-    }
+    words = _WORD.findall(fold(window).text)
+    speakers = _speakers(tuple(rivals))
+    shares = dict.fromkeys((rival.code for rival in rivals), 0.0)
+    for word in words:
+        for code in speakers.get(word, ()):
+            shares[code] += 1 / len(words)
     ranked = sorted(shares, key=lambda code: (-shares[code], code != expected))
     best, second = ranked[0], ranked[1]
     if shares[best] >= _CLEAR_SHARE and shares[best] >= _CLEAR_LEAD * shares[second]:
@@ -111,8 +115,6 @@ def _dominant(counts: Counter[str]) -> str:
         merged["Jpan" if counts["Kana"] >= _KANA_SHARE * east else "Hani"] = 2 * east
     if merged["Hang"]:
         merged["Hang"] *= 2
-    if merged["Thai"] or merged["Arab"]:
-        pass
     return merged.most_common(1)[0][0]
 
 
@@ -121,6 +123,16 @@ _SAME_SCRIPT = {"Hans": "Hani", "Hant": "Hani", "Kore": "Hang"}
 
 def _written_in(language: Language, script: str) -> bool:
     return _SAME_SCRIPT.get(language.script, language.script) == script
+
+
+@lru_cache(maxsize=16)
+def _speakers(languages: tuple[Language, ...]) -> Mapping[str, tuple[str, ...]]:
+    """Which of some languages have a common word, by folded word."""
+    speakers: dict[str, tuple[str, ...]] = {}
+    for language in languages:
+        for word in sorted({fold(word).text for word in language.common_words}):
+            speakers[word] = (*speakers.get(word, ()), language.code)
+    return speakers
 
 
 def _lingua_guess(text: str, codes: tuple[str, ...]) -> str | None:

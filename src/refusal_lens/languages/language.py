@@ -26,10 +26,13 @@ PhraseGroup: TypeAlias = Literal[
     "identity",
     "apology",
     "policy",
+    "harm",
     "advice_against",
     "consequence",
     "empathy",
+    "crisis",
     "redirect",
+    "caution",
     "compliance",
     "benign",
 ]
@@ -46,11 +49,14 @@ class RefusalPhrases:
         decline: The speaker will not do it, or says that the request is refused ("I won't", "I must decline").
         identity: The speaker explains what it is or is for ("as an AI", "my purpose is to be helpful and harmless").
         apology: "I'm sorry". Alone it is no refusal.
-        policy: The thing asked for is illegal, unethical, harmful, not acceptable.
+        policy: The thing asked for is illegal, unethical, not acceptable.
+        harm: It is dangerous, hateful, false or baseless.
         advice_against: The reader is told not to do it.
         consequence: What would follow: penalties, harm to others.
         empathy: "I understand that you feel ...", "I'm sorry to hear ...".
+        crisis: Help lines and words of a suicide crisis.
         redirect: Another offer: help, a professional, lawful ways.
+        caution: "It is important to ...", "please", "let us": said before refusing and before good advice alike.
         compliance: The answer begins to deliver ("Here is", "Sure", "Step 1").
         benign: Wordings that look like a refusal and are none ("I can't wait"); taken out before matching.
     """
@@ -60,10 +66,13 @@ class RefusalPhrases:
     identity: tuple[str, ...] = ()
     apology: tuple[str, ...] = ()
     policy: tuple[str, ...] = ()
+    harm: tuple[str, ...] = ()
     advice_against: tuple[str, ...] = ()
     consequence: tuple[str, ...] = ()
     empathy: tuple[str, ...] = ()
+    crisis: tuple[str, ...] = ()
     redirect: tuple[str, ...] = ()
+    caution: tuple[str, ...] = ()
     compliance: tuple[str, ...] = ()
     benign: tuple[str, ...] = ()
 
@@ -105,6 +114,10 @@ class Language:
     word_prefixes: tuple[str, ...] = ()
     match_inside_words: bool = False
     digest: str = ""
+
+    def __hash__(self) -> int:
+        """Cheap and stable: languages are keys of caches; equality still compares everything."""
+        return hash((self.code, self.digest))
 
 
 def parse_language(content: bytes, *, origin: str) -> Language:
