@@ -199,7 +199,10 @@ def test_projection_is_fixed_in_sign_and_shape() -> None:
     harmful = np.concatenate([np.arange(80) < 40 for _ in items])
     assert (points[harmful].mean(0) >= points[~harmful].mean(0)).all()
     flipped = LayerActivations(LANGUAGES, [-h for h in layer.harmful], [-b for b in layer.harmless])
-    assert project_layer(flipped, np.eye(32)[0])[0][1].pc == pytest.approx(-items[1].pc * np.sign(-1), abs=1e-3)
+    mirrored = np.concatenate([item.pc for item in project_layer(flipped, np.eye(32)[0])[0]])
+    assert mirrored == pytest.approx(
+        -points * np.sign((-points)[harmful].mean(0) - (-points)[~harmful].mean(0)), abs=1e-3
+    )
 
 
 def test_projection_of_constant_rows_is_the_origin() -> None:
@@ -232,7 +235,12 @@ def test_direction_stability_rises_with_prompts() -> None:
     assert few.low < many.low <= many.mean <= 1
 
 
-def test_rows_that_do_not_match_are_refused() -> None:
-    rows = [np.ones((3, 4), dtype=np.float32), np.ones((2, 4), dtype=np.float32)]
+def test_rows_that_do_not_match_have_no_cosines_but_separate() -> None:
+    rng = np.random.default_rng(0)
+    rows = [rng.normal(size=(size, 4)).astype(np.float32) for size in (5, 4)]
+    layer = LayerActivations(("a", "b"), [part + 3 for part in rows], rows)
     with pytest.raises(ValueError, match="parallel"):
-        LayerActivations(("a", "b"), rows, rows)
+        measure_cosines(layer)
+    assert separate(layer, np.ones(4))["b"].auc == 1.0
+    with pytest.raises(ValueError, match="at least one prompt"):
+        LayerActivations(("a", "b"), rows, [rows[0], rows[1][:0]])

@@ -1,6 +1,13 @@
 """Where refusal lies in activation space, language by language: cosines, sharing, separation, projections, stability."""
 
-from refusal_lens.geometry.cosines import Cosines, cosine_matrix, language_directions, measure_cosines, reliability
+from refusal_lens.geometry.cosines import (
+    Cosines,
+    cosine_matrix,
+    language_directions,
+    measure_cosines,
+    reliability,
+    unit_rows,
+)
 from refusal_lens.geometry.layer import LayerActivations
 from refusal_lens.geometry.projection import Projected, project_layer
 from refusal_lens.geometry.separation import Separation, answered_auc, auc, d_prime, project, separate, silhouette
@@ -37,4 +44,5 @@ __all__ = [
     "sharing",
     "silhouette",
     "site_stability",
+    "unit_rows",
 ]

@@ -81,6 +81,7 @@ def measure_cosines(
     Returns:
         Everything by language pair.
     """
+    layer.require_parallel()
     rng = np.random.default_rng(seed)
     actual = language_directions(layer)
     drawn = _pair_cosines(_resampled(layer, _draws(layer, bootstrap, rng)))

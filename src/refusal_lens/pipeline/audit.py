@@ -91,7 +91,8 @@ def prepare(config: AuditConfig) -> Prepared:
     template = Path(wanted.chat_template) if wanted.chat_template else None
     model_digest = fingerprint(wanted.spec, revision=wanted.revision, chat_template=template)
     dataset = load_dataset(config)
-    identity = Identity(model=model_digest, judge=judge.name)
+    base = config.geometry.base
+    identity = Identity(model=model_digest, judge=judge.name, base=None if base is None else fingerprint(base))
     return Prepared(config, dataset, identity, tuple(plan(config, dataset, identity)))
 
 

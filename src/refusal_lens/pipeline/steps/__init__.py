@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from refusal_lens.pipeline.steps import answers, extraction, intake, selection, tables
+from refusal_lens.pipeline.steps import (
+    activations,
+    answers,
+    base,
+    damage,
+    extraction,
+    geometry,
+    intake,
+    pools,
+    selection,
+    stability,
+    tables,
+    universality,
+)
 from refusal_lens.pipeline.workshop import Job
 
 STEPS: Mapping[str, Callable[[Job], None]] = {
@@ -14,11 +27,17 @@ STEPS: Mapping[str, Callable[[Job], None]] = {
     "candidates": extraction.candidates,
     "scores": selection.scores,
     "selection": selection.selection,
-    "direction": selection.direction,
+    "direction": pools.direction,
     "completions": answers.completions,
     "verdicts": answers.verdicts,
     "rates": tables.rates,
     "overview": tables.overview,
+    "damage": damage.damage,
+    "universality": universality.universality,
+    "activations": activations.activations,
+    "stability": stability.stability,
+    "base": base.base,
+    "geometry": geometry.geometry,
 }
 
 VERSIONS: Mapping[str, int] = dict.fromkeys(STEPS, 1)

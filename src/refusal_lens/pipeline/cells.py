@@ -1,0 +1,94 @@
+"""The cells of an audit by name: which direction is applied to which language's prompts, with which intervention.
+
+A direction's name is its source language, or one of these: `pooled` (mean over the sources), `pooled-without-X`,
+`random-i`, `shuffled`. Everything here is a pure function of the configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from refusal_lens.config import AuditConfig
+from refusal_lens.types import HARMS, Harm, InterventionName
+
+RANDOM = "random-"
+SHUFFLED = "shuffled"
+POOLED = "pooled"
+WITHOUT = "pooled-without-"
+
+
+@dataclass(frozen=True)
+class CellName:
+    """One cell of an audit: an intervention from a source, on one language's prompts of one class and set.
+
+    Attributes:
+        source: Language or null direction; empty for the baseline.
+        prompt_set: None for the main set.
+    """
+
+    intervention: InterventionName
+    source: str
+    language: str
+    prompts: Harm
+    prompt_set: str | None = None
+
+    def task_name(self, shard: int) -> str:
+        """Name of the cell's `completions` and `verdicts` tasks."""
+        parts = [self.intervention, self.source, self.language, self.prompts, self.prompt_set, str(shard)]
+        return ".".join(part for part in parts if part)
+
+
+def cells(config: AuditConfig) -> Iterator[CellName]:
+    """Every cell an audit asks for.
+
+    Nulls and pools run only where they are read (ablation on harmful, addition on harmless prompts), nulls and pools on the
+    main prompt set alone, and a pool without a language on that language alone.
+    """
+    kinds: list[tuple[InterventionName, str, tuple[Harm, ...]]] = [("baseline", "", HARMS)]
+    for source in directions(config):
+        everywhere = source in config.directions.sources
+        if config.interventions.ablation:
+            kinds.append(("ablation", source, HARMS if everywhere else ("harmful",)))
+        if config.interventions.addition:
+            kinds.append(("addition", source, HARMS if everywhere else ("harmless",)))
+    for prompt_set in (None, *config.data.prompt_sets):
+        for intervention, source, harms in kinds:
+            if prompt_set is not None and source and source not in config.directions.sources:
+                continue
+            for language in config.data.languages:
+                if source.startswith(WITHOUT) and source != f"{WITHOUT}{language}":
+                    continue
+                for harm in harms:
+                    yield CellName(intervention, source, language, harm, prompt_set)
+
+
+def directions(config: AuditConfig) -> tuple[str, ...]:
+    """Names of all directions an audit applies: the source languages, the pools, then the nulls."""
+    choice = config.directions
+    shuffled = (SHUFFLED,) if choice.shuffled else ()
+    return (*choice.sources, *pools(config), *(f"{RANDOM}{index}" for index in range(choice.random)), *shuffled)
+
+
+def pools(config: AuditConfig) -> dict[str, tuple[str, ...]]:
+    """Pooled directions and the sources each is the mean of: all of them, and all but one where three or more are left."""
+    sources = config.directions.sources
+    if not config.directions.pooled or len(sources) < 2:
+        return {}
+    made = {POOLED: tuple(sources)}
+    if len(sources) > 2:
+        left_out = [language for language in sources if language in config.data.languages]
+        made |= {f"{WITHOUT}{out}": tuple(name for name in sources if name != out) for out in left_out}
+    return made
+
+
+def is_null(source: str) -> bool:
+    """Whether a source is a null direction rather than a language or a pool of languages."""
+    return source.startswith((RANDOM, SHUFFLED))
+
+
+def damaging(config: AuditConfig) -> tuple[str, ...]:
+    """Directions whose damage is measured: sources, the pool of all, and one random direction to compare with."""
+    return tuple(
+        name for name in directions(config) if name == f"{RANDOM}0" or not name.startswith((WITHOUT, SHUFFLED, RANDOM))
+    )
