@@ -13,11 +13,12 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from refusal_lens.config import AuditConfig, parse_config
 from refusal_lens.errors import RunError, UserError
-from refusal_lens.executors import get_executor
+from refusal_lens.executors import WorkerFactory, get_executor
 from refusal_lens.judging import get_judge
 from refusal_lens.languages import get_language
 from refusal_lens.model import fingerprint
@@ -25,7 +26,7 @@ from refusal_lens.pipeline.dataset import Dataset, all_languages, load_dataset
 from refusal_lens.pipeline.driver import run_tasks
 from refusal_lens.pipeline.plan import Identity, plan
 from refusal_lens.pipeline.steps.selection import NO_VALID_DIRECTION, SELECTED
-from refusal_lens.pipeline.workshop import WorkshopFactory
+from refusal_lens.pipeline.workshop import Workshop, WorkshopFactory, compute, load_audited
 from refusal_lens.rundir import RunDir
 from refusal_lens.types import JsonValue, Outcome, Task
 
@@ -119,6 +120,10 @@ def run_audit(
         ExecutionError: Some tasks failed; the rest is kept.
     """
     config = prepared.config
+    alone = config.transport.executor == "local" and config.transport.workers == 1
+    model = None
+    if alone and not (out / "run.json").exists():
+        model = load_audited(config)  # a model that cannot be used must not leave a run directory behind
     run = RunDir.create(out, header=_header(prepared, command))
     total = len(prepared.tasks)
     computed = 0
@@ -130,7 +135,9 @@ def run_audit(
             address=transport.address,
             gpus_per_worker=transport.gpus_per_worker,
         )
-        factory = WorkshopFactory(str(run.root), config)
+        factory: WorkerFactory = WorkshopFactory(str(run.root), config)
+        if alone:
+            factory = partial(partial, compute, Workshop(run, config, prepared.dataset, model))
 
         def count(outcome: Outcome) -> None:
             nonlocal computed

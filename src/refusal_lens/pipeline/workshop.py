@@ -28,27 +28,24 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Workshop:
-    """Tools of one worker process."""
+    """Tools of one worker process.
+
+    Attributes:
+        run: The run directory.
+        config: The audit.
+        loaded_dataset: Its prompts, where the process has read them already.
+        loaded_model: The model, where the process holds it already.
+    """
 
     run: RunDir
     config: AuditConfig
     loaded_dataset: Dataset | None = field(default=None, repr=False)
+    loaded_model: LensModel | None = field(default=None, repr=False)
 
     @cached_property
     def model(self) -> LensModel:
         """The audited model, loaded once."""
-        from refusal_lens.model import load_model
-
-        wanted = self.config.model
-        log.info("loading %s", wanted.spec)
-        return load_model(
-            wanted.spec,
-            revision=wanted.revision,
-            device=self.config.transport.device,
-            dtype=wanted.dtype,
-            chat_template=Path(wanted.chat_template) if wanted.chat_template else None,
-            trust_remote_code=wanted.trust_remote_code,
-        )
+        return self.loaded_model if self.loaded_model is not None else load_audited(self.config)
 
     @cached_property
     def judge(self) -> Judge:
@@ -59,6 +56,32 @@ class Workshop:
     def dataset(self) -> Dataset:
         """The prompts of the audit, read from their source."""
         return self.loaded_dataset if self.loaded_dataset is not None else load_dataset(self.config)
+
+
+def load_audited(config: AuditConfig) -> LensModel:
+    """Load the model of an audit.
+
+    Args:
+        config: The audit.
+
+    Returns:
+        The model, checked.
+
+    Raises:
+        ModelError: It cannot be loaded, or lacks what an audit needs.
+    """  # noqa: DOC502 (raised by load_model)
+    from refusal_lens.model import load_model
+
+    wanted = config.model
+    log.info("loading %s", wanted.spec)
+    return load_model(
+        wanted.spec,
+        revision=wanted.revision,
+        device=config.transport.device,
+        dtype=wanted.dtype,
+        chat_template=Path(wanted.chat_template) if wanted.chat_template else None,
+        trust_remote_code=wanted.trust_remote_code,
+    )
 
 
 @dataclass(frozen=True)
