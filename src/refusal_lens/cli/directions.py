@@ -1,9 +1,248 @@
-"""Commands: extract, score, select, doctor."""
+"""Commands: extract, score, select. They filter nothing: what a file holds is what is measured."""
 
 from __future__ import annotations
 
+import json
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+
+from refusal_lens.errors import NoValidDirection, UserError
+
+if TYPE_CHECKING:
+    from refusal_lens.model import BatchSize, LensModel
+    from refusal_lens.types import Prompt
+
+
+class ModeChoice(StrEnum):
+    """How candidates are scored."""
+
+    exact = "exact"
+    race = "race"
+
+
+class RuleChoice(StrEnum):
+    """Published selection rules."""
+
+    paper = "paper"
+    arditi = "arditi"
+
+
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="testbed:NAME, a model folder, or a hub id.")]
+Harmful = Annotated[Path, typer.Option("--harmful", metavar="FILE", help="JSON list of harmful instructions.")]
+Harmless = Annotated[Path, typer.Option("--harmless", metavar="FILE", help="JSON list of harmless instructions.")]
+Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")]
+Template = Annotated[
+    Path | None, typer.Option("--chat-template", metavar="FILE", help="Jinja file that replaces the model's.")
+]
+Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")]
+Batch = Annotated[str, typer.Option("--batch-size", metavar="N|auto", help="Rows of one forward pass.")]
+Rule = Annotated[
+    RuleChoice, typer.Option("--rule", help="paper: KL <= 0.2. arditi: KL <= 0.1 and steering score >= 0.")
+]
+KlThreshold = Annotated[float | None, typer.Option("--kl-threshold", metavar="X", help="Another KL limit, in nats.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to the app."""
+    app.command("extract")(extract_command)
+    app.command("score")(score_command)
+    app.command("select")(select_command)
+
+
+def extract_command(
+    model: ModelArgument,
+    harmful: Harmful,
+    harmless: Harmless,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder for candidates.safetensors and candidates.json.")
+    ],
+    batch_size: Batch = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    revision: Revision = None,
+    chat_template: Template = None,
+    trust_remote_code: Trust = False,
+) -> None:
+    """Extract candidate directions: mean(harmful) - mean(harmless) at every post-instruction position and layer.
+
+    Example: refusal-lens extract testbed:universal --harmful harmful.json --harmless harmless.json --out candidates/
+    """
+    size = _batch_size(batch_size)
+    groups = [_prompts(harmful, "--harmful"), _prompts(harmless, "--harmless")]
+    loaded = _load(model, revision, device, dtype, chat_template, trust_remote_code)
+    from refusal_lens.directions import extract
+
+    found = extract(loaded, *groups, batch_size=size)
+    found.save(out)
+    shape = list(found.tensor.shape)
+    typer.echo(json.dumps({"out": str(out), "shape": shape, "positions": list(found.positions)}))
+
+
+def score_command(
+    model: ModelArgument,
+    candidates: Annotated[Path, typer.Option("--candidates", metavar="DIR", help="Folder that extract wrote.")],
+    harmful: Harmful,
+    harmless: Harmless,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Score file, in the published layout.")],
+    refusal_tokens: Annotated[
+        str | None,
+        typer.Option(
+            "--refusal-tokens",
+            metavar="1,2",
+            help="Token ids; by default discovered from the model's answers.",
+        ),
+    ] = None,
+    mode: Annotated[
+        ModeChoice, typer.Option("--mode", help="exact: all candidates. race: leaders only.")
+    ] = ModeChoice.exact,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Exact, but measure nothing that the rule discards anyway.")
+    ] = False,
+    rule: Rule = RuleChoice.paper,
+    kl_threshold: KlThreshold = None,
+    language: Annotated[
+        str, typer.Option(help="Language of the prompts, to judge answers when tokens are discovered.")
+    ] = "en",
+    batch_size: Batch = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    revision: Revision = None,
+    chat_template: Template = None,
+    trust_remote_code: Trust = False,
+) -> None:
+    """Score candidates: refusal under ablation, refusal under addition, KL on harmless prompts.
+
+    The rule and its KL limit matter only to --mode race and --prune, which leave out what that rule cannot choose.
+
+    Example: refusal-lens score testbed:universal --candidates candidates/ --harmful v.json --harmless w.json --out scores.json
+    """
+    size = _batch_size(batch_size)
+    groups = [_prompts(harmful, "--harmful"), _prompts(harmless, "--harmless")]
+    wanted = None if refusal_tokens is None else _token_ids(refusal_tokens)
+    _check_threshold(kl_threshold)
+    loaded = _load(model, revision, device, dtype, chat_template, trust_remote_code)
+    from refusal_lens.directions import Candidates, published_rows, score
+    from refusal_lens.rundir import write_atomic
+
+    found = Candidates.load(candidates)
+    token_ids = wanted if wanted is not None else _discover(loaded, groups, language, size)
+    with _progress("scoring candidates") as progress:
+        scores = score(
+            loaded,
+            found,
+            *groups,
+            refusal_tokens=token_ids,
+            mode=mode.value,
+            prune=prune,
+            rule=rule.value,
+            kl_threshold=kl_threshold,
+            batch_size=size,
+            progress=progress,
+        )
+    write_atomic(out, (json.dumps(published_rows(scores), indent=4) + "\n").encode(), mode=0o644)
+    typer.echo(
+        json.dumps({"out": str(out), "candidates": len(scores), "mode": mode.value, "refusal_tokens": token_ids})
+    )
+
+
+def select_command(
+    scores: Annotated[Path, typer.Argument(metavar="SCORES", help="Score file, ours or a published one.")],
+    n_layers: Annotated[int, typer.Option("--n-layers", metavar="N", min=1, help="Number of layers of the model.")],
+    rule: Rule = RuleChoice.paper,
+    kl_threshold: KlThreshold = None,
+) -> None:
+    """Select a direction by a published rule; exit 3 with the reason when no candidate survives.
+
+    Example: refusal-lens select scores.json --n-layers 28 --rule arditi
+    """
+    _check_threshold(kl_threshold)
+    from refusal_lens.directions import read_scores, select
+
+    found = read_scores(scores)
+    deepest = max(item.layer for item in found)
+    if deepest >= n_layers:
+        raise UserError(f"{scores} has candidates at layer {deepest}, so --n-layers {n_layers} is too small")
+    choice = select(found, n_layers=n_layers, rule=rule.value, kl_threshold=kl_threshold)
+    chosen = choice.selected
+    if chosen is None:
+        nearest = choice.best_discarded
+        best = ""
+        if nearest is not None:
+            why = next(item.reason for item in choice.discarded if item.candidate is nearest)
+            best = f"; nearest: position {nearest.position}, layer {nearest.layer} ({why})"
+        raise NoValidDirection(choice.reason + best)
+    fields = {name: value for name, value in asdict(chosen).items() if name != "skipped"}
+    facts = {"rule": choice.rule, "kl_threshold": choice.kl_threshold, "survivors": len(choice.survivors)}
+    typer.echo(json.dumps({**fields, **facts, "reason": choice.reason}))
+
+
+def _load(
+    model: str, revision: str | None, device: str, dtype: str, chat_template: Path | None, trust: bool
+) -> LensModel:
+    from refusal_lens.model import load_model
+
+    return load_model(
+        model, revision=revision, device=device, dtype=dtype, chat_template=chat_template, trust_remote_code=trust
+    )
+
+
+def _prompts(file: Path, option: str) -> list[Prompt]:
+    from refusal_lens.prompts import load_file
+
+    return load_file(file, language="en", harm="harmful" if option == "--harmful" else "harmless")
+
+
+def _discover(model: LensModel, groups: list[list[Prompt]], language: str, batch_size: BatchSize) -> list[int]:
+    from refusal_lens.directions import discover_refusal_tokens
+    from refusal_lens.judging import get_judge
+
+    found = discover_refusal_tokens(model, *groups, language=language, judge=get_judge("native"), batch_size=batch_size)
+    if not found.ids:
+        raise NoValidDirection(f"no refusal tokens: {found.reason}; name them with --refusal-tokens")
+    typer.echo(
+        f"refusal tokens {list(found.ids)} ({', '.join(map(repr, found.tokens))}) hold {found.coverage:.0%} "
+        f"of the first-token probability of {found.refused} refusals",
+        err=True,
+    )
+    return list(found.ids)
+
+
+def _token_ids(text: str) -> list[int]:
+    try:
+        ids = [int(part) for part in text.replace(" ", "").split(",")]
+    except ValueError:
+        raise UserError(f"--refusal-tokens {text!r}: expected token ids such as 40,2121") from None
+    return list(dict.fromkeys(ids))
+
+
+def _batch_size(text: str) -> BatchSize:
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"--batch-size {text!r}: expected a positive number or auto")
+    return int(text)
+
+
+def _check_threshold(value: float | None) -> None:
+    if value is not None and not value >= 0:
+        raise UserError(f"--kl-threshold {value}: expected a number of nats, 0 or more")
+
+
+@contextmanager
+def _progress(text: str) -> Generator[Callable[[int, int], None]]:
+    """A progress bar on stderr, fed with (done, total); nothing where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
+        task = bar.add_task(text, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,1 @@
+"""Measurements against a plain implementation of the published procedure: `python -m bench`."""

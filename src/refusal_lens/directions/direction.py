@@ -1,0 +1,162 @@
+"""A direction: one raw vector of the residual stream, where it comes from, and how it is kept on disk.
+
+On disk it is one safetensors file: tensor `direction` (float32 [d_model]) and a JSON text in the file's metadata with
+schema version, position, layer, source and model digest. Nothing is pickled; a foreign `.pt` is read with weights_only.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from refusal_lens.errors import DataError
+from refusal_lens.rundir import write_atomic
+
+SCHEMA_VERSION = 1
+_TENSOR = "direction"
+_METADATA = "refusal_lens"
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A direction of the residual stream, raw as extracted (its norm is that of the mean difference).
+
+    Attributes:
+        vector: float32 [d_model], not normalised.
+        position: Token position it was read at (negative offset).
+        layer: Layer it was read at; addition puts it back there.
+        source: Language it was extracted from, or the name of a null ("random-0").
+        model_digest: Digest of the model it belongs to; None for an imported vector.
+        harmless_projection: Mean projection of harmless train activations on the unit direction at its site, the
+            reference of the affine ablation; None where unknown.
+    """
+
+    vector: Float[Tensor, " d_model"]
+    position: int
+    layer: int
+    source: str
+    model_digest: str | None = None
+    harmless_projection: float | None = None
+
+    def save(self, path: Path) -> None:
+        """Write the direction to one safetensors file, atomically."""
+        facts = {
+            "schema_version": SCHEMA_VERSION,
+            "position": self.position,
+            "layer": self.layer,
+            "source": self.source,
+            "model_digest": self.model_digest,
+            "harmless_projection": self.harmless_projection,
+        }
+        tensor = self.vector.detach().to("cpu", torch.float32).contiguous()
+        write_atomic(path, save({_TENSOR: tensor}, metadata={_METADATA: json.dumps(facts)}))
+
+    @classmethod
+    def load(cls, path: Path) -> Direction:
+        """Read a direction written by `save`.
+
+        Args:
+            path: The safetensors file.
+
+        Returns:
+            The direction, on the CPU in float32.
+
+        Raises:
+            DataError: When the file is missing, damaged, or not a direction of a known schema.
+        """
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                vector = file.get_tensor(_TENSOR) if _TENSOR in file.keys() else None  # noqa: SIM118 (not a dict)
+            facts = json.loads(metadata.get(_METADATA, "null"))
+        except (OSError, SafetensorError, json.JSONDecodeError) as error:
+            raise DataError(f"{path}: not a readable direction file ({error})") from None
+        if vector is None or not isinstance(facts, dict) or facts.get("schema_version") != SCHEMA_VERSION:
+            raise DataError(
+                f"{path}: not a direction of schema {SCHEMA_VERSION}; read foreign vectors with import_direction"
+            )
+        _check(vector, path)
+        return cls(
+            vector=vector.float(),
+            position=int(facts["position"]),
+            layer=int(facts["layer"]),
+            source=str(facts["source"]),
+            model_digest=facts["model_digest"],
+            harmless_projection=facts["harmless_projection"],
+        )
+
+
+def random_direction(like: Direction, seed: int) -> Direction:
+    """A null: Gaussian direction with the norm, position and layer of a real one.
+
+    Args:
+        like: The direction whose place it takes.
+        seed: Seed of the draw; the same seed gives the same vector on every machine.
+
+    Returns:
+        Direction named "random-SEED".
+    """
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randn(like.vector.shape[0], generator=generator, dtype=torch.float64)
+    scaled = drawn * (like.vector.double().norm().item() / drawn.norm().item())
+    return Direction(scaled.float(), like.position, like.layer, f"random-{seed}", like.model_digest)
+
+
+def import_direction(path: Path, *, position: int, layer: int, source: str) -> Direction:
+    """Read somebody else's direction: a `.pt` tensor (as the published code writes) or a safetensors file with one tensor.
+
+    Args:
+        path: The file; `.pt` and `.pth` are read with weights_only, so no code in it can run.
+        position: Token position it was read at.
+        layer: Layer it was read at.
+        source: Name to give it.
+
+    Returns:
+        The direction as float32; its model is unknown.
+
+    Raises:
+        DataError: When the file holds anything but one finite vector.
+    """
+    vector = read_tensor(path)
+    _check(vector, path)
+    return Direction(vector.float(), position, layer, source)
+
+
+def read_tensor(path: Path) -> Tensor:
+    """The one tensor of a foreign file, without running anything it holds.
+
+    Args:
+        path: `.pt`, `.pth`, `.bin` or `.safetensors`.
+
+    Returns:
+        The tensor, on the CPU.
+
+    Raises:
+        DataError: When the file is unreadable or holds anything but one tensor.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            found: object = load_file(path)
+        else:
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        first_line = (str(error).splitlines() or [""])[0]
+        raise DataError(f"{path}: cannot be read as a plain tensor ({first_line})") from None
+    if isinstance(found, dict) and len(found) == 1:
+        found = next(iter(found.values()))
+    if not isinstance(found, Tensor):
+        raise DataError(f"{path}: holds a {type(found).__name__}, expected exactly one tensor")
+    return found
+
+
+def _check(vector: Tensor, path: Path) -> None:
+    if vector.ndim != 1 or not torch.isfinite(vector).all() or vector.float().norm() == 0:
+        raise DataError(f"{path}: expected one finite, non-zero vector [d_model], found shape {tuple(vector.shape)}")

@@ -1,0 +1,148 @@
+"""Score many candidates in one forward pass: every row of a batch is one (candidate, prompt) pair with its own direction.
+
+Prompts of exactly one length share a batch, so nothing is padded and no mask is needed; only last-position logits are
+computed and no key/value cache is kept. This path uses nothing but the model's own forward pass and runs on every
+architecture; `replay` is faster where it can be proved equal to this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from refusal_lens.interventions import Ablation, Addition
+from refusal_lens.model import BatchSize, LensModel, run_shrinking
+
+CPU_TOKENS = 2048
+ACCELERATOR_TOKENS = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One row of work: which candidate on which prompt."""
+
+    candidate: int
+    prompt: int
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """Next-token logits [row, vocab] of a batch of pairs."""
+
+    pairs: list[Pair]
+    logits: Tensor
+
+
+class TiledPasses:
+    """Forward passes over (candidate, prompt) pairs by the model's own forward method."""
+
+    def __init__(self, model: LensModel, token_ids: Sequence[Sequence[int]], *, batch_size: BatchSize = "auto") -> None:
+        """Remember the prompts.
+
+        Args:
+            model: The model.
+            token_ids: Rendered prompts; pairs name them by index.
+            batch_size: Rows of one pass, or "auto".
+        """
+        self._model = model
+        self._ids = token_ids
+        self._batch_size: BatchSize = batch_size
+
+    def plain(self) -> Float[Tensor, "prompt vocab"]:
+        """Logits of every prompt without intervention, in order."""
+        rows: list[int] = []
+        parts: list[Tensor] = []
+        for chunk in self._chunks(list(range(len(self._ids))), lambda row: row):
+            for done, logits in run_shrinking(iter([chunk]), lambda some: (some, self._logits(some))):
+                rows += done
+                parts.append(logits)
+        return torch.cat(parts)[torch.argsort(torch.tensor(rows))]
+
+    def ablated(self, vectors: Float[Tensor, "candidate d_model"], pairs: Sequence[Pair]) -> Iterator[Answered]:
+        """Logits of pairs with the candidate's direction ablated.
+
+        Args:
+            vectors: Candidates, raw.
+            pairs: Indices into `vectors` and the prompts.
+
+        Yields:
+            Batches of answered pairs, every pair once.
+        """
+        placed = vectors.to(self._model.device)
+
+        def compute(rows: list[int]) -> Answered:
+            some = [ordered[row] for row in rows]
+            directions = placed[[pair.candidate for pair in some]]
+            with self._model.edited([Ablation(directions)]):
+                return Answered(some, self._logits([pair.prompt for pair in some]))
+
+        ordered = list(pairs)
+        yield from run_shrinking(self._chunks(list(range(len(ordered))), lambda row: ordered[row].prompt), compute)
+
+    def added(
+        self, vectors: Float[Tensor, "candidate d_model"], layers: Sequence[int], pairs: Sequence[Pair]
+    ) -> Iterator[Answered]:
+        """Logits of pairs with the raw candidate added at the input of its own layer.
+
+        Args:
+            vectors: Candidates, raw.
+            layers: Layer of each candidate.
+            pairs: Indices into `vectors` and the prompts.
+
+        Yields:
+            Batches of answered pairs, every pair once.
+        """
+        placed = vectors.to(self._model.device)
+        for layer, group in groupby(
+            sorted(pairs, key=lambda pair: layers[pair.candidate]), lambda pair: layers[pair.candidate]
+        ):
+            ordered = list(group)
+
+            def compute(rows: list[int], ordered: list[Pair] = ordered, layer: int = layer) -> Answered:
+                some = [ordered[row] for row in rows]
+                directions = placed[[pair.candidate for pair in some]]
+                with self._model.edited([Addition(directions, layer=layer)]):
+                    return Answered(some, self._logits([pair.prompt for pair in some]))
+
+            prompt_of = [pair.prompt for pair in ordered]
+            yield from run_shrinking(self._chunks(list(range(len(ordered))), prompt_of.__getitem__), compute)
+
+    def _logits(self, prompts: list[int]) -> Tensor:
+        return self._model.logits(self._model.batch(self._ids, prompts))
+
+    def _chunks(self, rows: list[int], prompt_of: Callable[[int], int]) -> Iterator[list[int]]:
+        yield from length_chunks(
+            rows,
+            [len(self._ids[prompt_of(row)]) for row in rows],
+            batch_size=self._batch_size,
+            device=self._model.device,
+        )
+
+
+def length_chunks(
+    rows: Sequence[int], lengths: Sequence[int], *, batch_size: BatchSize, device: torch.device
+) -> Iterator[list[int]]:
+    """Rows in batches of exactly one length each, longest first, in their given order within a length.
+
+    Args:
+        rows: Row numbers.
+        lengths: Tokens of each.
+        batch_size: Most rows of a batch, or "auto" for a token budget that suits the device.
+        device: Where they run.
+
+    Yields:
+        Row numbers of each batch.
+    """
+    budget = CPU_TOKENS if device.type == "cpu" else ACCELERATOR_TOKENS
+    by_length: dict[int, list[int]] = {}
+    for row, length in zip(rows, lengths, strict=True):
+        by_length.setdefault(length, []).append(row)
+    for length in sorted(by_length, reverse=True):
+        size = batch_size if batch_size != "auto" else max(1, budget // max(1, length))
+        members = by_length[length]
+        yield from (members[start : start + size] for start in range(0, len(members), size))
