@@ -5,5 +5,15 @@ from __future__ import annotations
 from refusal_lens.judging.answer import Answer, Judge
 from refusal_lens.judging.native import NativeJudge
 from refusal_lens.judging.registry import JUDGES, get_judge
+from refusal_lens.judging.translation import Translation, Translator, get_translator
 
-__all__ = ["JUDGES", "Answer", "Judge", "NativeJudge", "get_judge"]
+__all__ = [
+    "JUDGES",
+    "Answer",
+    "Judge",
+    "NativeJudge",
+    "Translation",
+    "Translator",
+    "get_judge",
+    "get_translator",
+]

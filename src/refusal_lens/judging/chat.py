@@ -1,0 +1,235 @@
+"""A client for chat endpoints that speak the OpenAI protocol (vLLM, llama.cpp, hosted): many requests, few failures.
+
+Requests run on a few threads; 408, 429, 5xx, dropped connections and time-outs are tried again with growing pauses, and
+a `Retry-After` header is honoured. A request that fails for good gives an error text, never an exception: the caller
+decides what it means. The key comes from an environment variable and is sent in the header only; it is in no message,
+no file and no repr. Replies can be remembered in a file, so that an interrupted run does not pay twice.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import hashlib
+import json
+import logging
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import httpx
+
+from refusal_lens.errors import UserError
+
+KEY_VARIABLE = "REFUSAL_LENS_API_KEY"
+_log = logging.getLogger(__name__)
+_AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back for one request: the text, or why there is none."""
+
+    text: str | None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retries:
+    """How patient to be.
+
+    Attributes:
+        attempts: Tries per request, the first included.
+        first_pause: Seconds before the second try; doubles with each try.
+        longest_pause: Seconds at most between tries, also where the server asks for more.
+        timeout: Seconds to wait for one reply.
+    """
+
+    attempts: int = 6
+    first_pause: float = 1.0
+    longest_pause: float = 60.0
+    timeout: float = 60.0
+
+
+@dataclass
+class ChatClient:
+    """One endpoint and one model on it.
+
+    Attributes:
+        url: Base URL of the API, for example "http://localhost:8000/v1".
+        model: Name of the model there; empty asks the endpoint for its first one.
+        concurrency: Requests under way at once.
+        retries: Patience.
+        memory: File of replies already paid for; None remembers nothing.
+        key_variable: Environment variable that holds the key.
+    """
+
+    url: str
+    model: str = ""
+    concurrency: int = 8
+    retries: Retries = field(default_factory=Retries)
+    memory: Path | None = None
+    key_variable: str = KEY_VARIABLE
+
+    def __post_init__(self) -> None:
+        if not self.url.startswith(("http://", "https://")):
+            raise UserError(f"endpoint {self.url!r} is no http(s) URL; give one like http://localhost:8000/v1")
+        if self.concurrency < 1:
+            raise UserError(f"concurrency must be at least 1, found {self.concurrency}")
+        self.url = self.url.rstrip("/")
+        self._pause: Callable[[float], None] = time.sleep
+        self._lock = threading.Lock()
+
+    def resolve_model(self) -> str:
+        """The model's name, asked from the endpoint where none was given.
+
+        Returns:
+            The name.
+
+        Raises:
+            UserError: The endpoint cannot be reached or lists no model.
+        """
+        if self.model:
+            return self.model
+        try:
+            with self._http() as http:
+                answer = http.get("/models")
+                answer.raise_for_status()
+                data = cast("dict[str, list[dict[str, str]]]", answer.json())
+                self.model = data["data"][0]["id"]
+        except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
+            raise UserError(
+                f"endpoint {self.url} names no model ({type(error).__name__}); give one with --model"
+            ) from error
+        return self.model
+
+    def ask_all(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_tokens: int = 256,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[Reply]:
+        """Send each prompt as one user message, temperature 0.
+
+        Args:
+            prompts: User messages.
+            max_tokens: Length limit of a reply.
+            progress: Called with (done, all) as replies come in.
+
+        Returns:
+            One reply per prompt, in order.
+        """
+        model = self.resolve_model()
+        known = self._recall()
+        keys = [self._key(model, prompt, max_tokens) for prompt in prompts]
+        waiting = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}
+        if waiting:
+            with self._http() as http, ThreadPoolExecutor(self.concurrency) as pool:
+                jobs = {pool.submit(self._ask, http, model, prompt, max_tokens): key for key, prompt in waiting.items()}
+                for done, job in enumerate(as_completed(jobs), start=1):
+                    known[jobs[job]] = reply = job.result()
+                    self._remember(jobs[job], reply)
+                    if progress is not None:
+                        progress(len(waiting) and done + len(keys) - len(waiting), len(keys))
+        return [known[key] for key in keys]
+
+    def _http(self) -> httpx.Client:
+        key = os.environ.get(self.key_variable, "")
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        limits = httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=self.retries.timeout, limits=limits)
+
+    def _ask(self, http: httpx.Client, model: str, prompt: str, max_tokens: int) -> Reply:
+        body = {
+            "model": model,
+            "messages": [{"role": "user", "content": prompt}],
+            "temperature": 0,
+            "max_tokens": max_tokens,
+        }
+        error = "not tried"
+        for attempt in range(self.retries.attempts):
+            wait = min(self.retries.first_pause * 2**attempt, self.retries.longest_pause)
+            try:
+                answer = http.post("/chat/completions", json=body)
+            except httpx.TimeoutException:
+                error = f"no reply within {self.retries.timeout:g} s"
+            except httpx.TransportError as problem:
+                error = f"connection failed: {type(problem).__name__}"
+            else:
+                if answer.is_success:
+                    return _read(answer)
+                error = f"HTTP {answer.status_code}"
+                if answer.status_code not in _AGAIN:
+                    return Reply(None, error)
+                asked = retry_after(answer.headers.get("retry-after"), now=time.time())
+                wait = min(asked, self.retries.longest_pause) if asked is not None else wait
+            if attempt + 1 < self.retries.attempts:
+                _log.info("request failed (%s), trying again in %.1f s", error, wait)
+                # Threads that failed together must not come back together.
+                self._pause(wait * random.uniform(1.0, 1.25))
+        return Reply(None, f"{error}, after {self.retries.attempts} tries")
+
+    def _key(self, model: str, prompt: str, max_tokens: int) -> str:
+        return hashlib.sha256(json.dumps([self.url, model, prompt, max_tokens]).encode()).hexdigest()
+
+    def _recall(self) -> dict[str, Reply]:
+        if self.memory is None or not self.memory.is_file():
+            return {}
+        return dict(_remembered(self.memory.read_text(encoding="utf-8").splitlines()))
+
+    def _remember(self, key: str, reply: Reply) -> None:
+        if self.memory is None or reply.text is None:
+            return
+        line = json.dumps({"key": key, "text": reply.text}, ensure_ascii=False) + "\n"
+        with self._lock:
+            descriptor = os.open(self.memory, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            with os.fdopen(descriptor, "a", encoding="utf-8") as file:
+                file.write(line)
+
+
+def retry_after(value: str | None, *, now: float) -> float | None:
+    """Seconds a `Retry-After` header asks to wait: a number of seconds or an HTTP date.
+
+    Args:
+        value: The header's value.
+        now: Time of the reply, seconds since the epoch.
+
+    Returns:
+        Seconds, not negative, or None without a usable header.
+    """
+    if value is None:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now)
+    except (TypeError, ValueError):
+        return None
+
+
+def _read(answer: httpx.Response) -> Reply:
+    try:
+        data = cast("dict[str, list[dict[str, dict[str, object]]]]", answer.json())
+        content = data["choices"][0]["message"]["content"]
+    except (ValueError, KeyError, IndexError, TypeError):
+        return Reply(None, "malformed reply: no choices[0].message.content")
+    if not isinstance(content, str):
+        return Reply(None, "malformed reply: content is no text")
+    return Reply(content)
+
+
+def _remembered(lines: Iterable[str]) -> Iterable[tuple[str, Reply]]:
+    for line in lines:
+        try:
+            record = cast("dict[str, str]", json.loads(line))
+            yield record["key"], Reply(record["text"])
+        except (ValueError, KeyError, TypeError):
+            continue  # the last line of an interrupted run may be cut
