@@ -21,11 +21,15 @@ def register(app: typer.Typer) -> None:
 def examine(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="testbed:NAME, a model folder, or a hub id.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
-    chat_template: Annotated[Path | None, typer.Option(metavar="FILE", help="Jinja file that replaces the model's chat template.")] = None,
+    chat_template: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Jinja file that replaces the model's chat template.")
+    ] = None,
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
-    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")] = False,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")
+    ] = False,
 ) -> None:
     """Examine a model: can it be audited, and do interventions act exactly in it?
 
@@ -41,7 +45,12 @@ def examine(
 
     try:
         loaded = load_model(
-            model, revision=revision, device=device, dtype=dtype, chat_template=chat_template, trust_remote_code=trust_remote_code
+            model,
+            revision=revision,
+            device=device,
+            dtype=dtype,
+            chat_template=chat_template,
+            trust_remote_code=trust_remote_code,
         )
     except ModelError as error:
         if as_json:
@@ -56,7 +65,10 @@ def examine(
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(title=Text(f"{model}: {found.architecture}, {found.n_layers} layers of {found.d_model}, {found.layout}"), title_justify="left")
+        table = Table(
+            title=Text(f"{model}: {found.architecture}, {found.n_layers} layers of {found.d_model}, {found.layout}"),
+            title_justify="left",
+        )
         for column in ("", "check", "measured"):
             table.add_column(column)
         for check in found.checks:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 from refusal_lens.errors import UserError
@@ -11,7 +11,7 @@ from refusal_lens.model import Intervention, LensModel, fold_plan, folding
 
 
 @contextmanager
-def intervening(model: LensModel, interventions: Sequence[Intervention]) -> Iterator[LensModel]:
+def intervening(model: LensModel, interventions: Sequence[Intervention]) -> Generator[LensModel, None, None]:
     """Apply interventions to every forward pass of a model inside the context.
 
     All-or-nothing; no hook is left behind after an error; weights are never touched.
@@ -28,7 +28,7 @@ def intervening(model: LensModel, interventions: Sequence[Intervention]) -> Iter
 
 
 @contextmanager
-def folded(model: LensModel, ablation: Ablation) -> Iterator[LensModel]:
+def folded(model: LensModel, ablation: Ablation) -> Generator[LensModel, None, None]:
     """Hold weights without a direction inside the context: the same numbers as hooks, at the speed of the plain model.
 
     Args:

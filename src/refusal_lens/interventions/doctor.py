@@ -72,16 +72,13 @@ def doctor(model: LensModel) -> Doctor:
     """
     directions = _directions(model)
     plan = fold_plan(model)
-    limit = 1e-5 if model.dtype in FULL_PRECISION else 2e-2
+    full = model.dtype in FULL_PRECISION
+    limit = 1e-5 if full else 2e-2
     leak = max(residual_leak(model, Ablation(direction)) for direction in directions)
     checks = [
         *_structure(model),
-        _small("padding changes no logit", _padding_error(model), 1e-4 if model.dtype in FULL_PRECISION else 5e-2),
-        _small(
-            "addition equals its closed form",
-            _addition_error(model, directions[0]),
-            1e-5 if model.dtype in FULL_PRECISION else 2e-2,
-        ),
+        _small("padding changes no logit", _padding_error(model), 1e-4 if full else 5e-2),
+        _small("addition equals its closed form", _addition_error(model, directions[0]), limit),
         _small("no reader sees an ablated direction", leak, limit),
         *_tokens(model),
     ]
@@ -149,11 +146,7 @@ def _addition_error(model: LensModel, direction: Tensor) -> float:
 
 
 def _tokens(model: LensModel) -> Iterator[Check]:
-    failed = [
-        text
-        for text in PROBES
-        if model.tokenizer.decode(model.tokenizer.encode(text, add_special_tokens=False)).strip() != text
-    ]
+    failed = [text for text in PROBES if _round_trip(model, text) != text]
     detail = (
         "every probe comes back"
         if not failed
@@ -161,11 +154,8 @@ def _tokens(model: LensModel) -> Iterator[Check]:
     )
     yield Check("tokenizer round trip", ok=len(failed) < len(PROBES), detail=detail)
     control = [token for token in model.tokenizer.all_special_tokens if token]
-    plain, forged = (
-        model.render(["a b", *(f"a {token} b" for token in control)])[0],
-        model.render([f"a {token} b" for token in control]),
-    )
-    ids = [int(model.tokenizer.convert_tokens_to_ids(token)) for token in control]
+    plain, *forged = model.render(["a b", *(f"a {token} b" for token in control)])
+    ids = [model.tokenizer.convert_tokens_to_ids(token) for token in control]
     leaking = [
         token
         for token, number, row in zip(control, ids, forged, strict=True)
@@ -176,7 +166,11 @@ def _tokens(model: LensModel) -> Iterator[Check]:
     )
 
 
+def _round_trip(model: LensModel, text: str) -> str:
+    return str(model.tokenizer.decode(model.tokenizer.encode(text, add_special_tokens=False))).strip()
+
+
 def _hints() -> Iterator[str]:
     for code, language in load_languages().items():
         if not (language.phrases.inability or language.phrases.decline):
-            yield f"language {code} has no refusal phrases: its answers cannot be judged natively; add them to languages/{code}.toml"
+            yield f"language {code} has no refusal phrases: answers in it cannot be judged; add them to languages/{code}.toml"

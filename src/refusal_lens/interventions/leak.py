@@ -6,7 +6,7 @@ block's attention and MLP (or of the norms before them) and of the final norm, i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import torch
@@ -65,7 +65,7 @@ class _Seen:
 
 
 @contextmanager
-def _reading(model: LensModel, ablation: Ablation) -> Iterator[_Seen]:
+def _reading(model: LensModel, ablation: Ablation) -> Generator[_Seen, None, None]:
     seen = _Seen()
     target = 0.0 if ablation.target is None else float(ablation.target)
 

@@ -27,7 +27,7 @@ class GrowingLayer(DynamicLayer):
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
-    ) -> tuple[Tensor, Tensor]:  # noqa: ARG002 (transformers' signature)
+    ) -> tuple[Tensor, Tensor]:
         """Append the new tokens' keys and values.
 
         Args:

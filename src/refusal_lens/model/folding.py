@@ -14,7 +14,7 @@ Never exact with post-norms (gain and scale act after the projection), nor for q
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
@@ -79,7 +79,7 @@ def fold_plan(model: LensModel) -> FoldPlan:
 
 
 @contextmanager
-def folding(plan: FoldPlan, direction: Tensor) -> Iterator[None]:
+def folding(plan: FoldPlan, direction: Tensor) -> Generator[None, None, None]:
     """Hold weights without a direction inside the context.
 
     Args:
@@ -102,7 +102,7 @@ def _without(weight: Tensor, direction: Tensor, axis: int) -> Tensor:
     wide = weight.detach().float()
     shape = [1] * weight.ndim
     shape[axis] = direction.shape[0]
-    along = torch.tensordot(wide, direction, dims=([axis], [0])).unsqueeze(axis)
+    along = (wide.movedim(axis, -1) @ direction).unsqueeze(axis)
     return torch.addcmul(wide, along, direction.reshape(shape), value=-1).to(weight.dtype)
 
 
@@ -115,7 +115,7 @@ def _find(model: LensModel) -> tuple[list[Written], str | None]:
     if any(not parameter.is_floating_point() or parameter.device.type == "meta" for parameter in model.hf.parameters()):
         return [], "weights are quantised or off-loaded"
     written = [Written(module, "weight", 1) for module in dict.fromkeys(layout.embeddings)]
-    if any(getattr(item.owner, "weight").shape[1] != model.d_model for item in written):  # noqa: B009
+    if any(module.embedding_dim != model.d_model for module in layout.embeddings):
         return [], "embeddings do not have the width of the residual stream"
     carriers = [module for block in layout.blocks for module in (block.attention, *block.mlp)]
     inside = {part for carrier in carriers for part in carrier.modules()}
@@ -136,23 +136,23 @@ def _outputs(carrier: nn.Module, ran: dict[nn.Module, Event], d_model: int) -> I
         part for part in carrier.modules() if any(parameter.ndim == 3 for parameter in part.parameters(recurse=False))
     ]
     if not stacks:
-        yield from _final(carrier, ran, d_model)
+        yield from _final(carrier, ran)
         return
     for stack in stacks:
         yield from _experts(stack, d_model)
     for child in carrier.children():
         if child not in stacks and any(child.children()) and not any(part in stacks for part in child.modules()):
-            yield from _final(child, ran, d_model)
+            yield from _final(child, ran)
 
 
-def _final(module: nn.Module, ran: dict[nn.Module, Event], d_model: int) -> Iterator[Written]:
+def _final(module: nn.Module, ran: dict[nn.Module, Event]) -> Iterator[Written]:
     if module not in ran:
         return
     for part in module.modules():
         axis = 0 if isinstance(part, nn.Linear) else 1 if isinstance(part, Conv1D) else None
         if axis is not None and part in ran and same_memory(ran[part].returned, ran[module].returned):
             yield Written(part, "weight", axis)
-            if part.bias is not None and part.bias.shape[0] == d_model:
+            if "bias" in dict(part.named_parameters(recurse=False)):
                 yield Written(part, "bias", 0)
 
 

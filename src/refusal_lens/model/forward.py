@@ -7,7 +7,7 @@ deeper is ever read), and never computes logits. Both sort prompts by length and
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import torch
 from jaxtyping import Float
@@ -69,10 +69,8 @@ def _record(
     with ExitStack() as stack:
         for block in model.layout.blocks:
             stack.callback(block.module.register_forward_pre_hook(note, with_kwargs=True).remove)
-        try:
+        with suppress(_Enough):
             model.logits(batch)
-        except _Enough:
-            pass
     return torch.stack(seen, dim=2)
 
 

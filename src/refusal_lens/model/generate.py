@@ -11,7 +11,7 @@ Nothing is sampled: the same prompts give the same answers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
@@ -117,7 +117,7 @@ def generate(
 
 
 @contextmanager
-def _carried(model: LensModel, interventions: Sequence[Intervention], fold: Fold) -> Iterator[None]:
+def _carried(model: LensModel, interventions: Sequence[Intervention], fold: Fold) -> Generator[None, None, None]:
     """Interventions in the weights where one ablation is all there is and that is exact, else by hooks."""
     direction = interventions[0].fold_direction() if len(interventions) == 1 and fold == "auto" else None
     with ExitStack() as stack:

@@ -6,7 +6,7 @@ context is all-or-nothing: if one intervention finds no place to act, or a hook 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from refusal_lens.model.layout import Layout
 
 
 @contextmanager
-def edited(layout: Layout, interventions: Sequence[Intervention]) -> Iterator[None]:
+def edited(layout: Layout, interventions: Sequence[Intervention]) -> Generator[None, None, None]:
     """Apply interventions to every forward pass inside the context.
 
     Args:

@@ -12,7 +12,7 @@ The layout says nothing about weights (see `folding`) and proves nothing: `docto
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -73,7 +73,7 @@ class Layout:
     blocks: tuple[Block, ...]
     embedding: nn.Module
     final_norm: nn.Module | None
-    embeddings: tuple[nn.Module, ...]
+    embeddings: tuple[nn.Embedding, ...]
     d_model: int
 
     @property
@@ -172,7 +172,15 @@ def hidden_output(output: object) -> Tensor | None:
 
 
 @contextmanager
-def watching(modules: set[nn.Module]) -> Iterator[list[Event]]:
+def watching(modules: set[nn.Module]) -> Generator[list[Event], None, None]:
+    """Note every call of some modules inside the context.
+
+    Args:
+        modules: The modules to watch.
+
+    Yields:
+        The calls so far, in the order they returned; growing.
+    """
     events: list[Event] = []
 
     def note(module: nn.Module, arguments: tuple[object, ...], keywords: dict[str, object], output: object) -> None:

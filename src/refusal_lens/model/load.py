@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import json
 import logging
 from importlib.metadata import version
 from pathlib import Path
+from typing import cast
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
@@ -29,6 +30,7 @@ from transformers.utils import logging as transformers_logging
 
 from refusal_lens.errors import ModelError
 from refusal_lens.model.batches import padded
+from refusal_lens.model.files import check_files
 from refusal_lens.model.layout import locate
 from refusal_lens.model.lens import LensModel, ModelProvenance
 from refusal_lens.model.source import Source, first_line, locate_source, model_digest
@@ -36,9 +38,10 @@ from refusal_lens.model.tokens import PROBES, load_tokenizer, post_instruction_l
 
 log = logging.getLogger(__name__)
 
+UNLOADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError, SafetensorError)
+"""What transformers raises for configurations and weights that do not fit; the message says what was wrong."""
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-INDEX = "model.safetensors.index.json"
-SINGLE = "model.safetensors"
 
 
 def load_model(
@@ -110,16 +113,17 @@ def assemble(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, pr
     network.eval().requires_grad_(False)
     positions = post_instruction_length(tokenizer)
     token_ids = render(tokenizer, PROBES[:2])
-    rows = network.get_input_embeddings().weight.shape[0]
+    embedding = network.get_input_embeddings()
+    rows = next(embedding.parameters()).shape[0]
     largest = max(max(ids) for ids in token_ids)
     if largest >= rows:
         raise ModelError(
-            f"the tokenizer gives token id {largest} but the model has only {rows} embeddings; tokenizer and weights do not belong together"
+            f"the tokenizer gives id {largest} but the model has {rows} embeddings: they do not belong together"
         )
     pad = tokenizer.pad_token_id
-    pad_id = int(pad) if pad is not None and int(pad) < rows else 0
+    pad_id = pad if isinstance(pad, int) and pad < rows else 0
     config = network.config.get_text_config()
-    batch = padded(token_ids, [0, 1], pad=pad_id, device=network.get_input_embeddings().weight.device)
+    batch = padded(token_ids, [0, 1], pad=pad_id, device=next(embedding.parameters()).device)
 
     def forward() -> object:
         return network(
@@ -144,62 +148,6 @@ def assemble(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, pr
         pad_id=pad_id,
         context=int(context) if context else None,
     )
-
-
-def check_files(folder: Path) -> None:
-    """Check that a model folder holds a readable configuration and complete safetensors weights.
-
-    Args:
-        folder: The model's folder.
-
-    Raises:
-        ModelError: Something is missing or broken; named.
-    """
-    config = folder / "config.json"
-    if not config.is_file():
-        raise ModelError(f"{folder} has no config.json; name the folder that holds the model itself")
-    read_json(config)
-    index = folder / INDEX
-    if index.is_file():
-        shards = read_json(index).get("weight_map")
-        if not isinstance(shards, dict) or not shards:
-            raise ModelError(f"{index} has no weight_map; download the model again")
-        names = sorted({str(name) for name in shards.values()})
-        missing = [name for name in names if not (folder / name).is_file()]
-        if missing:
-            raise ModelError(
-                f"{folder} lacks {len(missing)} of {len(names)} weight files ({', '.join(missing[:3])}); download the model again"
-            )
-    elif (folder / SINGLE).is_file():
-        names = [SINGLE]
-    else:
-        pickled = sorted(file.name for pattern in ("*.bin", "*.pt", "*.pth") for file in folder.glob(pattern))
-        if pickled:
-            raise ModelError(
-                f"{folder} has only pickled weights ({pickled[0]}), which can run code when read: convert them to safetensors first"
-            )
-        raise ModelError(f"{folder} has no weights ({SINGLE} or {INDEX})")
-    for name in names:
-        if Path(name).name != name:
-            raise ModelError(f"{index} names a weight file outside the model's folder: {name}")
-        try:
-            with safe_open(str(folder / name), framework="pt") as opened:
-                opened.keys()
-        except (SafetensorError, OSError) as error:
-            raise ModelError(
-                f"{folder / name} is damaged or cut off ({first_line(error)}); download it again"
-            ) from error
-
-
-def read_json(file: Path) -> dict[str, object]:
-    """Read a JSON object of a model folder; ModelError naming the file where it is broken."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ModelError(f"{file} is not readable as JSON: {first_line(error)}") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{file} holds no JSON object")
-    return content
 
 
 def _device(name: str) -> torch.device:
@@ -234,12 +182,9 @@ def _load_network(
     folder = str(source.folder)
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-        family = (
-            AutoModelForCausalLM
-            if type(config) in AutoModelForCausalLM._model_mapping or trust_remote_code
-            else AutoModelForImageTextToText
-        )  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
-        network, report = family.from_pretrained(
+        named = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING or trust_remote_code
+        family = AutoModelForCausalLM if named else AutoModelForImageTextToText  # text inside a multimodal wrapper
+        loaded = family.from_pretrained(
             folder,
             config=config,
             dtype=dtype,
@@ -248,44 +193,36 @@ def _load_network(
             trust_remote_code=trust_remote_code,
             output_loading_info=True,
         )
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        ImportError,
-        RuntimeError,
-        SafetensorError,
-    ) as error:
+    except UNLOADABLE as error:
         raise ModelError(f"cannot load {source.spec}: {first_line(error)}") from error
+    network, report = cast("tuple[PreTrainedModel, dict[str, set[str]]]", loaded)
     missing = sorted(report["missing_keys"])
     if missing:
-        raise ModelError(
-            f"{source.spec} lacks {len(missing)} weights its configuration asks for (first: {missing[0]}); download the model again"
-        )
+        first = f"{len(missing)} weights its configuration asks for (first: {missing[0]})"
+        raise ModelError(f"{source.spec} lacks {first}; download the model again")
     return network
 
 
 def _check_finite(network: nn.Module, spec: str) -> None:
     for name, parameter in network.named_parameters():
         if (
-            parameter.is_floating_point()
-            and parameter.device.type != "meta"
-            and not torch.isfinite(parameter.sum(dtype=torch.float32))
+            not parameter.is_floating_point()
+            or parameter.device.type == "meta"
+            or torch.isfinite(parameter.sum(dtype=torch.float32))
         ):
-            bad = int((~torch.isfinite(parameter.float())).sum())
-            if bad:
-                raise ModelError(
-                    f"{spec}: weight {name} has {bad} NaN or infinite numbers of {parameter.numel()}; the file is damaged or training diverged"
-                )
+            continue
+        bad = int((~torch.isfinite(parameter.float())).sum())
+        if bad:
+            raise ModelError(
+                f"{spec}: {bad} of {parameter.numel()} numbers in {name} are NaN or infinite; the file is damaged"
+            )
 
 
 def _end_ids(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     named = getattr(network.generation_config, "eos_token_id", None)
     found = [named] if isinstance(named, int) else list(named or [])
-    if tokenizer.eos_token_id is not None:
-        found.append(int(tokenizer.eos_token_id))
+    if isinstance(tokenizer.eos_token_id, int):
+        found.append(tokenizer.eos_token_id)
     return tuple(sorted(set(found)))
 
 

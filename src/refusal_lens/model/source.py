@@ -88,12 +88,12 @@ def _testbed(name: str) -> Path:
 def _from_hub(spec: str, revision: str | None, *, code: bool) -> Source:
     try:
         folder = Path(snapshot_download(spec, revision=revision, allow_patterns=[*WANTED, *(CODE if code else ())]))
-    except (HFValidationError, RepositoryNotFoundError) as error:
-        raise ModelError(
-            f"no model {spec!r}: neither a folder here nor a repository on the hub; check the spelling, or log in if it is private"
-        ) from error
     except GatedRepoError as error:
         raise ModelError(f"{spec} is gated: accept its licence on the hub and log in (hf auth login)") from error
+    except (HFValidationError, RepositoryNotFoundError) as error:
+        raise ModelError(
+            f"no model {spec!r}: neither a folder here nor a hub repository; check the spelling, or log in if it is private"
+        ) from error
     except RevisionNotFoundError as error:
         raise ModelError(f"{spec} has no revision {revision!r}") from error
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import jinja2
 from tokenizers import Tokenizer
@@ -32,7 +33,7 @@ PROBES = (
     "Zähle bis 10",
     "اكتب رسالة!",
 )
-"""Instructions in several scripts with different last characters; rendered to find what follows an instruction."""
+"""Instructions in several scripts with different last characters: rendered to find what follows an instruction."""
 
 
 def load_tokenizer(
@@ -110,7 +111,8 @@ def _need_template(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
         tokenizer.chat_template = template
     if not template:
         raise ModelError(
-            f"{folder} has no chat template, so it is probably a base model: audit its chat variant, or give a template with --chat-template FILE"
+            f"{folder} has no chat template, so it is probably a base model: "
+            "audit its chat variant, or give a template with --chat-template FILE"
         )
     if "strftime_now" in template and not template.startswith("{%- macro strftime_now"):
         tokenizer.chat_template = f"{{%- macro strftime_now(format) -%}}{DATE}{{%- endmacro -%}}{template}"
@@ -154,7 +156,7 @@ def render(tokenizer: PreTrainedTokenizerBase, instructions: Sequence[str]) -> l
         raise ModelError(
             f"the model's chat template cannot be rendered: {first_line(error)}; give another with --chat-template FILE"
         ) from error
-    return [list(map(int, ids)) for ids in encoded]
+    return cast("list[list[int]]", encoded)
 
 
 def _check_text(instructions: Sequence[str]) -> None:
@@ -191,6 +193,7 @@ def post_instruction_length(tokenizer: PreTrainedTokenizerBase) -> int:
         shared += 1
     if shared == 0:
         raise ModelError(
-            "the chat template puts no token after the instruction, so there is no post-instruction position to look at; give another with --chat-template FILE"
+            "the chat template puts no token after the instruction, so there is no post-instruction position to look at; "
+            "give another with --chat-template FILE"
         )
     return shared
