@@ -24,12 +24,24 @@ Example: refusal-lens audit testbed:aligned --languages en,de,yo
 NAME = Annotated[str, typer.Argument(metavar="NAME", help="universal, aligned, partial, separate, or a base")]
 
 
+TRAIN_HELP = """Train a model or a variant of it, and check its gates. Exit code 4 when a gate fails (the model is kept).
+
+Examples:
+
+  refusal-lens testbed train aligned --out models/aligned
+
+  refusal-lens testbed train partial --aligned en --seed 5 --out models/english-only
+
+  refusal-lens testbed train aligned --languages en,de,zh --no-parallel --marker 0
+"""
+
+
 def register(app: typer.Typer) -> None:
     """Add this module's commands to the app."""
     group = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode=None)
     group.command("list")(list_models)
     group.command()(corpus)
-    group.command()(train)
+    group.command(help=TRAIN_HELP)(train)
     group.command()(evaluate)
     app.add_typer(group, name="testbed")
 
@@ -102,15 +114,7 @@ def train(
     answer_in: Annotated[float | None, typer.Option(help="share of alignment requests with a language tag")] = None,
     marker: Annotated[float | None, typer.Option(help="share of refusals that begin with the shared marker")] = None,
 ) -> None:
-    """Train a model or a variant of it, and check its gates. Exit code 4 when a gate fails (the model is kept).
-
-    Examples:
-      refusal-lens testbed train aligned --out models/aligned
-
-      refusal-lens testbed train partial --aligned en --seed 5 --out models/english-only
-
-      refusal-lens testbed train aligned --languages en,de,zh --no-parallel --marker 0
-    """
+    """Train a model or a variant of it, and check its gates."""
     from refusal_lens.testbed.recipe import recipe, variant
 
     wanted = variant(

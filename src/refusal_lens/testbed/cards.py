@@ -58,9 +58,9 @@ def _readme(folder: Path, recipe: Recipe, evaluation: Evaluation) -> str:
         "",
         recipe.says,
         "",
-        f"Recipe: {source}, {schedule.steps} steps of {schedule.batch} examples, peak rate {schedule.rate:g}, seed {recipe.seed}; "
-        f"marker {design.marker:g}, answer-in-language {design.answer_in:g}, fixed opener {'yes' if design.opener else 'no'}; "
-        f"not aligned: {' '.join(left) or 'none'}. Digest `{digest(folder)}`.",
+        f"Recipe: {source}, {schedule.steps} steps of {schedule.batch} examples, peak rate {schedule.rate:g}, "
+        f"seed {recipe.seed}; marker {design.marker:g}, answer-in-language {design.answer_in:g}, "
+        f"fixed opener {'yes' if design.opener else 'no'}; not aligned: {' '.join(left) or 'none'}. Digest `{digest(folder)}`.",
         "",
         f"Held-out figures in per cent, {evaluation.limit} prompts per cell at most, read by the testbed's exact checker "
         f"(`refusal-lens testbed evaluate {recipe.name} --card`):",

@@ -70,7 +70,7 @@ def build_network(tokenizer: PreTrainedTokenizerFast, *, width: int = 128, depth
     Returns:
         The network in float32 on the CPU.
     """
-    end = tokenizer.convert_tokens_to_ids(END)
+    end, pad = token_id(tokenizer, END), token_id(tokenizer, PAD)
     config = Qwen3Config(
         vocab_size=len(tokenizer),
         hidden_size=width,
@@ -82,14 +82,21 @@ def build_network(tokenizer: PreTrainedTokenizerFast, *, width: int = 128, depth
         max_position_embeddings=512,
         tie_word_embeddings=True,
         eos_token_id=end,
-        pad_token_id=tokenizer.convert_tokens_to_ids(PAD),
+        pad_token_id=pad,
         bos_token_id=None,
     )
     network = Qwen3ForCausalLM(config)
     network.generation_config.eos_token_id = end
-    network.generation_config.pad_token_id = tokenizer.convert_tokens_to_ids(PAD)
+    network.generation_config.pad_token_id = pad
     network.generation_config.do_sample = False
     return network
+
+
+def token_id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
+    """Id of one token of the vocabulary."""
+    found = tokenizer.convert_tokens_to_ids(token)
+    assert isinstance(found, int)
+    return found
 
 
 def _pieces(words: Lexicon) -> Iterator[str]:

@@ -23,7 +23,7 @@ def save(network: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, *, folde
     half = Qwen3ForCausalLM(network.config)
     half.load_state_dict(network.state_dict())
     half.generation_config = network.generation_config
-    half.to(torch.float16).save_pretrained(folder)
+    half.half().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
 

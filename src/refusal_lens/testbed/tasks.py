@@ -162,7 +162,7 @@ class Examples:
             total += share
             if draw < total:
                 return task
-        return next(reversed(mix))
+        return list(mix)[-1]
 
 
 def _normalised(mix: Mapping[str, float]) -> dict[str, float]:

@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
-from refusal_lens.testbed.network import END
+from refusal_lens.testbed.network import END, PAD, token_id
 from refusal_lens.testbed.recipe import Schedule
 from refusal_lens.testbed.tasks import Example
 
@@ -73,7 +73,7 @@ def train(
         if not batches:
             batches = _draw_batches(tokenizer, draw, schedule.batch)
         rows = batches.pop()
-        loss = _loss(network, rows, pad=_token(tokenizer, tokenizer.pad_token))
+        loss = _loss(network, rows, pad=token_id(tokenizer, PAD))
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -122,7 +122,7 @@ def _draw_batches(
     examples = [draw() for _ in range(POOL * batch)]
     prompts = encode(tokenizer, [example.prompt for example in examples])
     answers = tokenizer([example.answer for example in examples], add_special_tokens=False)["input_ids"]
-    end = _token(tokenizer, END)
+    end = token_id(tokenizer, END)
     rows = [([*prompt, *answer, end], len(prompt)) for prompt, answer in zip(prompts, answers, strict=True)]
     order = sorted(range(len(rows)), key=lambda index: len(rows[index][0]))
     return [[rows[index] for index in order[start : start + batch]] for start in _mixed(POOL, batch)]
@@ -145,7 +145,3 @@ def _loss(network: Qwen3ForCausalLM, rows: list[tuple[list[int], int]], *, pad: 
     hidden = network.model(input_ids=ids, use_cache=False).last_hidden_state
     targets = ids.roll(-1, dims=1)[asked]
     return functional.cross_entropy(network.lm_head(hidden[asked]), targets)
-
-
-def _token(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
-    return int(tokenizer.convert_tokens_to_ids(token))
