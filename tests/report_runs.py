@@ -12,9 +12,10 @@ import pyarrow.parquet as pq
 from refusal_lens.languages import get_language
 from refusal_lens.measure import wilson
 from refusal_lens.rundir import RunDir
-from refusal_lens.types import JsonValue
+from refusal_lens.types import JsonValue, Task
 
 LANGUAGES = ("ar", "de", "en", "es", "fr", "it", "ja", "ko", "nl", "pl", "ru", "th", "yo", "zh")
+PROMPTS = 24
 Row = dict[str, object]
 Tables = dict[str, list[Row]]
 
@@ -284,7 +285,7 @@ def _geometry(languages: Sequence[str], base: Mapping[str, float], n_layers: int
                 }
             )
             for harm, shift in (("harmful", gap), ("harmless", 0.0)):
-                for index in range(64):
+                for index in range(PROMPTS):
                     along = float(rng.normal(shift, 1))
                     projection.append(
                         {
@@ -317,3 +318,25 @@ def _header(languages: Sequence[str], sources: Sequence[str], random: int, n: in
         "versions": {"python": "3.11", "torch": "2.13.0"},
         "machine": "x86_64",
     }
+
+
+def write_rows(run: RunDir, name: str, rows: list[Row]) -> None:
+    """Replace one final table."""
+    pq.write_table(pa.Table.from_pylist(rows) if rows else pa.table({}), run.tables_dir / f"{name}.parquet")
+
+
+def write_completions(run: RunDir, *, language: str, text: str, prompt: str) -> None:
+    """Finished `prompts`, `completions` tasks of one language with one harmful prompt, baseline and ablation."""
+    source = Task("prompts", 1, f"{language}.test")
+    with run.writing(source) as folder:
+        rows = [{"prompt_id": "p1", "language": language, "harm": "harmful", "text": prompt}]
+        pq.write_table(pa.Table.from_pylist(rows), folder / "prompts.parquet")
+    cells: list[list[JsonValue]] = [
+        ["baseline", "", language, "harmful", None],
+        ["ablation", "en", language, "harmful", None],
+    ]
+    for cell in cells:
+        name = ".".join(str(part) for part in cell if part) + ".0"
+        with run.writing(Task("completions", 1, name, {"cell": cell}, (source.task_id,))) as folder:
+            rows = [{"prompt_id": "p1", "text": text, "n_tokens": 5, "finished": True}]
+            pq.write_table(pa.Table.from_pylist(rows), folder / "completions.parquet")

@@ -85,7 +85,11 @@ def print_headline(run: Path) -> None:
     if facts.headline:
         console.print(_table(facts.headline, console))
         console.print(
-            Text("percent of judged answers [95 % interval]; random: mean over the random directions", style="dim")
+            Text(
+                "harmful: percent answered; harmless: percent refused; of judged answers [95 % interval]; random:"
+                " mean over the random directions",
+                style="dim",
+            )
         )
     for statement in headline(facts):
         console.print(Text(statement.text, style="yellow" if statement.tone == "caution" else ""))
@@ -101,16 +105,10 @@ def _table(rows: tuple[HeadlineRow, ...], console: Console) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("")
-    heads = (
-        "harmful\nanswered\nbaseline",
-        "\n\nablated",
-        "\n\nrandom",
-        "harmless\nrefused\nbaseline",
-        "\n\nadded",
-        "\n\nrandom",
-    )
-    for head in heads:
-        table.add_column(head, justify="right", no_wrap=True)
+    groups = {"harmful:": ("baseline", "ablated", "random"), "harmless:": ("baseline", "added", "random")}
+    for group, heads in groups.items():
+        for index, head in enumerate(heads):
+            table.add_column(f"{'' if index else group}\n{head}", justify="right", no_wrap=True)
     narrow = console.width < 90
     for row in rows:
         cells = (

@@ -1,6 +1,7 @@
 """What the numbers of a run say, before anybody draws or words them: one record per language, and the run's main facts.
 
-The headline uses one source of directions: the first configured source that has a valid direction. Other sources appear
+The headline uses one source of directions: the usual one (the default of `--sources`) if it has a valid direction,
+else the first that has. Other sources appear
 in the transfer matrix. Means over languages weigh every language equally.
 """
 
@@ -10,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from refusal_lens.config import DirectionConfig
 from refusal_lens.errors import UserError
 from refusal_lens.languages import get_language
 from refusal_lens.report.inputs import Row, RunInputs, text_of
@@ -103,8 +105,9 @@ class Facts:
 
     @cached_property
     def main_source(self) -> str | None:
-        """The source the headline speaks of; None without any valid direction."""
-        return self.valid_sources[0] if self.valid_sources else None
+        """The source the headline speaks of: the usual one if it has a direction; None without any valid direction."""
+        usual = [source for source in DirectionConfig().sources if source in self.valid_sources]
+        return next(iter([*usual, *self.valid_sources]), None)
 
     @cached_property
     def cells(self) -> Mapping[tuple[str, str, str, str], Share]:

@@ -51,10 +51,10 @@ def build_report(run_dir: Path, *, out: Path | None = None, reveal: bool = False
         RunError: There is no run in the folder.
         StorageError: Something cannot be written.
     """
+    inputs = read_inputs(run_dir)
+    run = RunDir.open(run_dir)
     with ThreadPoolExecutor(1) as pool:
         bundling = pool.submit(_bundle)
-        inputs = read_inputs(run_dir)
-        run = RunDir.open(run_dir)
         facts = Facts(inputs)
         sections = [asked_section(facts), *result_sections(facts), *tail_sections(facts)]
         export_figures(figures_of(sections), run.figures_dir)

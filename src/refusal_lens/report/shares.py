@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from refusal_lens.report.inputs import Row, count_of, real_of
 
+UNIT = "\N{NO-BREAK SPACE}%"
+
 
 @dataclass(frozen=True, slots=True)
 class Share:
@@ -75,10 +77,10 @@ def percent(value: float | None, *, digits: int = 0) -> str:
         return "–"
     shown = f"{100 * value:.{digits}f}"
     if value > 0 and float(shown) == 0:
-        return f"<{10**-digits:g} %"
+        return f"<{10**-digits:g}{UNIT}"
     if value < 1 and float(shown) == 100:
-        return f">{100 - 10**-digits:g} %"
-    return f"{shown} %"
+        return f">{100 - 10**-digits:g}{UNIT}"
+    return f"{shown}{UNIT}"
 
 
 def points(value: float | None) -> str:

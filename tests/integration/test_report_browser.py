@@ -1,0 +1,122 @@
+"""The real page in a real Chromium without any network: charts draw, nothing overflows, nothing leaves the machine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from refusal_lens.report import build_report
+from report_runs import make_run, write_completions
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--host-resolver-rules=MAP * ~NOTFOUND"]
+ATTACK = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=1>"
+MOST_BYTES = 2_000_000
+DRAWN = "document.documentElement.dataset.drawn"
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A full report of 14 languages from two sources, with revealed hostile text."""
+    run = make_run(tmp_path_factory.mktemp("report") / "run", sources=("en", "de"), n_layers=32)
+    write_completions(run, language="en", text=ATTACK, prompt=ATTACK)
+    started = time.process_time()
+    page = build_report(run.root, reveal=True)
+    print(f"report built in {time.process_time() - started:.1f} CPU-s, {page.stat().st_size} bytes")
+    return page
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium; the tests skip where it is absent."""
+    if not CHROMIUM.exists():
+        pytest.skip(f"needs Chromium at {CHROMIUM}")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
+        yield opened
+        opened.close()
+
+
+def opened(browser: Browser, page: Path, *, width: int, scheme: str = "light") -> tuple[Page, list[str]]:
+    said: list[str] = []
+    tab = browser.new_context(
+        viewport={"width": width, "height": 900}, color_scheme="dark" if scheme == "dark" else "light", offline=True
+    ).new_page()
+    tab.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
+    tab.on("pageerror", lambda error: said.append(f"error: {error}"))
+    tab.on("request", lambda request: said.append(f"request: {request.url[:80]}"))
+    tab.goto(page.as_uri())
+    tab.wait_for_function(DRAWN, timeout=60_000)
+    return tab, said
+
+
+def test_page_is_small_and_figures_are_files(built: Path) -> None:
+    assert built.stat().st_size < MOST_BYTES
+    figures = built.parent / "figures"
+    names = {file.stem for file in figures.glob("*.svg")}
+    assert len(names) == 11
+    assert names == {file.stem for file in figures.glob("*.pdf")}
+    assert all(file.read_bytes().startswith(b"%PDF-") for file in figures.glob("*.pdf"))
+    assert all(file.read_text().startswith("<svg") for file in figures.glob("*.svg"))
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_charts_draw_offline_without_a_word_and_nothing_overflows(
+    built: Path, browser: Browser, width: int, scheme: str
+) -> None:
+    tab, said = opened(browser, built, width=width, scheme=scheme)
+    assert said == [f"request: {built.as_uri()[:80]}"]
+    assert (
+        tab.evaluate(
+            "[...document.querySelectorAll('[data-figure]')].filter(x => !x.querySelector('svg .mark-symbol, svg"
+            " .mark-rect, svg .mark-line')).length"
+        )
+        == 0
+    )
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert tab.evaluate("window.pwned") is None
+    assert tab.evaluate(DRAWN) == scheme
+    tab.context.close()
+
+
+def test_controls_change_the_charts_and_colours_follow_the_choice(built: Path, browser: Browser) -> None:
+    tab, said = opened(browser, built, width=1280)
+    texts = "[...document.querySelectorAll('#chart-cosines svg .mark-text text')].map(x => x.textContent).join()"
+    before = tab.evaluate(texts)
+    tab.locator("#controls-cosines input").fill("3")
+    tab.wait_for_timeout(300)
+    changed = tab.evaluate(texts)
+    assert changed != before
+    tab.get_by_role("button", name="Dark").click()
+    tab.wait_for_function(f"{DRAWN} === 'dark'", timeout=60_000)
+    assert tab.evaluate(texts) == changed
+    assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(22, 24, 28)"
+    assert len(said) == 1
+    tab.context.close()
+
+
+def test_page_is_named_and_ordered_for_screen_readers(built: Path, browser: Browser) -> None:
+    tab, _ = opened(browser, built, width=1280)
+    assert tab.evaluate("document.documentElement.lang") == "en"
+    assert tab.locator("h1").count() == 1
+    assert tab.evaluate("[...document.querySelectorAll('table')].every(t => t.caption && t.caption.textContent.trim())")
+    assert tab.evaluate("[...document.querySelectorAll('thead tr:last-child th')].every(t => t.scope === 'col')")
+    assert tab.evaluate(
+        "[...document.querySelectorAll('[role=img], [role=region]')].every(t => t.getAttribute('aria-label').length"
+        " > 10)"
+    )
+    ids = tab.evaluate("[...document.querySelectorAll('[id]')].map(x => x.id)")
+    assert len(ids) == len(set(ids))
+    assert tab.evaluate("[...document.querySelectorAll('.toc a')].every(a => document.getElementById(a.hash.slice(1)))")
+    tab.context.close()

@@ -1,0 +1,238 @@
+"""The page: built from full, partial, damaged and hostile runs."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import stat
+from pathlib import Path
+
+import pytest
+
+from refusal_lens.errors import RunError
+from refusal_lens.report import build_report, is_current, page, read_inputs
+from refusal_lens.report.inputs import TABLES
+from report_runs import LANGUAGES, make_run, write_completions, write_rows
+
+ATTACK = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=1>\u202e\x1b[31m"
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out what is slow and tested in test_report_browser: the chart library and the figure files."""
+    monkeypatch.setattr(page, "_bundle", lambda: "window.vegaEmbed = null;")
+    monkeypatch.setattr(page, "export_figures", lambda figures, folder: [])
+
+
+def html_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8").replace("\xa0", " ")
+
+
+def charts_of(text: str) -> dict[str, dict[str, object]]:
+    found = re.search(r'<script type="application/json" id="charts">(.*?)</script>', text, re.S)
+    assert found is not None
+    return json.loads(found.group(1))["figures"]
+
+
+@pytest.mark.usefixtures("quick")
+def test_full_run_has_every_section_figure_and_caption(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", sources=("en", "de"))
+    text = html_of(build_report(run.root))
+    expected = {"rates-harmful", "rates-harmless", "content", "selection", "transfer-ablation", "transfer-addition"}
+    expected |= {"cosines", "cosines-by-layer", "projection", "leak", "separation"}
+    assert set(charts_of(text)) == expected
+    assert text.count("<figcaption><b>How to read it.</b>") == len(expected)
+    assert len(re.findall(r'role="img" aria-label="[^"]{20,}"', text)) == len(expected)
+    for name in (
+        "asked",
+        "languages",
+        "verdict",
+        "content",
+        "selection",
+        "transfer",
+        "geometry",
+        "leaks",
+        "tokens",
+        "dropped",
+        "limits",
+    ):
+        assert f'<section id="{name}">' in text
+    assert "Not in this run" not in text
+    assert 'id="texts"' not in text
+    for code in LANGUAGES:
+        assert f"<small>{code} ·" in text
+
+
+@pytest.mark.usefixtures("quick")
+def test_headline_cells_carry_counts_interval_and_unscored(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", languages=("en",))
+    row = next(
+        row
+        for row in read_inputs(run.root).rows("rates")
+        if (row["intervention"], row["source"], row["prompts"]) == ("ablation", "en", "harmful")
+    )
+    text = html_of(build_report(run.root))
+    low, high = (f"{100 * float(str(row[name])):.0f}" for name in ("low", "high"))
+    assert f"<small>{row['k']}/{row['n']} [{low}, {high}]</small>" in text
+    assert f"<small>{row['unscored']} unscored</small>" in text
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    "gone", [("rates",), ("selection",), ("candidates", "transfer"), tuple(TABLES)[::2], tuple(TABLES)[1::2]]
+)
+def test_absent_tables_are_named_and_the_rest_is_shown(tmp_path: Path, gone: tuple[str, ...]) -> None:
+    run = make_run(tmp_path / "run", languages=("en", "yo"), leave_out=(*gone, "geometry"), n_layers=3)
+    page_text = html.unescape(html_of(build_report(run.root)))
+    for table in TABLES:
+        assert (f"tables/{table}.parquet" in page_text or TABLES[table] in page_text) == (
+            table in gone and table != "missing"
+        )
+
+
+@pytest.mark.usefixtures("quick")
+def test_run_without_any_table(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", leave_out=(*TABLES, "verdict", "geometry"))
+    text = html_of(build_report(run.root))
+    assert "Ablation was not measured" in text or "No valid refusal direction" in text
+    assert charts_of(text) == {}
+    assert text.count("Not in this run") >= 6
+
+
+@pytest.mark.usefixtures("quick")
+def test_tables_without_rows_or_with_nulls_only(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", languages=("en",), leave_out=())
+    for name in TABLES:
+        columns = {key: None for row in read_inputs(run.root).rows(name)[:1] for key in row}
+        write_rows(run, name, [columns] if columns else [])
+    assert "<h1>" in html_of(build_report(run.root))
+
+
+@pytest.mark.usefixtures("quick")
+def test_damaged_tables_are_named_and_the_rest_is_shown(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", languages=("en",))
+    (run.tables_dir / "damage.parquet").write_bytes(b"PAR1 not really")
+    (run.tables_dir / "verdict.json").write_text("{")
+    text = html_of(build_report(run.root))
+    assert "tables/damage.parquet cannot be read" in text
+    assert "tables/verdict.json cannot be read" in text
+    assert 'id="chart-rates-harmful"' in text
+
+
+@pytest.mark.usefixtures("quick")
+def test_no_valid_direction_names_the_best_candidate_and_its_fate(tmp_path: Path) -> None:
+    text = html_of(build_report(make_run(tmp_path / "run", valid=False).root))
+    assert "No valid direction from English: Every candidate was dropped." in text
+    assert "The best candidate it would have had: position" in text
+    assert "dropped because:" in text
+    assert "without a valid direction there is nothing to ablate or add" in text
+    assert "transfer-ablation" not in charts_of(text)
+
+
+@pytest.mark.usefixtures("quick")
+def test_hostile_text_is_inert(tmp_path: Path) -> None:
+    run = make_run(
+        tmp_path / "run",
+        languages=("en",),
+        verdict={"verdict": ATTACK, "languages": {ATTACK: {"status": ATTACK}}, "reasons": [ATTACK]},
+    )
+    for name in (
+        "refusal_tokens",
+        "selection",
+        "candidates",
+        "missing",
+        "unscored",
+        "transfer",
+        "separation",
+        "cosines",
+        "projection",
+    ):
+        rows = [dict(row) for row in read_inputs(run.root).rows(name)]
+        for row in rows:
+            for key, value in row.items():
+                if isinstance(value, str) and key not in {"status", "intervention", "harm"}:
+                    row[key] = value + ATTACK
+        write_rows(run, name, rows)
+    text = html_of(build_report(run.root))
+    assert text.count("<script") == 3
+    assert "<img" not in text
+    assert "onerror=window.pwned=1>" not in text
+    assert not re.search("[\u202a-\u202e\u2066-\u2069\x1b]", text)
+
+
+@pytest.mark.usefixtures("quick")
+def test_texts_only_when_revealed_and_then_escaped_and_private(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", languages=("en", "ar"))
+    write_completions(run, language="ar", text=f"a secret answer {ATTACK}", prompt="a secret question")
+    plain = html_of(build_report(run.root))
+    assert "a secret" not in plain
+    shown = build_report(run.root, reveal=True)
+    text = html_of(shown)
+    assert "a secret answer &lt;/script&gt;&lt;script&gt;" in text
+    assert "a secret question" in text
+    assert 'dir="rtl"' in text
+    assert text.count("<script") == 3
+    assert stat.S_IMODE(shown.stat().st_mode) == 0o600
+    build_report(run.root)
+    assert stat.S_IMODE(shown.stat().st_mode) == 0o644
+
+
+@pytest.mark.usefixtures("quick")
+def test_same_run_same_bytes_and_currency_is_known(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", languages=("en", "de"), n_layers=3)
+    assert not is_current(run.root)
+    first = build_report(run.root).read_bytes()
+    assert is_current(run.root)
+    assert not is_current(run.root, reveal=True)
+    assert build_report(run.root).read_bytes() == first
+    rows = [dict(row) for row in read_inputs(run.root).rows("rates")]
+    rows[0]["k"] = 7
+    write_rows(run, "rates", rows)
+    assert not is_current(run.root)
+
+
+@pytest.mark.usefixtures("quick")
+def test_csv_files_appear_beside_tables_that_lack_them(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", languages=("en",), n_layers=2)
+    own = run.tables_dir / "rates.csv"
+    own.write_text("kept as it is\n")
+    build_report(run.root)
+    assert own.read_text() == "kept as it is\n"
+    assert (run.tables_dir / "candidates.csv").read_text().startswith('"source","position","layer"')
+
+
+@pytest.mark.usefixtures("quick")
+def test_out_puts_the_page_elsewhere(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", languages=("en",), n_layers=2)
+    target = tmp_path / "elsewhere" / "page.html"
+    assert build_report(run.root, out=target) == target
+    assert target.exists() and not run.report_path.exists()
+
+
+def test_no_run_is_a_user_error(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="no run here"):
+        build_report(tmp_path)
+
+
+def test_every_chart_is_valid_vega_lite(tmp_path: Path) -> None:
+    import altair as alt
+
+    from refusal_lens.report.appendix import asked_section
+    from refusal_lens.report.facts import Facts
+    from refusal_lens.report.sections import figures_of, result_sections
+
+    run = make_run(tmp_path / "run", languages=("en", "de", "yo"), sources=("en", "de"), n_layers=3)
+    facts = Facts(read_inputs(run.root))
+    figures = figures_of([asked_section(facts), *result_sections(facts)])
+    assert len(figures) == 11
+    for figure in figures:
+        alt.Chart.from_dict(dict(figure.spec), validate=True)
+
+
+def test_report_never_imports_torch() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, refusal_lens.report; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
