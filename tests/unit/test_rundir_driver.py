@@ -162,3 +162,17 @@ def test_published_tables_follow_their_task_and_damage_is_repaired(run: RunDir) 
     assert [path.read_text() for path in (run.root / "aside").glob("*/tables/value.json")] == ["7"]
     go(run, LEAVES)
     assert not table.exists()
+
+
+def test_foreign_files_are_set_aside_before_work(run: RunDir) -> None:
+    go(run)
+    run.publish(run.path("sum/all", "value.json"))
+    places = {"notes.txt", "tables/guest.csv", "data/leaf/guest/x.bin", "tasks/leaf/x.txt"}
+    for place in places:
+        path = run.root / place
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("x")
+    assert go(run) == []
+    aside = run.root / "aside"
+    assert {str(path.relative_to(aside)).split("/", 1)[1] for path in aside.rglob("*") if path.is_file()} >= places
+    assert (run.tables_dir / "value.json").exists()

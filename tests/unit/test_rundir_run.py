@@ -155,20 +155,32 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
-@pytest.mark.parametrize(
-    "content", ["", "{", "[]", "null", '{"schema_version": 99}', '{"schema_version": "1"}', "\x00\xff"]
-)
-def test_a_damaged_header_is_named(run: RunDir, content: str) -> None:
+BROKEN = ["", "{", "[]", "null", '{"schema_version": 99}', "\x00\xff", '{"seed": 1, "schema_version": 1}']
+
+
+@pytest.mark.parametrize("content", BROKEN)
+def test_a_damaged_header_is_replaced_by_its_copy_or_named(run: RunDir, content: str) -> None:
     (run.root / "run.json").write_text(content)
+    assert RunDir.open(run.root).header["seed"] == 0
+    (run.root / "history.jsonl").write_text(content)
     with pytest.raises(RunError, match=r"run\.json"):
         RunDir.open(run.root)
+    assert RunDir.create(run.root, header={"seed": 0}).header["seed"] == 0
+    assert RunDir.open(run.root).header["seed"] == 0
+    assert len(list((run.root / "aside").glob("*/run.json"))) == 1
+
+
+def test_a_flipped_setting_is_noticed(run: RunDir) -> None:
+    path = run.root / "run.json"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
+    assert RunDir.open(run.root).header["seed"] == 0
 
 
 def test_a_new_header_keeps_the_old_one(run: RunDir) -> None:
     RunDir.create(run.root, header={"seed": 1})
     RunDir.create(run.root, header={"seed": 1})
     assert RunDir.open(run.root).header["seed"] == 1
-    assert [json.loads(line)["seed"] for line in (run.root / "history.jsonl").read_text().splitlines()] == [0]
+    assert [json.loads(line)["seed"] for line in (run.root / "history.jsonl").read_text().splitlines()] == [0, 1]
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", "", ".hidden", "a\x00b", "x" * 300])

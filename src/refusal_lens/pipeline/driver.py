@@ -97,6 +97,7 @@ def run_tasks(
     sorter = _sorter(by_id)
     with run.lock(), _stopping() as stop:
         run.clean_temporary()
+        run.sweep()
         retract(run, by_id)
         write_plan(run, tasks)
         if store is not None:

@@ -16,6 +16,7 @@ from pydantic.dataclasses import dataclass as checked
 
 from refusal_lens.errors import RunError
 from refusal_lens.rundir.files import read_object, write_atomic
+from refusal_lens.rundir.header import seal, unseal
 from refusal_lens.rundir.records import split_id
 from refusal_lens.types import Task
 
@@ -54,7 +55,7 @@ class Progress:
 def write_plan(run: RunDir, tasks: Sequence[Task]) -> None:
     """Write the tasks as planned to `plan.json`."""
     content = {"schema_version": PLAN_SCHEMA, "tasks": [asdict(task) for task in tasks]}
-    write_atomic(run.plan_path, json.dumps(content, sort_keys=True).encode())
+    write_atomic(run.plan_path, json.dumps(seal(json.loads(json.dumps(content))), sort_keys=True).encode())
 
 
 def read_plan(run: RunDir) -> list[Task]:
@@ -71,9 +72,11 @@ def read_plan(run: RunDir) -> list[Task]:
     """
     if not run.plan_path.exists():
         return []
-    tasks = read_object(run.plan_path).get("tasks")
+    content = unseal(read_object(run.plan_path))
+    if content is None:
+        raise RunError(f"{run.plan_path}: was altered; `refusal-lens resume {run.root}` writes it anew")
     try:
-        planned = _ADAPTER.validate_python(tasks)
+        planned = _ADAPTER.validate_python(content.get("tasks"))
         for task in planned:
             split_id(f"{task.step}/{task.name}")
             for name in task.inputs:

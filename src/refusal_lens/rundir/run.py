@@ -11,7 +11,6 @@ digest (`checking`); it appears in one step (`writing`). This room does not deci
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -21,15 +20,15 @@ from refusal_lens.errors import RunError
 from refusal_lens.rundir.aside import move_aside
 from refusal_lens.rundir.checking import believable
 from refusal_lens.rundir.digests import task_key
-from refusal_lens.rundir.files import PUBLIC_FILE, make_folder, pretty_json, read_object, storage_errors, write_atomic
+from refusal_lens.rundir.files import make_folder, storage_errors
+from refusal_lens.rundir.header import FILE, SCHEMA_VERSION, exists, header_damage, read_header, write_header
 from refusal_lens.rundir.lock import RunLock
 from refusal_lens.rundir.published import publish
 from refusal_lens.rundir.records import DamagedRecordError, Record, read_record, split_id
 from refusal_lens.rundir.redact import redact
+from refusal_lens.rundir.strays import strays
 from refusal_lens.rundir.writing import writing
 from refusal_lens.types import JsonValue, Task
-
-SCHEMA_VERSION = 1
 
 
 class RunDir:
@@ -60,24 +59,17 @@ class RunDir:
         with storage_errors(root):
             if root.exists() and not root.is_dir():
                 raise RunError(f"{root}: is a file; name a folder for the run")
-            if (
-                root.is_dir()
-                and not (root / "run.json").exists()
-                and any(root.iterdir())
-                and not (root / "lock").exists()
-            ):
+            if root.is_dir() and not exists(root) and any(root.iterdir()) and not (root / "lock").exists():
                 raise RunError(f"{root}: exists, is not empty and holds no run; name a new folder")
             make_folder(root)
         content = redact({**header, "schema_version": SCHEMA_VERSION})
         assert isinstance(content, dict)
-        run = cls(root, content)
-        if (root / "run.json").exists():
-            before = cls.open(root).header
-            if dict(before) == content:
-                return run
-            run.append_history(before)
-        write_atomic(root / "run.json", pretty_json(content), mode=PUBLIC_FILE)
-        return run
+        damage = header_damage(root) if (root / FILE).exists() else None
+        if damage is not None:
+            move_aside(root, [root / FILE], damage)
+        if not (root / FILE).exists() or read_header(root) != content:
+            write_header(root, content)
+        return cls(root, content)
 
     @classmethod
     def open(cls, path: Path | str) -> RunDir:
@@ -93,13 +85,9 @@ class RunDir:
             RunError: There is no run, or its `run.json` is damaged or of another layout.
         """
         root = Path(path).absolute()
-        file = root / "run.json"
-        if not file.is_file():
-            raise RunError(f"{root}: no run here (no run.json); `refusal-lens audit MODEL --out {root}` makes one")
-        header = read_object(file)
-        if header.get("schema_version") != SCHEMA_VERSION:
-            raise RunError(f"{file}: layout {header.get('schema_version')!r}, this version reads {SCHEMA_VERSION}")
-        return cls(root, header)
+        if not exists(root):
+            raise RunError(f"{root}: no run here (no {FILE}); `refusal-lens audit MODEL --out {root}` makes one")
+        return cls(root, read_header(root))
 
     @property
     def tables_dir(self) -> Path:
@@ -237,11 +225,10 @@ class RunDir:
         """
         publish(self, file)
 
-    def append_history(self, header: Mapping[str, JsonValue]) -> None:
-        """Keep an earlier `run.json` as one line of `history.jsonl`."""
-        path = self.root / "history.jsonl"
-        before = path.read_bytes() if path.exists() else b""
-        write_atomic(path, before + json.dumps(dict(header), sort_keys=True).encode() + b"\n", mode=PUBLIC_FILE)
+    def sweep(self) -> None:
+        """Set aside whatever lies in the run and belongs to nothing. Call it while holding the lock, before any work."""
+        for path, reason in list(strays(self)):
+            self.move_aside([path], f"{path.relative_to(self.root)}: {reason}")
 
     def clean_temporary(self) -> None:
         """Remove half-written folders of processes that were killed. Call it while holding the lock, before any work."""

@@ -8,25 +8,21 @@ edits; it is no signature, so who rewrites the whole chain consistently is not f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from refusal_lens.errors import RunError
 from refusal_lens.rundir.checking import problems
 from refusal_lens.rundir.digests import digest_file, task_key
+from refusal_lens.rundir.header import header_damage
 from refusal_lens.rundir.planned import read_plan
 from refusal_lens.rundir.published import FOLDER, published
 from refusal_lens.rundir.records import DamagedRecordError, Record, is_name, read_record
+from refusal_lens.rundir.strays import strays
 from refusal_lens.types import Task
 
 if TYPE_CHECKING:
     from refusal_lens.rundir.run import RunDir
-
-_KNOWN = {
-    "run.json", "plan.json", "history.jsonl", "published.json", "failures.json", "lock",
-    "tasks", "data", "tables", "figures", "report.html", "aside", "tmp",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,8 @@ def verify_chain(run: RunDir) -> Verification:
     Returns:
         Everything that is off.
     """
-    found: list[str] = []
+    damage = header_damage(run.root)
+    found = [] if damage is None else [damage]
     records, files = _records(run, found)
     try:
         plan = {task.task_id: task for task in read_plan(run)}
@@ -67,7 +64,7 @@ def verify_chain(run: RunDir) -> Verification:
         record = records.get(task_id)
         if record is None or record.key != _key_of(task, records):
             unfinished += 1
-    found.extend(_strays(run, records))
+    found.extend(f"{path.relative_to(run.root)}: {why}" for path, why in strays(run))
     files += _tables(run, records, plan, found)
     return Verification(tuple(found), files, unfinished, sum(len(record.scrubbed) for record in records.values()))
 
@@ -78,8 +75,6 @@ def _records(run: RunDir, found: list[str]) -> tuple[dict[str, Record], int]:
     for path in sorted((run.root / "tasks").glob("*/*")):
         place = path.relative_to(run.root)
         if path.suffix != ".json" or not is_name(path.name) or not is_name(path.parent.name):
-            if not path.name.endswith(".tmp"):
-                found.append(f"{place}: foreign file")
             continue
         try:
             record = read_record(path)
@@ -102,25 +97,10 @@ def _key_of(task: Task, records: dict[str, Record]) -> str | None:
     return task_key(task, {name: records[name].digest for name in task.inputs})
 
 
-def _strays(run: RunDir, records: dict[str, Record]) -> Iterator[str]:
-    for path in sorted(run.root.iterdir()):
-        if path.name not in _KNOWN and not path.name.endswith(".tmp"):
-            yield f"{path.name}: foreign"
-    for path in sorted((run.root / "data").glob("*/*")):
-        if f"{path.parent.name}/{path.name}" not in records:
-            yield f"{path.relative_to(run.root)}: no record that could be believed belongs to it"
-
-
 def _tables(run: RunDir, records: dict[str, Record], plan: dict[str, Task], found: list[str]) -> int:
     known = published(run.root)
     folder = run.root / FOLDER
-    present = {path.name for path in folder.iterdir()} if folder.is_dir() else set[str]()
-    for name in sorted({*known, *present}):
-        entry = known.get(name)
-        if entry is None:
-            if not name.endswith(".tmp"):
-                found.append(f"{FOLDER}/{name}: foreign, no task published it")
-            continue
+    for name, entry in sorted(known.items()):
         path = folder / name
         record = records.get(entry.task)
         if not path.is_file() or path.is_symlink():

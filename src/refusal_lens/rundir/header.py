@@ -1,0 +1,96 @@
+"""`run.json`: what a run was asked for and with what, sealed; and every version of it in `history.jsonl`.
+
+A flipped byte in `run.json` must not change what a resume computes. The seal (SHA-256 of the canonical content) shows it,
+and the last sound line of the history stands in, so that one damaged file does not cost the run.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from refusal_lens.errors import RunError
+from refusal_lens.rundir.digests import digest_json
+from refusal_lens.rundir.files import PUBLIC_FILE, pretty_json, read_object, write_atomic
+from refusal_lens.types import JsonValue
+
+SCHEMA_VERSION = 1
+FILE = "run.json"
+HISTORY = "history.jsonl"
+_LOG = logging.getLogger(__name__)
+
+
+def seal(content: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """The content with a `seal` over all of it."""
+    return {**content, "seal": digest_json(content)}
+
+
+def unseal(data: Mapping[str, JsonValue]) -> dict[str, JsonValue] | None:
+    """The content without its seal; None when the seal is missing or broken."""
+    content = {name: value for name, value in data.items() if name != "seal"}
+    return content if data.get("seal") == digest_json(content) else None
+
+
+def exists(root: Path) -> bool:
+    """Whether there is a run, judged by its header or the header's history."""
+    return (root / FILE).is_file() or (root / HISTORY).is_file()
+
+
+def header_damage(root: Path) -> str | None:
+    """What is wrong with `run.json` itself; None when it is sound."""
+    try:
+        data = read_object(root / FILE)
+    except RunError as error:
+        return str(error)
+    return None if unseal(data) is not None else f"{root / FILE}: was altered after it was written"
+
+
+def read_header(root: Path) -> dict[str, JsonValue]:
+    """Read a run's header, from its history when `run.json` is damaged.
+
+    Args:
+        root: The run.
+
+    Returns:
+        The header without its seal.
+
+    Raises:
+        RunError: Neither is sound, or the layout is another version's.
+    """
+    damage = header_damage(root)
+    header = unseal(read_object(root / FILE)) if damage is None else _last(root / HISTORY)
+    if header is None:
+        raise RunError(f"{damage}, and {HISTORY} cannot stand in: run the same audit again with --out {root}")
+    if damage is not None:
+        _LOG.warning("%s; going on with its copy in %s", damage, HISTORY)
+    if header.get("schema_version") != SCHEMA_VERSION:
+        raise RunError(f"{root / FILE}: layout {header.get('schema_version')!r}, this version reads {SCHEMA_VERSION}")
+    return header
+
+
+def write_header(root: Path, header: Mapping[str, JsonValue]) -> None:
+    """Write a header, into the history first."""
+    path = root / HISTORY
+    before = path.read_bytes() if path.exists() else b""
+    if _last(path) != dict(header):
+        write_atomic(path, before + json.dumps(seal(header), sort_keys=True).encode() + b"\n", mode=PUBLIC_FILE)
+    write_atomic(root / FILE, pretty_json(seal(header)), mode=PUBLIC_FILE)
+
+
+def _last(path: Path) -> dict[str, JsonValue] | None:
+    """The last sound line of the history."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return None
+    for line in reversed(lines):
+        try:
+            data: JsonValue = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        header = unseal(data) if isinstance(data, dict) else None
+        if header is not None:
+            return header
+    return None

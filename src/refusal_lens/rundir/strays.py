@@ -1,0 +1,79 @@
+"""What lies in a run directory and belongs to nothing there: foreign files, outputs without a record, unpublished tables.
+
+`verify` names them; a resume sets them aside first. A CSV beside a published Parquet table may be written by whoever likes
+CSV: it belongs there as long as it says the same, byte for byte.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from refusal_lens.rundir.published import FOLDER, published
+from refusal_lens.rundir.records import is_name, split_id
+
+if TYPE_CHECKING:
+    from refusal_lens.rundir.run import RunDir
+
+_KNOWN = {
+    "run.json", "plan.json", "history.jsonl", "published.json", "failures.json", "lock",
+    "tasks", "data", "tables", "figures", "report.html", "aside", "tmp",
+}  # fmt: skip
+
+
+def strays(run: RunDir) -> Iterator[tuple[Path, str]]:
+    """Every file or folder of a run that belongs to nothing, and why.
+
+    Args:
+        run: The run.
+
+    Yields:
+        Path and reason. Half-written files of a killed process (`.tmp`) are not strays: they vanish with the next write.
+    """
+    for path in sorted(run.root.iterdir()):
+        if path.name not in _KNOWN and not path.name.endswith(".tmp"):
+            yield path, "foreign"
+    for path in sorted((run.root / "tasks").glob("*/*")):
+        if not path.name.endswith(".tmp") and (path.suffix != ".json" or not is_name(path.name)):
+            yield path, "foreign"
+    for path in sorted((run.root / "data").glob("*/*")):
+        if not _recorded(run, path):
+            yield path, "no record that could be believed belongs to it"
+    yield from _tables(run)
+
+
+def _recorded(run: RunDir, path: Path) -> bool:
+    task_id = f"{path.parent.name}/{path.name}"
+    try:
+        split_id(task_id)
+    except ValueError:
+        return False
+    return run.record(task_id) is not None
+
+
+def _tables(run: RunDir) -> Iterator[tuple[Path, str]]:
+    known = published(run.root)
+    folder = run.root / FOLDER
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.name in known or path.name.endswith(".tmp"):
+            continue
+        table = path.with_suffix(".parquet")
+        if path.suffix != ".csv" or table.name not in known:
+            yield path, "foreign, no task published it"
+        elif not _says_the_same(path, table):
+            yield path, f"does not say what {table.name} says"
+
+
+def _says_the_same(path: Path, table: Path) -> bool:
+    buffer = io.BytesIO()
+    try:
+        pa_csv.write_csv(pq.read_table(table), buffer)
+        return path.read_bytes() == buffer.getvalue()
+    except (pa.ArrowException, OSError):
+        return True  # the table itself is damaged: that is said elsewhere
