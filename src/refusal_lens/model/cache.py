@@ -26,7 +26,11 @@ class GrowingLayer(DynamicLayer):
         self._storage: tuple[Tensor, Tensor] | None = None
 
     def update(
-        self, key_states: Tensor, value_states: Tensor, *args: object, **kwargs: object
+        self,
+        key_states: Tensor,
+        value_states: Tensor,
+        *args: object,  # noqa: ARG002 (transformers' signature)
+        **kwargs: object,  # noqa: ARG002
     ) -> tuple[Tensor, Tensor]:
         """Append the new tokens' keys and values.
 
