@@ -2,8 +2,142 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
 import typer
+
+if TYPE_CHECKING:
+    from refusal_lens.judging import Answer, Judge
+    from refusal_lens.judging.rows import Row
+    from refusal_lens.types import Verdict
+
+JudgeName = Literal["native", "wildguard", "polyguard", "endpoint"]
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to the app."""
+    app.command("judge")(judge)
+    app.command("agreement")(agreement)
+
+
+def judge(
+    answers: Annotated[
+        Path, typer.Argument(metavar="IN.jsonl", help="one JSON object a line: text, lang, [prompt, id]")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="where the rows with their verdicts go")],
+    judge_name: Annotated[JudgeName, typer.Option("--judge", help="who judges")] = "native",
+    model: Annotated[str, typer.Option(help="wildguard, polyguard: hub id or folder; endpoint: its name there")] = "",
+    url: Annotated[str, typer.Option(help="endpoint: base URL, e.g. http://localhost:8000/v1")] = "",
+    rubric: Annotated[Path | None, typer.Option(help="endpoint: file with the instruction to the judge")] = None,
+    translate: Annotated[
+        str, typer.Option(help="translate answers to English first: hf:MODEL, endpoint:URL or endpoint:URL#MODEL")
+    ] = "",
+    batch_size: Annotated[int, typer.Option(min=1, help="wildguard, polyguard: answers at once")] = 8,
+    concurrency: Annotated[int, typer.Option(min=1, help="endpoint: requests under way at once")] = 8,
+    keep_going: Annotated[
+        bool, typer.Option("--keep-going", help="mark bad rows unscored instead of stopping")
+    ] = False,
+) -> None:
+    """Say of each answer whether it refuses or complies, in the answer's own language.
+
+    Every row comes back once, in order, with its fields and verdict, score, uncertain, reason, judge. The native judge
+    needs no model and no network. An endpoint's key is read from the environment variable REFUSAL_LENS_API_KEY; replies
+    already paid for are kept in OUT.replies.jsonl until the file is complete, so an interrupted run goes on.
+
+    Example: refusal-lens judge answers.jsonl --out judged.jsonl
+    """
+    from refusal_lens.cli.judge_work import Options, build_judge
+    from refusal_lens.errors import UserError
+    from refusal_lens.judging.rows import bad_row_verdict, read_rows, require_good, verdict_fields, write_jsonl
+
+    rows = read_rows(answers)
+    if not keep_going:
+        require_good(rows, path=answers)
+    if not out.resolve().parent.is_dir():
+        raise UserError(f"folder {out.resolve().parent} does not exist; make it or choose another --out")
+    replies = out.with_name(out.name + ".replies.jsonl")
+    options = Options(
+        name=judge_name,
+        model=model,
+        url=url,
+        rubric=rubric,
+        translate=translate,
+        batch_size=batch_size,
+        concurrency=concurrency,
+        memory=replies,
+    )
+    judging = build_judge(options)
+    good = [(row, row.answer) for row in rows if row.answer is not None]
+    verdicts, extra = _verdicts(judging, good)
+    by_line = dict(zip((row.line for row, _ in good), verdicts, strict=True))
+    written = (
+        {
+            **row.fields,
+            **verdict_fields(by_line.get(row.line) or bad_row_verdict(row, judge=judging.name)),
+            **extra.get(row.line, {}),
+        }
+        for row in rows
+    )
+    write_jsonl(out, written)
+    replies.unlink(missing_ok=True)
+    counts = {
+        label: sum(verdict.label == label for verdict in verdicts) for label in ("refused", "complied", "unscored")
+    }
+    bad = len(rows) - len(good)
+    told = ", ".join(f"{n} {label}" for label, n in counts.items()) + (f", {bad} bad rows" if bad else "")
+    typer.echo(f"{len(rows)} rows judged by {judging.name}: {told}", err=True)
+
+
+def agreement(
+    judged: Annotated[list[Path], typer.Argument(metavar="A.jsonl...", help="one or more files with verdicts")],
+    labels: Annotated[Path, typer.Option("--labels", help="reference: verdict, label or refusal (0/1) per row")],
+    by: Annotated[str, typer.Option(help="fields to group by, e.g. lang or lang,condition")] = "",
+    output: Annotated[
+        Literal["table", "json"], typer.Option("--format", help="table for people, json for machines")
+    ] = "table",
+) -> None:
+    """Say how far verdicts agree with reference labels, and how wrong their compliance rates are.
+
+    Rows are matched by `id` where all rows of both files have one, otherwise by order. Where the labels cover part of
+    the rows, the compliance rate of all rows is corrected for the judge's error on that part. With a field `condition`
+    the trivial judge "refusal iff baseline" is shown beside: what agreement costs nothing.
+
+    Example: refusal-lens agreement judged.jsonl --labels human.jsonl --by lang
+    """
+    from refusal_lens.cli.judge_work import agreement_table
+    from refusal_lens.judging.compare import compare_files
+
+    fields = tuple(part for part in (piece.strip() for piece in by.split(",")) if part)
+    report = compare_files(judged, labels=labels, by=fields)
+    if output == "json":
+        typer.echo(json.dumps(report.as_dict(), ensure_ascii=False, indent=2))
+    else:
+        typer.echo(agreement_table(report))
+
+
+def _verdicts(judging: Judge, good: list[tuple[Row, Answer]]) -> tuple[list[Verdict], dict[int, dict[str, object]]]:
+    """Judge with a progress bar on the error stream; a translating judge also gives its translations."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from refusal_lens.judging import TranslatedJudge
+
+    answers = [answer for _, answer in good]
+    chunk = 256
+    verdicts: list[Verdict] = []
+    extra: dict[int, dict[str, object]] = {}
+    with Progress(console=Console(stderr=True), transient=True, disable=len(answers) < 2 * chunk) as progress:
+        task = progress.add_task("judging", total=len(answers))
+        for start in range(0, len(answers), chunk):
+            part = answers[start : start + chunk]
+            if isinstance(judging, TranslatedJudge):
+                pairs = judging.judge_with_translations(part)
+                verdicts.extend(verdict for verdict, _ in pairs)
+                for (row, _), (_, translation) in zip(good[start : start + chunk], pairs, strict=True):
+                    extra[row.line] = {"translation": translation.text, "translation_error": translation.error}
+            else:
+                verdicts.extend(judging.judge(part))
+            progress.update(task, completed=len(verdicts))
+    return verdicts, extra

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from refusal_lens.judging.answer import Answer, Judge
+from refusal_lens.judging.endpoint import EndpointJudge
+from refusal_lens.judging.guards import GuardJudge
 from refusal_lens.judging.native import NativeJudge
 from refusal_lens.judging.registry import JUDGES, get_judge
+from refusal_lens.judging.translated import TranslatedJudge
 from refusal_lens.judging.translation import Translation, Translator, get_translator
 
 __all__ = [
     "JUDGES",
     "Answer",
+    "EndpointJudge",
+    "GuardJudge",
     "Judge",
     "NativeJudge",
+    "TranslatedJudge",
     "Translation",
     "Translator",
     "get_judge",

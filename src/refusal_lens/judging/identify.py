@@ -36,13 +36,31 @@ _RANGES = {
     "Kana": "\u3040-\u30ff",
     "Hani": "\u3400-\u4dbf\u4e00-\u9fff",
 }
-_SCRIPTS = {script: re.compile(f"[{ranges}]") for script, ranges in _RANGES.items()}
+
+
+class _Scripts(dict[int, str]):
+    """Translation table from a character to one letter for its script, computed on first use."""
+
+    def __missing__(self, codepoint: int) -> str:
+        character = chr(codepoint)
+        letter = next((letter for letter, pattern in _PATTERNS.items() if pattern.match(character)), "")
+        self[codepoint] = letter
+        return letter
+
+
+_LETTERS = {chr(ord("a") + number): script for number, script in enumerate(_RANGES)}
+_PATTERNS = {letter: re.compile(f"[{_RANGES[script]}]") for letter, script in _LETTERS.items()}
+_TABLE = _Scripts()
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _WINDOW = 400
 _KANA_SHARE = 0.06
 _CLEAR_SHARE = 0.12
 _CLEAR_LEAD = 1.5
 _FEW_WORDS = 12
+_TOO_FEW = 3
+_OWN_WORDS = 2
+_MIXED_LETTERS = 15
+_UNSURE = "?"
 _FOREIGN_SHARE = 0.03
 
 
@@ -53,12 +71,12 @@ class Identified:
     Attributes:
         language: Code of a known language, None when it is in none or has no letters.
         letters: Letters seen in the window.
-        scripts: Scripts seen, most frequent first.
+        others: Further languages that may be mixed in: the text is too short to exclude them, or has their own words.
     """
 
     language: str | None
     letters: int
-    scripts: tuple[str, ...]
+    others: frozenset[str] = frozenset()
 
 
 def identify(text: str, *, expected: str) -> Identified:
@@ -72,39 +90,52 @@ def identify(text: str, *, expected: str) -> Identified:
         The language, or none, with the scripts seen.
     """
     window = text[:_WINDOW]
-    counts = Counter({script: len(found) for script, pattern in _SCRIPTS.items() if (found := pattern.findall(window))})
-    letters = counts.total()
-    scripts = tuple(script for script, _ in counts.most_common())
-    if not letters:
-        return Identified(None, 0, ())
-    return Identified(_decide(window, counts, scripts, expected), letters, scripts)
-
-
-def _decide(window: str, counts: Counter[str], scripts: tuple[str, ...], expected: str) -> str | None:
-    languages = load_languages()
+    counts = Counter({_LETTERS[letter]: n for letter, n in Counter(window.translate(_TABLE)).items()})
+    if not counts:
+        return Identified(None, 0)
     script = _dominant(counts)
-    rivals = [language for language in languages.values() if _written_in(language, script)]
-    if not rivals:
-        return None
-    if len(rivals) == 1:
-        return rivals[0].code
-    wanted = languages[expected] if _written_in(languages[expected], script) else None
+    rivals = _writers(script, tuple(load_languages().values()))
+    mixed = _mixed_in(counts, script)
+    if len(rivals) < 2:
+        return Identified(rivals[0].code if rivals else None, counts.total(), mixed)
     words = _WORD.findall(fold(window).text)
-    speakers = _speakers(tuple(rivals))
-    shares = dict.fromkeys((rival.code for rival in rivals), 0.0)
+    wanted = expected if any(rival.code == expected for rival in rivals) else None
+    language, own = _by_words(words, rivals, wanted, alone=len(counts) == 1)
+    if language == _UNSURE:
+        language = _lingua_guess(window, tuple(rival.code for rival in rivals)) if len(words) >= _TOO_FEW else None
+        language = language or wanted or rivals[0].code
+    return Identified(language, counts.total(), mixed | own)
+
+
+def _by_words(
+    words: list[str], rivals: tuple[Language, ...], wanted: str | None, *, alone: bool
+) -> tuple[str | None, frozenset[str]]:
+    """The language by its common words, `_UNSURE`, or None; and the languages whose own words are there."""
+    speakers = _speakers(rivals)
+    counts = Counter[str]()
+    exclusive: dict[str, set[str]] = {}
     for word in words:
-        for code in speakers.get(word, ()):
-            shares[code] += 1 / len(words)
-    ranked = sorted(shares, key=lambda code: (-shares[code], code != expected))
-    best, second = ranked[0], ranked[1]
-    if shares[best] >= _CLEAR_SHARE and shares[best] >= _CLEAR_LEAD * shares[second]:
-        return best
-    if len(words) >= _FEW_WORDS and shares[best] < _FOREIGN_SHARE and len(scripts) == 1:
-        return None
-    guess = _lingua_guess(window, tuple(language.code for language in rivals))
-    if guess is None or (wanted is not None and len(words) < 3):
-        return wanted.code if wanted else best
-    return guess
+        codes = speakers.get(word, ())
+        counts.update(codes)
+        if len(codes) == 1:
+            exclusive.setdefault(codes[0], set()).add(word)
+    few = len(words) < _FEW_WORDS
+    others = frozenset(rival.code for rival in rivals if few or len(exclusive.get(rival.code, ())) >= _OWN_WORDS)
+    ranked = sorted((rival.code for rival in rivals), key=lambda code: (-counts[code], code != wanted))
+    best, second = (counts[code] / max(len(words), 1) for code in ranked[:2])
+    if best >= _CLEAR_SHARE and best >= _CLEAR_LEAD * second:
+        return ranked[0], others
+    foreign = not few and best < _FOREIGN_SHARE and alone
+    return (None if foreign else _UNSURE), others
+
+
+def _mixed_in(counts: Counter[str], script: str) -> frozenset[str]:
+    """Languages of the other scripts that enough letters are of."""
+    strange = [other for other, n in counts.items() if other != script and n >= _MIXED_LETTERS]
+    if not strange:
+        return frozenset()
+    languages = tuple(load_languages().values())
+    return frozenset(language.code for other in strange for language in _writers(other, languages))
 
 
 def _dominant(counts: Counter[str]) -> str:
@@ -121,8 +152,10 @@ def _dominant(counts: Counter[str]) -> str:
 _SAME_SCRIPT = {"Hans": "Hani", "Hant": "Hani", "Kore": "Hang"}
 
 
-def _written_in(language: Language, script: str) -> bool:
-    return _SAME_SCRIPT.get(language.script, language.script) == script
+@lru_cache(maxsize=64)
+def _writers(script: str, languages: tuple[Language, ...]) -> tuple[Language, ...]:
+    """Which of some languages are written in a script."""
+    return tuple(language for language in languages if _SAME_SCRIPT.get(language.script, language.script) == script)
 
 
 @lru_cache(maxsize=16)

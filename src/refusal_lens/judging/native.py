@@ -13,7 +13,7 @@ refusals and invalid answers.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from refusal_lens.judging.answer import Answer
 from refusal_lens.judging.folding import Folded, fold
@@ -65,7 +65,7 @@ class NativeJudge:
             return self._unscored(answer, "no words")
         lead = read_lead(answer.text)
         folded = fold(lead.text)
-        found = _find(folded.text, answer=answer, language=identified.language, latin="Latn" in identified.scripts)
+        found = _find(folded.text, language=identified.language or answer.language, others=identified.others)
         if identified.language is None and not ({"inability", "decline"} & set(found)):
             return self._unscored(answer, "unknown language")
         score = score_lead(found, folded.text, list_at=lead.list_at)
@@ -95,9 +95,9 @@ class NativeJudge:
         )
 
 
-def _find(text: str, *, answer: Answer, language: str | None, latin: bool) -> dict[str, list[Hit]]:
-    codes = [language or answer.language]
-    if latin and ENGLISH not in codes and ENGLISH in load_languages():
+def _find(text: str, *, language: str, others: Container[str]) -> dict[str, list[Hit]]:
+    codes = [language]
+    if language != ENGLISH and ENGLISH in others:
         codes.append(ENGLISH)
     found: dict[str, list[Hit]] = {}
     for code in codes:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -27,7 +27,6 @@ from refusal_lens.languages import PHRASE_GROUPS, Language, load_languages
 _GAP = r"[^.!?。؟\n]{0,%d}?"
 _CAPTURING = re.compile(r"(?<!\\)\((?!\?)")
 _CLASS_OR_SPACE = re.compile(r"(\\.|\[\^?\]?[^\]]*\])| ")
-_WORD_START = re.compile(r"(?<!\w)\w")
 _ANY_LETTER = "\u02ad"  # a letter no language file uses: a phrase that may start with it may start with anything
 _SMALL_ALPHABET = 160
 
@@ -51,17 +50,17 @@ class Lexicon:
         code: Language code.
         anchored: Patterns matched at the start of the text only.
         by_start: Patterns by the one or two characters they can start with.
+        starts: Finds the places in a text where a phrase could start.
         benign: Wordings to take out before matching, None where the file has none.
-        inside_words: Phrases may start inside words.
-        prefixes: Particles that may precede a phrase's first word.
+        prefixes: Finds words that start with a particle written together with the word that follows.
     """
 
     code: str
     anchored: tuple[Entry, ...]
     by_start: Mapping[str, tuple[Entry, ...]]
+    starts: re.Pattern[str]
     benign: re.Pattern[str] | None
-    inside_words: bool
-    prefixes: tuple[str, ...]
+    prefixes: re.Pattern[str] | None
 
     def find(self, text: str, *, repeats: int = 2) -> dict[str, list[Hit]]:
         """Find the phrase groups of a text.
@@ -81,7 +80,7 @@ class Lexicon:
             if match and group not in found:
                 found[group] = [Hit(group, 0, match.end())]
         by_start = self.by_start
-        for start in self._starts(text):
+        for start in self._places(text):
             entries = by_start.get(text[start : start + 2])
             if entries is None:
                 entries = by_start.get(text[start], ())
@@ -98,16 +97,11 @@ class Lexicon:
                     hits.append(Hit(group, start, match.end()))
         return found
 
-    def _starts(self, text: str) -> Iterator[int]:
-        if self.inside_words:
-            yield from range(len(text))
-            return
-        for match in _WORD_START.finditer(text):
-            start = match.start()
-            yield start
-            for prefix in self.prefixes:
-                if text.startswith(prefix, start):
-                    yield start + len(prefix)
+    def _places(self, text: str) -> list[int]:
+        places = [match.start() for match in self.starts.finditer(text)]
+        if self.prefixes is not None:
+            places = sorted({*places, *(match.end() for match in self.prefixes.finditer(text))})
+        return places
 
 
 def compile_lexicon(language: Language) -> Lexicon:
@@ -135,13 +129,15 @@ def compile_lexicon(language: Language) -> Lexicon:
             else:
                 free.append((group, expression))
     boundary = "" if language.match_inside_words else r"(?<!\w)"
+    by_start = _index(free)
+    particles = "|".join(re.escape(fold_pattern(prefix)) for prefix in language.word_prefixes)
     return Lexicon(
         code=language.code,
         anchored=tuple(anchored),
-        by_start=_index(free),
+        by_start=by_start,
+        starts=re.compile(f"{boundary}(?={_any_of(by_start)})"),
         benign=re.compile(f"{boundary}(?:{'|'.join(benign)})") if benign else None,
-        inside_words=language.match_inside_words,
-        prefixes=tuple(fold_pattern(prefix) for prefix in language.word_prefixes),
+        prefixes=re.compile(rf"(?<!\w)(?:{particles})(?=\w)") if particles else None,
     )
 
 
@@ -190,6 +186,21 @@ def _index(phrases: list[tuple[str, str]]) -> dict[str, tuple[Entry, ...]]:
             if pattern.fullmatch(first + _ANY_LETTER, partial=True) or pattern.fullmatch(first):
                 members[first].append(number)
     return {start: _entries([phrases[number] for number in numbers]) for start, numbers in members.items()}
+
+
+def _any_of(starts: Iterable[str]) -> str:
+    """One expression for all starts: a class of lone characters, and per first character a class of seconds."""
+    seconds: defaultdict[str, set[str]] = defaultdict(set)
+    for start in starts:
+        seconds[start[0]].add(start[1:])
+    alone = "".join(re.escape(first) for first, rest in sorted(seconds.items()) if "" in rest)
+    parts = [f"[{alone}]"] if alone else []
+    parts += [
+        f"{re.escape(first)}[{''.join(re.escape(second) for second in sorted(rest))}]"
+        for first, rest in sorted(seconds.items())
+        if "" not in rest
+    ]
+    return "|".join(parts) or r"(?!)"
 
 
 def _entries(phrases: list[tuple[str, str]]) -> tuple[Entry, ...]:

@@ -1,26 +1,58 @@
-"""Find a judge by its name."""
+"""Build a judge by its name: native, wildguard[:MODEL], polyguard[:MODEL], endpoint:URL[#MODEL]."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from refusal_lens.errors import UserError
 from refusal_lens.judging.answer import Judge
+from refusal_lens.judging.chat import ChatClient
+from refusal_lens.judging.endpoint import EndpointJudge
+from refusal_lens.judging.guards import GuardJudge
 from refusal_lens.judging.native import NativeJudge
 
 JUDGES = ("native", "wildguard", "polyguard", "endpoint")
 
 
-def get_judge(name: str) -> Judge:
-    """Build a judge by name.
+def get_judge(
+    name: str,
+    *,
+    model: str = "",
+    url: str = "",
+    rubric: Path | None = None,
+    batch_size: int = 8,
+    concurrency: int = 8,
+    memory: Path | None = None,
+) -> Judge:
+    """Build a judge.
 
     Args:
-        name: "native".
+        name: "native", "wildguard", "polyguard" or "endpoint"; the guards may carry their model ("wildguard:FOLDER") and
+            the endpoint its URL and model ("endpoint:http://localhost:8000/v1#NAME").
+        model: Model of a guard or on an endpoint, where the name does not say.
+        url: Base URL of an endpoint, where the name does not say.
+        rubric: Rubric file of an endpoint judge, None for the shipped one.
+        batch_size: Answers a guard reads at once.
+        concurrency: Requests to an endpoint at once.
+        memory: File of endpoint replies already paid for.
 
     Returns:
-        The judge.
+        The judge. Nothing is loaded and nothing is asked before it judges.
 
     Raises:
-        UserError: No such judge.
+        UserError: No such judge, or an option it needs is missing.
     """
-    if name == "native":
+    kind, _, rest = name.partition(":")
+    if kind == "native" and not rest:
         return NativeJudge()
+    if kind == "wildguard":
+        return GuardJudge("wildguard", model=rest or model, batch_size=batch_size)
+    if kind == "polyguard":
+        return GuardJudge("polyguard", model=rest or model, batch_size=batch_size)
+    if kind == "endpoint":
+        where, _, there = rest.partition("#")
+        if not (where or url):
+            raise UserError("the endpoint judge needs a URL, e.g. endpoint:http://localhost:8000/v1")
+        client = ChatClient(where or url, there or model, concurrency=concurrency, memory=memory)
+        return EndpointJudge(client, rubric=rubric)
     raise UserError(f"unknown judge {name!r}; known: {', '.join(JUDGES)}")

@@ -38,4 +38,4 @@ def repetitive(text: str) -> bool:
     if len(window) < _SHORTEST:
         return False
     raw = window.encode("utf-8", errors="replace")
-    return len(zlib.compress(raw, 6)) < DEGENERATE_RATIO * len(raw)
+    return len(zlib.compress(raw, 1)) < DEGENERATE_RATIO * len(raw)

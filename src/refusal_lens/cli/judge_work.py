@@ -1,0 +1,134 @@
+"""Behind the commands judge and agreement: build the judge that was asked for, lay out the agreement table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from refusal_lens.cli.plain import plain
+from refusal_lens.errors import UserError
+
+if TYPE_CHECKING:
+    from refusal_lens.judging import Judge
+    from refusal_lens.judging.agreement import Agreement
+    from refusal_lens.judging.compare import ComparisonReport, JudgeReport
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the user said about the judge."""
+
+    name: str
+    model: str
+    url: str
+    rubric: Path | None
+    translate: str
+    batch_size: int
+    concurrency: int
+    memory: Path
+
+
+def build_judge(options: Options) -> Judge:
+    """The judge of some options.
+
+    Args:
+        options: What the user said.
+
+    Returns:
+        The judge.
+
+    Raises:
+        UserError: An option is missing or does not go with the judge.
+    """
+    from refusal_lens.judging import TranslatedJudge, get_judge, get_translator
+
+    if options.name == "endpoint" and not options.url:
+        raise UserError("--judge endpoint needs --url, e.g. --url http://localhost:8000/v1")
+    if options.name != "endpoint" and (options.url or options.rubric):
+        raise UserError(f"--url and --rubric go with --judge endpoint, not with {options.name}")
+    if options.name == "native" and options.model:
+        raise UserError("--model does not go with --judge native, which has none")
+    found = get_judge(
+        options.name,
+        model=options.model,
+        url=options.url,
+        rubric=options.rubric,
+        batch_size=options.batch_size,
+        concurrency=options.concurrency,
+        memory=options.memory,
+    )
+    return TranslatedJudge(found, get_translator(options.translate)) if options.translate else found
+
+
+def agreement_table(report: ComparisonReport) -> str:
+    """The agreement as text for a terminal.
+
+    Args:
+        report: The comparison.
+
+    Returns:
+        One table, judges and groups as rows, with the corrections below.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"Agreement with the labels (rows matched by {report.matched_by})", title_justify="left")
+    table.add_column("judge")
+    table.add_column(", ".join(report.by) or "rows")
+    for heading in ("n", "unscored", "kappa", "balanced accuracy", "missed", "false", "compliance", "labels", "error"):
+        table.add_column(heading, justify="right")
+    for judge in report.judges:
+        for group, cell in judge.groups.items():
+            table.add_row(plain(judge.judge, one_line=True), plain("/".join(group), one_line=True), *_cells(cell))
+        table.add_row(plain(judge.judge, one_line=True), "all", *_cells(judge.overall), end_section=True)
+        if judge.trivial is not None:
+            table.add_row("refusal iff baseline (reads nothing)", "all", *_cells(judge.trivial), end_section=True)
+    for first, second, cell in report.between:
+        table.add_row(plain(f"{first} / {second}", one_line=True), "all", *_cells(cell))
+    buffer = StringIO()
+    console = Console(file=buffer, width=160, highlight=False, markup=False, emoji=False)
+    console.print(table)
+    for judge in report.judges:
+        for line in _notes(judge):
+            console.print(line)
+    return buffer.getvalue().rstrip("\n")
+
+
+def _notes(judge: JudgeReport) -> list[str]:
+    from refusal_lens.judging.agreement import mean_rate_error
+
+    name = plain(judge.judge, one_line=True)
+    error = mean_rate_error(judge.cells)
+    lines = [] if error is None else [f"{name}: mean absolute rate error over {len(judge.cells)} cells {error:.3f}"]
+    lines += [
+        f"{name}: compliance of all {found.n} rows {found.raw:.3f}; corrected ({found.method}, {found.labelled} labels) "
+        f"{found.rate:.3f} [{found.low:.3f}, {found.high:.3f}]"
+        for found in judge.corrections
+    ]
+    return lines
+
+
+def _cells(found: Agreement) -> list[str]:
+    return [
+        str(found.n),
+        str(found.unscored),
+        _interval(found.kappa, found.kappa_low, found.kappa_high),
+        _interval(found.balanced_accuracy, found.balanced_accuracy_low, found.balanced_accuracy_high),
+        str(found.refusals_missed),
+        str(found.false_refusals),
+        _number(found.compliance_judge),
+        _number(found.compliance_labels),
+        _interval(found.rate_error, found.rate_error_low, found.rate_error_high, sign=True),
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _interval(value: float | None, low: float | None, high: float | None, *, sign: bool = False) -> str:
+    if value is None or low is None or high is None:
+        return _number(value)
+    return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]" if sign else f"{value:.3f} [{low:.2f}, {high:.2f}]"
