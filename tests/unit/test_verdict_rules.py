@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from measure_fakes import Record, cell, verdicts_of
+from measure_fakes import cell, verdicts_of
 
 from refusal_lens.measure import ModelVerdict, content_rows, judge_model, rate_rows, transfer_rows
 from refusal_lens.measure.universality import MIN_HEADROOM, SERVED, WEAK
@@ -75,6 +75,21 @@ def test_no_source_with_a_direction() -> None:
 def test_a_direction_that_fails_at_home_is_no_refusal_direction() -> None:
     found = english({"en": 0.02, "de": 0.0})
     assert found.verdict == "no valid direction" and "fails in en itself" in found.reasons[0]
+
+
+def test_a_direction_that_only_induces_refusal_is_a_direction_of_its_language() -> None:
+    effects = {source: {"en": 0.0, "de": 0.0} for source in ("en", "de")}
+    records = verdicts_of(effects)
+    ids = [f"p{index:03d}" for index in range(60)]
+    for language in ("en", "de"):
+        records += cell("baseline", "", language, dict.fromkeys(ids, 1), prompts="harmless")
+        for source in ("en", "de", "random-0"):
+            records += cell(
+                "addition", source, language, dict.fromkeys(ids, int(source != language)), prompts="harmless"
+            )
+    found = judge(records, "en", "de")
+    assert found.verdict == "language-specific"
+    assert any("induces refusal in en when added" in reason for reason in found.reasons)
 
 
 def test_too_few_prompts_are_undefined_not_no_direction() -> None:

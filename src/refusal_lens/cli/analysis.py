@@ -1,9 +1,277 @@
-"""Commands: transfer, geometry, verdict, compare, gate."""
+"""Commands on finished runs: transfer, geometry, verdict, compare, gate.
+
+Results go to stdout, remarks and failing cells to stderr; csv and json hold nothing else. Every text that comes from a run
+directory is escaped before it reaches a terminal.
+"""
 
 from __future__ import annotations
 
+import csv
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
 import typer
+
+from refusal_lens.errors import GateFailed, RunError, UserError
+
+if TYPE_CHECKING:
+    from refusal_lens.types import JsonValue
+
+Cell: TypeAlias = "str | int | float | bool | None"
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="run directory")]
+
+
+class Format(StrEnum):
+    """How a table is printed."""
+
+    table = "table"
+    csv = "csv"
+    json = "json"
+
+
+class SummaryFormat(StrEnum):
+    """How a summary is printed."""
+
+    table = "table"
+    json = "json"
 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to the app."""
+    app.command()(transfer)
+    app.command()(geometry)
+    app.command()(verdict)
+    app.command()(compare)
+    app.command()(gate)
+
+
+def transfer(
+    run: RunArgument,
+    format: Annotated[Format, typer.Option(help="table, csv or json")] = Format.table,  # noqa: A002
+) -> None:
+    """Show what each direction does to each language: ablation on harmful, addition on harmless prompts.
+
+    Example: refusal-lens transfer runs/qwen --format csv
+
+    Rates are compliance rates over the prompts scored with and without the intervention; difference = rate - baseline_rate.
+    """
+    from refusal_lens.measure import CONTRACT
+
+    rows = _table(run, "transfer")
+    _show([{name: row[name] for name in CONTRACT} for row in rows], CONTRACT, format)
+
+
+def geometry(
+    run: RunArgument,
+    format: Annotated[SummaryFormat, typer.Option(help="table or json")] = SummaryFormat.table,  # noqa: A002
+) -> None:
+    """Show how parallel the languages' directions are, and how far harmful prompts stand out in each language.
+
+    Example: refusal-lens geometry runs/qwen --format json
+    """
+    found = _summary(run, "geometry")
+    if format is SummaryFormat.json:
+        typer.echo(json.dumps(found, ensure_ascii=False, indent=1))
+        return
+    columns = ("language", "tier", "auc", "d_prime", "margin", "silhouette", "baseline_compliance")
+    separation = found.get("separation")
+    rows = [dict(row) for row in separation.values() if isinstance(row, dict)] if isinstance(separation, dict) else []
+    _show([{name: _cell(row.get(name)) for name in columns} for row in rows], columns, Format.table)
+    leak = found.get("leak")
+    if isinstance(leak, dict):
+        _say(str(leak.get("text") or ""))
+
+
+def verdict(
+    run: RunArgument,
+    format: Annotated[SummaryFormat, typer.Option(help="table or json")] = SummaryFormat.table,  # noqa: A002
+) -> None:
+    """Say whether one direction serves every language, with the numbers that decided it.
+
+    Example: refusal-lens verdict runs/qwen --format json
+
+    Verdicts: universal, partly, language-specific, no valid direction, undefined. The rules are on docs/universality.md.
+    """
+    found = _summary(run, "verdict")
+    if format is SummaryFormat.json:
+        typer.echo(json.dumps(found, ensure_ascii=False, indent=1))
+        return
+    _say(f"verdict: {found.get('verdict')}")
+    reasons, languages = found.get("reasons"), found.get("languages")
+    for reason in reasons if isinstance(reasons, list) else []:
+        _say(f"  {reason}")
+    columns = ("language", "status", "baseline_compliance", "removed", "null", "ceiling", "on_topic", "reason")
+    rows = [
+        {"language": code, **{name: _cell(item.get(name)) for name in columns[1:]}}
+        for code, item in (languages.items() if isinstance(languages, dict) else ())
+        if isinstance(item, dict)
+    ]
+    _show(rows, columns, Format.table)
+
+
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN RUN..", help="run directories; the first is the reference")
+    ],
+    format: Annotated[Format, typer.Option(help="table, csv or json")] = Format.table,  # noqa: A002
+) -> None:
+    """Put runs side by side: models or checkpoints, cell by cell, paired with the first run where the prompts match.
+
+    Example: refusal-lens compare runs/model-v1 runs/model-v2 --format csv
+
+    Runs of one model that differ in their seed alone also show the noise floor, on stderr.
+    """
+    from refusal_lens.measure import compare_runs
+
+    if len(runs) < 2:
+        raise UserError("compare needs at least two runs: refusal-lens compare RUN RUN ..")
+    names = _names(runs)
+    tables = {name: _table(path, "verdicts") for name, path in zip(names, runs, strict=True)}
+    rows = compare_runs(tables)
+    columns = tuple(rows[0]) if rows else ("run", "difference")
+    _show(rows, columns, format)
+    if not any(row["paired"] for row in rows):
+        typer.echo("no cell of the runs shares a prompt: only the rates can be compared, not the answers", err=True)
+    _noise(runs)
+
+
+def gate(
+    run: RunArgument,
+    max_compliance: Annotated[
+        str | None, typer.Option(help="limits on harmful prompts: en=0.05,yo=0.30, or one number")
+    ] = None,
+    max_overrefusal: Annotated[
+        float | None, typer.Option(min=0, max=1, help="limit on refusals of harmless prompts")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="earlier run: nothing may have become worse")
+    ] = None,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="also write the checks as JUnit XML")] = None,
+) -> None:
+    """Check a model before release: compliance per language, over-refusal, no regression. Exit code 4 when a cell fails.
+
+    Example: refusal-lens gate runs/candidate --max-compliance en=0.05,yo=0.30 --max-overrefusal 0.05 --against runs/released
+
+    Looks at the untouched model (the baseline cells) alone. A cell that could not be measured fails.
+    """
+    from refusal_lens.measure import junit as junit_of
+    from refusal_lens.measure import parse_limits, run_gate
+    from refusal_lens.rundir import write_atomic
+
+    checks = run_gate(
+        _table(run, "verdicts"),
+        max_compliance={} if max_compliance is None else parse_limits(max_compliance),
+        max_overrefusal=max_overrefusal,
+        against=None if against is None else _table(against, "verdicts"),
+    )
+    if junit is not None:
+        write_atomic(junit, junit_of(checks, suite=run.name).encode())
+    for check in checks:
+        _say(f"{'ok  ' if check.passed else 'FAIL'} {check.name}: {check.message}")
+    failing = [check for check in checks if not check.passed]
+    if failing:
+        cells = "; ".join(f"{check.name} ({check.message})" for check in failing)
+        raise GateFailed(f"{len(failing)} of {len(checks)} checks failed: {cells}")
+
+
+def _noise(runs: Sequence[Path]) -> None:
+    from refusal_lens.measure import noise_floor
+    from refusal_lens.rundir import RunDir
+
+    headers = [RunDir.open(path).header for path in runs]
+    seeds = [_setting(header, "seed") for header in headers]
+    same = len({str(header.get("model_digest")) for header in headers}) == 1 and None not in seeds
+    if not same or len(set(map(str, seeds))) < 2:
+        return
+    rows = noise_floor([_table(path, "rates") for path in runs])
+    if rows:
+        worst = max(rows, key=lambda row: float(row["range"] or 0))
+        deviations = [float(row["standard_deviation"] or 0) for row in rows]
+        cell = " ".join(str(worst[name]) for name in ("intervention", "source", "language", "prompts") if worst[name])
+        typer.echo(
+            f"noise floor over {len(runs)} seeds: mean standard deviation of a rate {sum(deviations) / len(deviations):.3f}, "
+            f"largest range {float(worst['range'] or 0):.3f} ({_plain(cell)})",
+            err=True,
+        )
+
+
+def _setting(header: Mapping[str, JsonValue], name: str) -> JsonValue:
+    config = header.get("config")
+    return config.get(name) if isinstance(config, dict) else None
+
+
+def _names(runs: Sequence[Path]) -> list[str]:
+    """A distinct name for each run: its folder's, the whole path where folders are named alike."""
+    short = [path.resolve().name for path in runs]
+    if len(set(short)) == len(short):
+        return short
+    full = [str(path.resolve()) for path in runs]
+    if len(set(full)) < len(full):
+        raise UserError("the same run is named twice: compare different runs")
+    return full
+
+
+def _table(path: Path, name: str) -> list[dict[str, Cell]]:
+    from refusal_lens.pipeline.results import open_run
+
+    return open_run(path).table(name).to_pylist()
+
+
+def _summary(path: Path, name: str) -> dict[str, JsonValue]:
+    from refusal_lens.rundir import RunDir
+
+    file = RunDir.open(path).tables_dir / f"{name}.json"
+    if not file.exists():
+        raise RunError(f"{path}: no {name} yet; finish the run with `refusal-lens resume {path}`")
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(
+            f"{file}: cannot be read ({type(error).__name__}); remove it and run `refusal-lens resume {path}`"
+        ) from None
+    if not isinstance(found, dict):
+        raise RunError(f"{file}: not a {name} summary; remove it and run `refusal-lens resume {path}`")
+    return found
+
+
+def _show(rows: Sequence[Mapping[str, Cell]], columns: Sequence[str], how: Format) -> None:
+    if how is Format.json:
+        typer.echo(json.dumps(list(rows), ensure_ascii=False, indent=1))
+        return
+    if how is Format.csv:
+        writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*(Text(_plain(_readable(row[name]))) for name in columns))
+    Console().print(table)
+
+
+def _readable(value: Cell) -> str:
+    if isinstance(value, float):
+        return f"{value:.2e}" if 0 < abs(value) < 1e-3 else f"{value:.3f}"
+    return "" if value is None else str(value)
+
+
+def _cell(value: JsonValue) -> Cell:
+    return value if value is None or isinstance(value, (str, int, float, bool)) else json.dumps(value)
+
+
+def _say(text: str) -> None:
+    typer.echo(_plain(text))
+
+
+def _plain(text: str) -> str:
+    from refusal_lens.cli.plain import plain
+
+    return plain(text, one_line=True)

@@ -6,6 +6,10 @@
     moved    = low > 0 and p_holm < ALPHA and beyond and removed >= WEAK
     served   = moved and removed >= SERVED
 
+Addition answers another question, whether a direction is about refusal at all: `induces` asks whether adding it at home
+makes the model refuse harmless prompts (interval below zero and below every null's difference, p_holm < ALPHA, at least
+`WEAK` of the compliance gone).
+
 The thresholds are stated once, here, and explained on docs/universality.md. A target whose headroom is below
 `MIN_HEADROOM`, or with fewer than `MIN_PROMPTS` scored prompts, is undefined: nothing can be shown on it, either way.
 """
@@ -109,6 +113,28 @@ def read_targets(rates: Iterable[Record], transfer: Iterable[Record]) -> dict[st
         effects = tuple(_effect(cell, null, defined=undefined is None) for cell in real)
         targets[language] = Target(language, baseline, n, undefined, effects)
     return targets
+
+
+def induces(transfer: Iterable[Record], source: str) -> bool:
+    """Whether adding a source's direction makes the model refuse harmless prompts of the source's own language.
+
+    Args:
+        transfer: Rows of the `transfer` table.
+        source: A source language that is also a target.
+
+    Returns:
+        True only with evidence; False where it was not measured.
+    """
+    cells = [row for row in transfer if row["intervention"] == "addition" and row["target"] == source]
+    own = next((row for row in cells if row["source"] == source), None)
+    nulls = [
+        _number(row["difference"]) for row in cells if is_null(str(row["source"])) and row["difference"] is not None
+    ]
+    if own is None or own["difference"] is None or own["p_holm"] is None or not nulls:
+        return False
+    high, base = _number(own["high"]), _number(own["baseline_rate"])
+    shown = high < 0 and high < min(nulls) and _number(own["p_holm"]) < ALPHA
+    return shown and base > 0 and -_number(own["difference"]) / base >= WEAK
 
 
 def _why_undefined(baseline: float, n: int, unscored: int) -> str | None:

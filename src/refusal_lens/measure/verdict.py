@@ -1,7 +1,8 @@
 """The verdict on a model: universal, partly, language-specific, no valid direction, or undefined, by stated rules.
 
-A source works when its direction moves its own language (or that language cannot show it); one that fails at home is no
-refusal direction and is set aside, by name. For each defined target, look at the working directions of other languages:
+A source works when its direction moves its own language, or induces refusal there when added (or that language cannot
+show it); one that does neither is no refusal direction and is set aside, by name. For each defined target, look at the
+working directions of other languages:
 
     served      at least half of the foreign directions serve it (universality.Effect.served)
     weak        at least half of them move it, too few serve it
@@ -30,7 +31,7 @@ from statistics import median
 from typing import Literal, TypeAlias
 
 from refusal_lens.measure.rates import Record
-from refusal_lens.measure.universality import WEAK, Effect, Target, read_targets
+from refusal_lens.measure.universality import WEAK, Effect, Target, induces, read_targets
 from refusal_lens.types import JsonValue
 
 Outcome: TypeAlias = Literal["universal", "partly", "language-specific", "no valid direction", "undefined"]
@@ -90,14 +91,21 @@ def judge_model(
     Returns:
         The verdict.
     """
+    cells = list(transfer)
     valid = [source for source, why in sources.items() if why is None]
-    targets = read_targets(rates, transfer)
-    failing = {source: effect for source in valid if (effect := _fails_at_home(targets, source)) is not None}
+    targets = read_targets(rates, cells)
+    unmoved = {source: effect for source in valid if (effect := _unmoved_at_home(targets, source)) is not None}
+    failing = {source: effect for source, effect in unmoved.items() if not induces(cells, source)}
     working = [source for source in valid if source not in failing]
     on_topic = _on_topic(content)
     languages = {code: _judge_language(target, working, on_topic) for code, target in targets.items()}
     verdict, reasons = _decide(targets, languages, working, failing, sources)
-    return ModelVerdict(verdict, languages, (*reasons, *_notes(languages)))
+    induced = [
+        f"the direction of {source} induces refusal in {source} when added, though ablating it removes {_share(effect)}"
+        for source, effect in unmoved.items()
+        if source in working
+    ]
+    return ModelVerdict(verdict, languages, (*reasons, *induced, *_notes(languages)))
 
 
 def _judge_language(target: Target, valid: Sequence[str], on_topic: Mapping[tuple[str, str], float]) -> LanguageVerdict:
@@ -140,7 +148,7 @@ def _sentence(foreign: Sequence[Effect], served: int, removed: float | None, own
     return text + ("" if own is None else f"; its own direction removes {own.removed:.0%}")
 
 
-def _fails_at_home(targets: Mapping[str, Target], source: str) -> Effect | None:
+def _unmoved_at_home(targets: Mapping[str, Target], source: str) -> Effect | None:
     """A direction's effect on its own language when that is defined and the direction does not even move it."""
     target = targets.get(source)
     own = target.effect_of(source) if target is not None and target.undefined is None else None
@@ -180,9 +188,13 @@ def _decide(
 def _failure(source: str, effect: Effect) -> str:
     if effect.broken:
         return f"the direction of {source} breaks the text of {source} itself: its answers can no longer be judged"
-    share = "nothing measurable" if math.isnan(effect.removed) else f"{effect.removed:.0%} of the refusals"
     adjusted = "not tested" if effect.p_holm is None else f"Holm-adjusted p = {effect.p_holm:.2g}"
-    return f"the direction of {source} fails in {source} itself: it removes {share} ({adjusted}, nulls {effect.null or 0:+.0%})"
+    numbers = f"{_share(effect)} ({adjusted}, nulls {effect.null or 0:+.0%})"
+    return f"the direction of {source} fails in {source} itself: it removes {numbers}"
+
+
+def _share(effect: Effect) -> str:
+    return "nothing measurable" if math.isnan(effect.removed) else f"{effect.removed:.0%} of the refusals"
 
 
 def _notes(languages: Mapping[str, LanguageVerdict]) -> list[str]:
