@@ -1,0 +1,94 @@
+"""Closed forms of ablation and addition, without any model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from refusal_lens.interventions import Ablation, Addition, unit
+
+
+def _draw(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@given(seed=st.integers(0, 10_000), scale=st.floats(1e-3, 1e3))
+@settings(max_examples=50, deadline=None)
+def test_ablation_is_a_projection(seed: int, scale: float) -> None:
+    x, direction = _draw(2, 5, 16, seed=seed), _draw(16, seed=seed + 1) * scale
+    once = Ablation(direction)(x)
+    r = (direction.double() / direction.double().norm()).float()
+    assert torch.allclose(once, x - (x @ r)[..., None] * r, atol=1e-5)
+    assert float((once @ r).abs().max()) < 1e-5
+    assert torch.allclose(Ablation(direction)(once), once, atol=1e-5), "idempotent"
+    assert torch.allclose(Ablation(-3 * direction)(x), once, atol=1e-5), "only the line matters"
+
+
+def test_affine_ablation_sets_the_projection() -> None:
+    x, direction = _draw(3, 4, 8), _draw(8, seed=1)
+    r = unit(direction)
+    assert torch.allclose(Ablation(direction, reference=torch.tensor(-1.5))(x) @ r, torch.full((3, 4), -1.5), atol=1e-5)
+    assert torch.allclose(Ablation(direction, reference=2.0)(x) @ r, torch.full((3, 4), 2.0), atol=1e-5)
+
+
+def test_zero_direction_changes_nothing() -> None:
+    x = _draw(2, 3, 8)
+    for variant in ("exact", "published"):
+        assert torch.equal(Ablation(torch.zeros(8), variant=variant)(x), x)
+    assert torch.equal(Ablation(torch.zeros(8), reference=5.0)(x), x)
+    assert torch.equal(Addition(torch.zeros(8), layer=0)(x), x)
+
+
+def test_nothing_is_written_in_place() -> None:
+    x, direction = _draw(2, 3, 8), _draw(8, seed=1)
+    kept_x, kept_direction = x.clone(), direction.clone()
+    Ablation(direction)(x)
+    Addition(direction, layer=1, coefficient=2.0)(x)
+    assert torch.equal(x, kept_x)
+    assert torch.equal(direction, kept_direction)
+
+
+def test_one_direction_per_row_equals_each_row_alone() -> None:
+    x, directions = _draw(3, 4, 8), _draw(3, 8, seed=1)
+    directions[1] = 0
+    for make in (lambda d: Ablation(d), lambda d: Addition(d, layer=0, coefficient=0.5)):
+        together = make(directions)(x)
+        alone = torch.cat([make(directions[row])(x[row : row + 1]) for row in range(3)])
+        assert torch.allclose(together, alone, atol=1e-6)
+        assert torch.allclose(make(directions)(x.reshape(12, 8)).reshape(3, 4, 8), together), "flattened expert outputs"
+
+
+def test_low_precision_projects_in_float32() -> None:
+    x, direction = _draw(4, 64).bfloat16(), _draw(64, seed=1).bfloat16()
+    out = Ablation(direction)(x)
+    assert out.dtype == torch.bfloat16
+    along = (out.float() @ unit(direction)).abs().max() / x.float().norm(dim=-1).mean()
+    assert float(along) < 4e-3, "only the rounding of the result is left"
+
+
+def test_stacked_ablations_remove_the_whole_span() -> None:
+    x, one, two = _draw(2, 5, 8), _draw(8, seed=1), _draw(8, seed=2)
+    first = Ablation(one)
+    second = Ablation(two).after([first])
+    out = second(first(x))
+    assert float((out @ unit(one)).abs().max()) < 1e-5
+    assert float((out @ unit(two)).abs().max()) < 1e-5
+    again = Ablation(3 * one).after([first])
+    assert not bool(again.direction.any()), "the same line twice is no second direction"
+    assert torch.allclose(again(first(x)), first(x))
+
+
+def test_stacked_affine_ablations_keep_both_references() -> None:
+    x, one, two = _draw(2, 5, 8), _draw(8, seed=1), _draw(8, seed=2)
+    first = Ablation(one, reference=1.0)
+    second = Ablation(two, reference=-2.0).after([first])
+    out = second(first(x))
+    assert torch.allclose(out @ unit(one), torch.full((2, 5), 1.0), atol=1e-4)
+    assert torch.allclose(out @ unit(two), torch.full((2, 5), -2.0), atol=1e-4)
+
+
+@pytest.mark.parametrize("length", [1e-30, 1.0, 1e30])
+def test_unit_survives_extreme_lengths(length: float) -> None:
+    assert float(unit(_draw(16) * length).norm()) == pytest.approx(1.0, abs=1e-5)
