@@ -69,7 +69,7 @@ def load_audited(config: AuditConfig) -> LensModel:
 
     Raises:
         ModelError: It cannot be loaded, or lacks what an audit needs.
-    """  # noqa: DOC502 (raised by load_model)
+    """
     from refusal_lens.model import load_model
 
     wanted = config.model
