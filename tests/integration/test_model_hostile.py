@@ -1,0 +1,157 @@
+"""Folders that are no usable model: each gets one message that says what is wrong, and nothing runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from shutil import copytree
+
+import pytest
+import tiny_models
+from safetensors.torch import load_file, save_file
+
+from refusal_lens.errors import ModelError
+from refusal_lens.model import load_model
+from refusal_lens.model.source import model_digest
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_models.build("llama", tmp_path_factory.mktemp("models") / "llama")
+
+
+@pytest.fixture
+def folder(sound: Path, tmp_path: Path) -> Path:
+    return Path(copytree(sound, tmp_path / "model"))
+
+
+def _edit_config(folder: Path, **changes: object) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def _truncate(folder: Path) -> None:
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def _poison(folder: Path, number: float) -> None:
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layers.1.mlp.down_proj.weight"][3, 5] = number
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _drop_weight(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    del weights["model.layers.0.self_attn.o_proj.weight"]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _index(folder: Path, name: str) -> None:
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "model.safetensors", "b": name}}))
+
+
+class _Bomb:
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path("PWNED").touch, ())
+
+
+def _pickle(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(_Bomb()))
+
+
+def _remote_code(folder: Path) -> None:
+    (folder / "modeling_evil.py").write_text("from pathlib import Path\nPath('PWNED').touch()\nclass Evil: pass\nclass Config: pass\n")
+    _edit_config(folder, model_type="evil", auto_map={"AutoConfig": "modeling_evil.Config", "AutoModelForCausalLM": "modeling_evil.Evil"})
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no config": (lambda f: (f / "config.json").unlink(), "no config.json"),
+    "broken config": (lambda f: (f / "config.json").write_text("{nope"), "not readable as JSON"),
+    "deep config": (lambda f: (f / "config.json").write_text("[" * 100_000), "not readable as JSON"),
+    "config is a list": (lambda f: (f / "config.json").write_text("[]"), "no JSON object"),
+    "unknown type": (lambda f: _edit_config(f, model_type="nonesuch"), "cannot load"),
+    "no weights": (lambda f: (f / "model.safetensors").unlink(), "no weights"),
+    "cut off": (_truncate, "damaged or cut off"),
+    "empty weights": (lambda f: (f / "model.safetensors").write_bytes(b""), "damaged or cut off"),
+    "missing shard": (lambda f: _index(f, "model-00002-of-00002.safetensors"), "lacks 1 of 2 weight files"),
+    "shard outside": (lambda f: (_index(f, "../outside.safetensors"), (f.parent / "outside.safetensors").touch()), "outside the model"),
+    "broken index": (lambda f: (f / "model.safetensors.index.json").write_text("{}"), "no weight_map"),
+    "missing weight": (_drop_weight, "lacks 1 weights"),
+    "NaN": (lambda f: _poison(f, float("nan")), "1 of .* numbers in model.layers.1.mlp.down_proj.weight are NaN"),
+    "infinite": (lambda f: _poison(f, float("inf")), "NaN or infinite"),
+    "wrong shape": (lambda f: _edit_config(f, intermediate_size=57), "cannot load"),
+    "small vocabulary": (lambda f: _edit_config(f, vocab_size=50), "cannot load"),
+    "pickle": (_pickle, "pickled weights"),
+    "remote code": (_remote_code, "cannot load"),
+    "no tokenizer": (lambda f: [file.unlink() for file in f.glob("tokenizer*")], "no usable tokenizer"),
+    "no template": (lambda f: (f / "chat_template.jinja").unlink(), "--chat-template FILE"),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_damage_is_named(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    damage, message = DAMAGE[kind]
+    damage(folder)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=message) as raised:
+        load_model(str(folder))
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "PWNED").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"dtype": "flaot32"}, "did you mean float32"),
+        ({"dtype": "int3"}, "no dtype"),
+        ({"device": "warp9"}, "no device"),
+    ],
+)
+def test_wrong_options_are_named(arguments: dict[str, str], message: str, sound: Path) -> None:
+    with pytest.raises(ModelError, match=message):
+        load_model(str(sound), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("/nowhere/at/all", "no model folder"),
+        ("./nowhere", "no model folder"),
+        ("testbed:nonesuch", "no shipped model"),
+        ("no-such-org/no-such-model", "no-such-org/no-such-model"),
+        ("a b c", "no model"),
+    ],
+)
+def test_unknown_names(spec: str, message: str) -> None:
+    with pytest.raises(ModelError, match=message):
+        load_model(spec)
+
+
+def test_a_file_is_no_folder(sound: Path) -> None:
+    with pytest.raises(ModelError, match="name the folder"):
+        load_model(str(sound / "config.json"))
+
+
+def test_digest_follows_what_decides_behaviour(folder: Path) -> None:
+    first = model_digest(folder)
+    (folder / "README.md").write_text("a note")
+    assert model_digest(folder) == first
+    (folder / "chat_template.jinja").write_text(tiny_models.TEMPLATE + " ")
+    second = model_digest(folder)
+    assert second != first
+    _poison(folder, 0.25)
+    assert model_digest(folder) not in {first, second}
+
+
+def test_digest_takes_the_hubs_own_name_for_a_large_file(folder: Path, tmp_path: Path) -> None:
+    direct = model_digest(folder)
+    weights = folder / "model.safetensors"
+    blob = tmp_path / hashlib.sha256(weights.read_bytes()).hexdigest()
+    weights.rename(blob)
+    weights.symlink_to(blob)
+    assert model_digest(folder) == direct
