@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 from refusal_lens.errors import ModelError, UserError
 from refusal_lens.judging.chat import ChatClient, Reply
@@ -38,6 +38,7 @@ class Translation:
     error: str | None = None
 
 
+@runtime_checkable
 class Translator(Protocol):
     """Anything that translates."""
 
