@@ -158,7 +158,7 @@ def read_config(path: Path) -> AuditConfig:
     """
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise UserError(f"{path}: not a readable TOML configuration ({error})") from None
     return parse_config(data, where=str(path))
 
