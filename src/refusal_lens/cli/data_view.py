@@ -53,7 +53,8 @@ def bar(what: str, total: int) -> Generator[Callable[[int, str], None]]:
         TaskProgressColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         line = progress.add_task(what, total=total)
         yield lambda count, name: progress.update(
             line, advance=count, description=Text(name[-60:]).plain.replace("[", "(")
@@ -63,8 +64,8 @@ def bar(what: str, total: int) -> Generator[Callable[[int, str], None]]:
 @contextmanager
 def spinner(what: str) -> Generator[Callable[[str], None]]:
     """A line on stderr that says what is in hand; yields the function that changes it."""
-    with Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), console=Console(stderr=True), transient=True
-    ) as progress:
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         line = progress.add_task(what, total=None)
         yield lambda name: progress.update(line, description=f"{what} {name}".replace("[", "("))

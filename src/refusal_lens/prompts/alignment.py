@@ -73,24 +73,30 @@ def displaced_rows(texts: Sequence[JsonValue], originals: Sequence[str | None]) 
     Returns:
         Stretches in order; their ends are exact to some rows only.
     """
-    x, y = _log_lengths(texts, originals)
-    x, y = np.nan_to_num(x, nan=float(np.nanmean(x)) if len(x) else 0.0), np.nan_to_num(y, nan=0.0)
-    rows = len(y)
+    rows = len(originals)
+    if rows < _WINDOW or len(texts) != rows:
+        return []
+    x, y = (np.where(np.isnan(side), 0.0, side) for side in _log_lengths(texts, originals))
+    here = _windowed(x, y, 0)
+    moved = np.stack([_windowed(x, y, shift) for shift in _SHIFTS])
+    best = moved.argmax(axis=0)
     by_row = np.zeros(rows, dtype=int)
-    for start in range(rows - _WINDOW + 1):
-        stop = start + _WINDOW
-        here = _correlation(x[start:stop], y[start:stop])
-        if here is None or here >= _LOW:
-            continue
-        moved = {
-            k: _correlation(x[start + k : stop + k], y[start:stop])
-            for k in _SHIFTS
-            if start + k >= 0 and stop + k <= rows
-        }
-        best = max(moved, key=lambda k: moved[k] or -1.0, default=0)
-        if best and (moved[best] or -1.0) >= _HIGH:
-            by_row[start:stop] = best
+    for start in np.flatnonzero((here < _LOW) & (moved.max(axis=0) >= _HIGH)).tolist():
+        by_row[start : start + _WINDOW] = _SHIFTS[best[start]]
     return _stretches(by_row.tolist())
+
+
+def _windowed(x: Float[np.ndarray, " row"], y: Float[np.ndarray, " row"], shift: int) -> Float[np.ndarray, " window"]:
+    """Give r of every window of y with x moved by `shift` rows; -1 where that leaves the file, or nothing varies."""
+    windows = np.lib.stride_tricks.sliding_window_view
+    starts = np.arange(len(y) - _WINDOW + 1)
+    inside = (starts + shift >= 0) & (starts + shift + _WINDOW <= len(x))
+    a = windows(x, _WINDOW)[np.clip(starts + shift, 0, len(x) - _WINDOW)]
+    b = windows(y, _WINDOW)
+    a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
+    norm = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
+    r = np.divide((a * b).sum(axis=1), norm, out=np.full(len(starts), -1.0), where=norm > 1e-12)
+    return np.where(inside, r, -1.0)
 
 
 def _stretches(shifts: list[int]) -> list[Displaced]:

@@ -33,7 +33,7 @@ def write_card(out: Path, rows: Sequence[StandardRow], record: Mapping[str, obje
         *_head(languages, rows),
         "# Prompts in several languages",
         "",
-        f"{sum(row.language == languages[0] for row in rows)} prompts, {len(languages)} languages, the same order of rows in each;",
+        f"{len(rows) // len(languages)} prompts, {len(languages)} languages, the same order of rows in each;",
         "`prompt_id` is shared by all translations. Built by `refusal-lens data build`.",
         "The harmful prompts ask for harmful things: they are for measuring and improving refusals, not for display.",
         "",

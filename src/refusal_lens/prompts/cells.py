@@ -79,10 +79,6 @@ def read_cell(layout: Layout, cell: Cell) -> list[Row]:
     if english is None or len(english) != len(rows):
         return rows  # Not parallel to what we know: ids by position, and `data check` says so.
     agree = lengths_agree([row.text for row in rows], english)
-    if not agree:
-        logger.warning(
-            "%s: not translations of the English rows at the same places; see `refusal-lens data check`", path
-        )
     return [
         replace(row, english=original if agree else None, row_of=original)
         for row, original in zip(rows, english, strict=True)
@@ -104,6 +100,8 @@ def to_prompts(rows: list[Row], cell: Cell) -> list[Prompt]:
     """
     if not rows:
         raise DataError(f"the cell {cell} has no rows; re-download or remove its file")
+    if any(row.english != row.row_of for row in rows):
+        logger.warning("%s: not translations of the English rows beside them; see `refusal-lens data check`", cell)
     prompts: list[Prompt] = []
     for prompt_id, row in zip(row_ids(rows, cell), rows, strict=True):
         if row.fault is not None:

@@ -54,10 +54,12 @@ def _missing(views: Sequence[CellView]) -> Iterator[Found]:
     by_language: dict[str, list[CellView]] = defaultdict(list)
     for view in views:
         by_language[view.cell.language].append(view)
+    translated = {view.cell.prompt_set for view in views if view.path is not None and view.cell.language != ENGLISH}
+    english_only = {view.cell.prompt_set for view in views} - translated
     for language, cells in by_language.items():
-        absent = [view for view in cells if view.path is None]
-        if len(absent) == len(cells):
-            yield absent[0].cell, Problem("missing-language", language, f"no file of {language} is there")
+        absent = [view for view in cells if view.path is None and view.cell.prompt_set not in english_only]
+        if all(view.path is None for view in cells):
+            yield cells[0].cell, Problem("missing-language", language, f"no file of {language} is there")
         else:
             for view in absent:
                 yield (
@@ -89,7 +91,7 @@ def _rows_by_key(view: CellView) -> Iterator[tuple[int, str]]:
     for row, (text, prompt_id) in enumerate(zip(view.texts, view.ids, strict=True), start=1):
         if view.rows[row - 1].english is not None:
             yield row, base_id(prompt_id)
-        elif text.strip():
+        if text:
             yield row, "text:" + normalised(text)
 
 
@@ -135,8 +137,9 @@ def _back(layout: Layout, views: Sequence[CellView]) -> Iterator[Found]:
     files = layout.back_translated()
     if not files:
         return
-    languages = {view.cell.language for view in views if view.rows} - {ENGLISH}
-    for code in sorted(languages | set(files)):
+    languages = set(layout.languages()) - {ENGLISH}
+    asked = {view.cell.language for view in views}
+    for code in sorted((languages & asked) | (set(files) - languages) | (set(files) & asked)):
         cell = Cell(code, "test", "harmful")
         if code not in files:
             yield cell, Problem("missing-back-translation", code, f"harmful test has no back-translation from {code}")
@@ -151,4 +154,4 @@ def _back(layout: Layout, views: Sequence[CellView]) -> Iterator[Found]:
             continue
         nulls = tuple(row for row, pair in enumerate(pairs, start=1) if pair.back is None)
         if nulls:
-            yield cell, Problem("null-back-translation", where, f"{some_rows(nulls)}: null, empty or failed")
+            yield cell, Problem("null-back-translation", where, f"{some_rows(nulls)}: null, empty or failed", nulls)

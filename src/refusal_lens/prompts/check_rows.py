@@ -185,7 +185,7 @@ def _lengths(view: CellView) -> list[Problem]:
 def _encoding(view: CellView) -> list[Problem]:
     found: list[Problem] = []
     for name, pattern in _ENCODING:
-        rows = tuple(n for n, text in enumerate(view.texts, start=1) if pattern.search(text))
+        rows = tuple(n for n, text in enumerate(view.raw_texts, start=1) if pattern.search(text))
         if rows:
             found.append(Problem("encoding", view.where, f"{name} in {some_rows(rows)}", rows))
     return found

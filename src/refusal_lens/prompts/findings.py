@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 from refusal_lens.prompts.cell import Cell
 from refusal_lens.prompts.cells import Row
+from refusal_lens.prompts.reading import row_fault
 from refusal_lens.types import Harm, Split
 
 Code: TypeAlias = Literal[
@@ -159,7 +160,12 @@ class CellView:
 
     @property
     def texts(self) -> list[str]:
-        """Texts by row; what is no text is an empty one."""
+        """Texts by row; what cannot be a prompt is an empty one."""
+        return [row.text if isinstance(row.text, str) and row_fault(row.text) is None else "" for row in self.rows]
+
+    @property
+    def raw_texts(self) -> list[str]:
+        """Texts by row as found; what is no text is an empty one."""
         return [row.text if isinstance(row.text, str) else "" for row in self.rows]
 
 
