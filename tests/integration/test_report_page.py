@@ -6,6 +6,7 @@ import html
 import json
 import re
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,16 +14,21 @@ import pytest
 from refusal_lens.errors import RunError
 from refusal_lens.report import build_report, is_current, page, read_inputs
 from refusal_lens.report.inputs import TABLES
+from refusal_lens.report.views import Figure
 from report_runs import LANGUAGES, make_run, write_completions, write_rows
 
 ATTACK = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=1>\u202e\x1b[31m"
+
+
+def no_figures(figures: Sequence[Figure], folder: Path) -> list[Path]:
+    return []
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out what is slow and tested in test_report_browser: the chart library and the figure files."""
     monkeypatch.setattr(page, "_bundle", lambda: "window.vegaEmbed = null;")
-    monkeypatch.setattr(page, "export_figures", lambda figures, folder: [])
+    monkeypatch.setattr(page, "export_figures", no_figures)
 
 
 def html_of(path: Path) -> str:

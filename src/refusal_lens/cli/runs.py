@@ -230,7 +230,7 @@ def _failures(run: RunDir) -> dict[str, str]:
         return {}
     try:
         content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     listed = list(content.items())[:_LISTED] if isinstance(content, dict) else []
     return {str(name): str(error) for name, error in listed}

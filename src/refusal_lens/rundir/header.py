@@ -30,7 +30,10 @@ def seal(content: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
 def unseal(data: Mapping[str, JsonValue]) -> dict[str, JsonValue] | None:
     """The content without its seal; None when the seal is missing or broken."""
     content = {name: value for name, value in data.items() if name != "seal"}
-    return content if data.get("seal") == digest_json(content) else None
+    try:
+        return content if data.get("seal") == digest_json(content) else None
+    except (ValueError, RecursionError):  # NaN, or nested beyond reason
+        return None
 
 
 def exists(root: Path) -> bool:

@@ -26,6 +26,9 @@ _SECRET_NAME = re.compile(
 _ASSIGNED = re.compile(
     r"(?i)(\b[a-z0-9_\-]*(?:api[_\-]?key|secret|password|passwd|authorization|access[_\-]?key|auth[_\-]?token)\b[\"']?\s*[=:]\s*[\"']?)(?:bearer\s+)?[^\s\"',;&]+"
 )
+_OPTION = re.compile(
+    r"(?i)(--?[a-z0-9_\-]*(?:api[_\-]?key|token|secret|password|passwd|access[_\-]?key)[ =]+)[^\s-]\S*"
+)
 _BEARER = re.compile(r"(?i)(\bbearer\s+)[A-Za-z0-9._\-]{8,}")
 
 
@@ -34,6 +37,7 @@ def redact_text(text: str) -> str:
     text = _SHAPES.sub(MASK, text)
     text = _URL_USER.sub(MASK, text)
     text = _QUERY.sub(rf"\1{MASK}", text)
+    text = _OPTION.sub(rf"\1{MASK}", text)
     text = _BEARER.sub(rf"\1{MASK}", text)
     return _ASSIGNED.sub(rf"\1{MASK}", text)
 

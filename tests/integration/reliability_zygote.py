@@ -1,0 +1,62 @@
+"""A process that has imported everything once and forks a fresh command for every request: real processes, quick to start.
+
+Protocol: a JSON list of command-line words per line on stdin; `pid N` and later `end N CODE` on stdout. The children are
+ordinary processes to kill, interrupt or limit; what they share with a cold start is everything but the import time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+import traceback
+from pathlib import Path
+
+
+def run(words: list[str], log: Path, limit: int | None) -> int:
+    """Body of a child: one command, its output into the log."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    if limit is not None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    sys.argv = ["refusal-lens", *words]
+    from refusal_lens.cli.app import main
+
+    try:
+        main()
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else 0 if ended.code is None else 1
+    except BaseException:  # noqa: BLE001  the child must say what went wrong and end here, whatever it was
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def serve() -> None:
+    """Import, then fork on request."""
+    import refusal_lens.cli.report
+    import refusal_lens.model
+    import refusal_lens.pipeline
+    import refusal_lens.pipeline.steps  # noqa: F401
+
+    print("ready", flush=True)  # noqa: T201
+    for line in sys.stdin:
+        request = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            os.setpgid(0, 0)
+            code = run(request["words"], Path(request["log"]), request.get("limit"))
+            sys.stdout.flush()
+            os._exit(code)
+        print(f"pid {child}", flush=True)  # noqa: T201
+        _, status = os.waitpid(child, 0)
+        print(f"end {child} {os.waitstatus_to_exitcode(status)}", flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    serve()
