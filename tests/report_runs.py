@@ -132,6 +132,18 @@ def make_tables(
         for source in used
         for code in languages
     ]
+    tables["selectivity"] = [
+        {
+            "intervention": kind,
+            "source": source,
+            "language": code,
+            "selectivity": 0.9 if kind == "baseline" else 0.1,
+            "low": 0.0,
+            "high": 0.95,
+        }
+        for code in languages
+        for kind, source in (("baseline", ""), *(("ablation", source) for source in used))
+    ]
     return {**tables, **_geometry(languages, base, n_layers, rng)}
 
 
@@ -298,7 +310,32 @@ def _geometry(languages: Sequence[str], base: Mapping[str, float], n_layers: int
                             "along": along,
                         }
                     )
-    return {"cosines": cosines, "projection": projection, "separation": separation}
+    sharing: list[Row] = [
+        {
+            "layer": layer,
+            "language": code,
+            "effective_rank": 2.5,
+            "shared": 0.7,
+            "private": 0.3,
+            "reliability": 0.95,
+            "norm": 3.0,
+            "masked": layer == 0,
+        }
+        for layer in range(n_layers)
+        for code in languages
+    ]
+    two: list[Row] = [
+        {"layer": layer, "language": code, "cosine": 0.2, "auc_harmfulness": 0.8, "auc_refusal": 0.97}
+        for layer in range(n_layers)
+        for code in languages
+    ]
+    return {
+        "cosines": cosines,
+        "projection": projection,
+        "separation": separation,
+        "sharing": sharing,
+        "two_directions": two,
+    }
 
 
 def _header(languages: Sequence[str], sources: Sequence[str], random: int, n: int) -> dict[str, JsonValue]:
@@ -320,9 +357,10 @@ def _header(languages: Sequence[str], sources: Sequence[str], random: int, n: in
     }
 
 
-def write_rows(run: RunDir, name: str, rows: list[Row]) -> None:
+def write_rows(run: RunDir, name: str, rows: Sequence[Mapping[str, object]]) -> None:
     """Replace one final table."""
-    pq.write_table(pa.Table.from_pylist(rows) if rows else pa.table({}), run.tables_dir / f"{name}.parquet")
+    table = pa.Table.from_pylist([dict(row) for row in rows]) if rows else pa.table({})
+    pq.write_table(table, run.tables_dir / f"{name}.parquet")
 
 
 def write_completions(run: RunDir, *, language: str, text: str, prompt: str) -> None:

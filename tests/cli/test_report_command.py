@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,14 +12,19 @@ from refusal_lens.cli.app import app
 from refusal_lens.cli.report import print_headline, write_report_and_headline
 from refusal_lens.errors import RunError
 from refusal_lens.report import page
+from refusal_lens.report.views import Figure
 from report_runs import make_run
+
+
+def no_figures(figures: Sequence[Figure], folder: Path) -> list[Path]:
+    return []
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out what is slow and tested in test_report_browser: the chart library and the figure files."""
     monkeypatch.setattr(page, "_bundle", lambda: "window.vegaEmbed = null;")
-    monkeypatch.setattr(page, "export_figures", lambda figures, folder: [])
+    monkeypatch.setattr(page, "export_figures", no_figures)
 
 
 def test_prints_the_path_alone_on_stdout(tmp_path: Path) -> None:

@@ -9,9 +9,31 @@ from pathlib import Path
 
 from refusal_lens.report.facts import Facts, HeadlineRow
 from refusal_lens.report.inputs import read_inputs
-from refusal_lens.report.page import build_report, is_current
 from refusal_lens.report.shares import NullShare, Share
+from refusal_lens.report.state import is_current
 from refusal_lens.report.words import Statement, headline, verdict_of
+
+
+def build_report(run_dir: Path, *, out: Path | None = None, reveal: bool = False) -> Path:
+    """Build the report of a run, its figures as SVG and PDF, and the CSV files its tables lack.
+
+    Args:
+        run_dir: The run, finished or not.
+        out: Where the page goes; None for `RUN/report.html`. The figures always go to `RUN/figures`.
+        reveal: Include completion texts; the page is then readable by its owner alone.
+
+    Returns:
+        The page.
+
+    Raises:
+        RunError: There is no run in the folder.
+        StorageError: Something cannot be written.
+    """
+    from refusal_lens.report import (
+        page,
+    )  # the chart libraries take a second to load; the rest of this room does not need them
+
+    return page.build_report(run_dir, out=out, reveal=reveal)
 
 
 def headline_table(run_dir: Path) -> tuple[HeadlineRow, ...]:

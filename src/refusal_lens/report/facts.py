@@ -14,7 +14,7 @@ from functools import cached_property
 from refusal_lens.config import DirectionConfig
 from refusal_lens.errors import UserError
 from refusal_lens.languages import get_language
-from refusal_lens.report.inputs import Row, RunInputs, text_of
+from refusal_lens.report.inputs import Row, RunInputs, real_of, text_of
 from refusal_lens.report.shares import NullShare, Share, mean, share_of
 from refusal_lens.types import JsonValue
 
@@ -126,6 +126,18 @@ class Facts:
         )
         return tuple(sorted(found, key=lambda code: (TIERS.get(language_tier(code), 3), language_name(code))))
 
+    def rank(self, code: str) -> tuple[int, str]:
+        """Sorting key of a language: its place on the page, unknown codes last."""
+        order = {known: index for index, known in enumerate(self.languages)}
+        return order.get(code, len(order)), code
+
+    @cached_property
+    def selected_layer(self) -> int | None:
+        """Layer of the main source's direction; None without one."""
+        row = self.selection.get(self.main_source or "")
+        layer = None if row is None else real_of(row, "layer")
+        return None if layer is None else int(layer)
+
     @cached_property
     def headline(self) -> tuple[HeadlineRow, ...]:
         """One row per target language."""
@@ -186,6 +198,11 @@ class Facts:
 def cell_key(row: Row) -> tuple[str, str, str, str]:
     """(source, intervention, language, prompts) of a row of `rates`."""
     return text_of(row, "source"), text_of(row, "intervention"), text_of(row, "language"), text_of(row, "prompts")
+
+
+def nearest(layers: list[int], wanted: int | None) -> int:
+    """The layer closest to the wanted one; the middle one when none is wanted."""
+    return layers[len(layers) // 2] if wanted is None else min(layers, key=lambda layer: (abs(layer - wanted), layer))
 
 
 def is_null(source: str) -> bool:

@@ -41,6 +41,9 @@ TABLES = {
     "cosines": "cosines between languages' directions",
     "projection": "two-dimensional projection of activations",
     "separation": "separation of harmful from harmless prompts",
+    "selectivity": "refusal of harmful less refusal of harmless prompts",
+    "sharing": "shared and private part of every language's direction",
+    "two_directions": "harmfulness and refusal read at two places",
 }
 
 

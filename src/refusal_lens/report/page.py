@@ -7,14 +7,11 @@ owner alone.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib.metadata import version
-from importlib.resources import files
 from pathlib import Path
 
 import jinja2
@@ -23,17 +20,17 @@ from refusal_lens.report.appendix import asked_section, tail_sections
 from refusal_lens.report.charts import vega_config
 from refusal_lens.report.facts import Facts, source_name
 from refusal_lens.report.figures import export_figures, script_bundle
-from refusal_lens.report.inputs import RunInputs, read_inputs, write_missing_csv
+from refusal_lens.report.inputs import read_inputs, write_missing_csv
 from refusal_lens.report.reveal import reveal_texts
 from refusal_lens.report.sections import figures_of, result_sections
 from refusal_lens.report.shares import percent
+from refusal_lens.report.state import MARK, asset, digest, state_of
 from refusal_lens.report.views import Cell, Section
 from refusal_lens.report.words import headline, verdict_of
 from refusal_lens.rundir import RunDir, write_atomic
 from refusal_lens.types import JsonValue
 
 PUBLIC, PRIVATE = 0o644, 0o600
-MARK = "refusal-lens-state"
 
 
 def build_report(run_dir: Path, *, out: Path | None = None, reveal: bool = False) -> Path:
@@ -65,25 +62,6 @@ def build_report(run_dir: Path, *, out: Path | None = None, reveal: bool = False
     return target
 
 
-def is_current(run_dir: Path, *, reveal: bool = False) -> bool:
-    """Whether `RUN/report.html` already shows exactly this run.
-
-    Args:
-        run_dir: The run.
-        reveal: Whether completion texts are asked for.
-
-    Returns:
-        True when building again would change nothing.
-    """
-    report = RunDir.open(run_dir).report_path
-    try:
-        with report.open("rb") as stream:
-            head = stream.read(4096)
-    except OSError:
-        return False
-    return f'name="{MARK}" content="{_state(read_inputs(run_dir), reveal=reveal)}"'.encode() in head
-
-
 def _render(facts: Facts, sections: Sequence[Section], *, bundle: str, reveal: bool) -> str:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("refusal_lens.report", "assets"),
@@ -91,7 +69,7 @@ def _render(facts: Facts, sections: Sequence[Section], *, bundle: str, reveal: b
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    drawing = _asset("page.js")
+    drawing = asset("page.js")
     verdict = verdict_of(facts)
     figures: dict[str, JsonValue] = {figure.name: dict(figure.spec) for figure in figures_of(sections)}
     charts: dict[str, JsonValue] = {
@@ -100,7 +78,7 @@ def _render(facts: Facts, sections: Sequence[Section], *, bundle: str, reveal: b
         "dark": dict(vega_config(dark=True)),
     }
     return environment.get_template("page.html.j2").render(
-        state=_state(facts.inputs, reveal=reveal),
+        state=state_of(facts.inputs, reveal=reveal),
         mark=MARK,
         version=version("refusal-lens"),
         model=facts.model,
@@ -111,10 +89,10 @@ def _render(facts: Facts, sections: Sequence[Section], *, bundle: str, reveal: b
         tiles=_tiles(facts),
         sections=sections,
         revealed=reveal_texts(facts) if reveal else None,
-        style=_asset("page.css"),
+        style=asset("page.css"),
         bundle=bundle,
         drawing=drawing,
-        hashes=" ".join(f"'sha256-{_hash(script)}'" for script in (bundle, drawing)),
+        hashes=" ".join(f"'sha256-{digest(script)}'" for script in (bundle, drawing)),
         charts=_embedded(charts),
     )
 
@@ -155,19 +133,6 @@ def _embedded(value: JsonValue) -> str:
         .replace("\u2028", "\\u2028")
         .replace("\u2029", "\\u2029")
     )
-
-
-def _state(inputs: RunInputs, *, reveal: bool) -> str:
-    assets = "".join(_hash(_asset(name)) for name in ("page.html.j2", "page.css", "page.js"))
-    return hashlib.sha256(f"{inputs.digest} {version('refusal-lens')} {assets} {reveal}".encode()).hexdigest()
-
-
-def _hash(script: str) -> str:
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-
-
-def _asset(name: str) -> str:
-    return files("refusal_lens.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 
 @cache

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from refusal_lens.report import charts, tables
 from refusal_lens.report.facts import Facts, as_map, source_name, words
 from refusal_lens.report.inputs import Row, real_of, text_of
-from refusal_lens.report.shares import number
+from refusal_lens.report.shares import percent
+from refusal_lens.report.text import listing
 from refusal_lens.report.views import Block, Figure, Note, Section, Table
 from refusal_lens.report.words import best_discarded, candidate_words, leak_words
 
@@ -64,6 +65,7 @@ def _content(facts: Facts) -> list[Block]:
         blocks += _present(charts.content_figure(facts))
     else:
         blocks.append(_missing("content"))
+    blocks += _present(tables.selectivity_table(facts))
     blocks += _present(tables.damage_table(facts)) or [_missing("damage")]
     return blocks
 
@@ -115,14 +117,15 @@ def _geometry(facts: Facts) -> list[Block]:
     blocks: list[Block] = []
     blocks += _present(charts.cosine_figure(facts), charts.layers_figure(facts)) or [_missing("cosines")]
     blocks += _present(charts.projection_figure(facts)) or [_missing("projection")]
+    blocks += _present(tables.sharing_table(facts))
     stability = as_map(as_map(facts.inputs.summaries.get("geometry")).get("stability"))
     said = [
-        f"{name.replace('_', ' ')} {number(float(value))}"
-        for name, value in stability.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool)
+        f"the same {what} in {percent(float(value))}"
+        for name, what in (("same_site", "position and layer"), ("same_layer", "layer"))
+        if isinstance(value := stability.get(name), (int, float))
     ]
     if said:
-        blocks.append(Note(f"Stability under resampled prompts: {'; '.join(said)}."))
+        blocks.append(Note(f"Selection repeated on resampled validation prompts chose {listing(said)} of the draws."))
     return blocks
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from refusal_lens.report.facts import Facts, as_map, language_name, source_name
+from refusal_lens.report.facts import Facts, as_map, language_name, nearest, source_name
 from refusal_lens.report.inputs import Row, count_of, real_of, text_of
-from refusal_lens.report.shares import mean, number, percent, signed
+from refusal_lens.report.shares import mean, number, percent, points, signed
 from refusal_lens.report.views import Cell, Column, Table, null_cell, share_cell
 from refusal_lens.types import JsonValue
 
@@ -82,7 +82,7 @@ def verdict_table(verdict: Mapping[str, JsonValue]) -> Table | None:
         status = str(fields.get("status") or fields.get("verdict") or (item if isinstance(item, str) else "–"))
         numbers = [fields.get(name) for name in ("baseline_compliance", "removed", "null", "ceiling", "on_topic")]
         shown = [percent(float(value)) if isinstance(value, (int, float)) else "–" for value in numbers]
-        served = f"{fields['served_by']} of {fields['foreign']}" if {"served_by", "foreign"} <= fields.keys() else "–"
+        served = f"{fields.get('served_by')} of {fields['foreign']}" if fields.get("foreign") else "–"
         lines.append(
             [
                 Cell(language_name(code)),
@@ -172,19 +172,93 @@ def selection_table(facts: Facts) -> Table | None:
             *(Cell(_whole(row, name)) for name in ("position", "layer")),
             *(
                 Cell(number(real_of(row, name), digits=digits))
-                for name, digits in (("refusal_score", 2), ("steering_score", 2), ("kl_div_score", 4), ("norm", 2))
+                for name, digits in (("refusal_score", 2), ("steering_score", 2), ("kl_div_score", 4))
             ),
         ]
-        for source, row in facts.selection.items()
+        for source, row in sorted(facts.selection.items(), key=lambda item: facts.rank(item[0]))
     ]
     if not lines:
         return None
-    head = ("position", "layer", "score ablated", "score added", "KL", "norm")
+    head = ("position", "layer", "score ablated", "score added", "KL")
     rules = sorted({text_of(row, "rule") for row in facts.selection.values()} - {""})
     return Table(
         f"Selection{f' by rule {rules[0]}' if len(rules) == 1 else ''}: scores are log-odds of refusal; below 0 the"
         " model no longer refuses, above 0 it does",
         [Column("direction from"), Column("status"), *(Column(label, numeric=True) for label in head)],
+        lines,
+    )
+
+
+def selectivity_table(facts: Facts) -> Table | None:
+    """Refusal of harmful less refusal of harmless prompts, untouched and with the main source's direction."""
+    conditions = {
+        "untouched": ("baseline", ""),
+        "ablated": ("ablation", facts.main_source),
+        "added": ("addition", facts.main_source),
+    }
+    found: dict[tuple[str, str], Row] = {}
+    for row in facts.inputs.rows("selectivity"):
+        key = (text_of(row, "intervention"), text_of(row, "source"))
+        label = next((label for label, wanted in conditions.items() if wanted == key), None)
+        if label is not None and text_of(row, "prompt_set") not in facts.extra_sets:
+            found[text_of(row, "language"), label] = row
+    present = [label for label in conditions if any(key[1] == label for key in found)]
+    lines: list[list[Cell]] = []
+    for code in facts.languages:
+        line = [Cell(language_name(code))]
+        for label in present:
+            row = found.get((code, label), {})
+            ends = (real_of(row, "low"), real_of(row, "high"))
+            note = "" if None in ends else f"[{points(ends[0])}, {points(ends[1])}]"
+            line.append(Cell(points(real_of(row, "selectivity")), note=note, tone=label))
+        lines.append(line)
+    if not present:
+        return None
+    return Table(
+        "Selectivity: share of harmful prompts refused less share of harmless prompts refused, in points with a 95 %"
+        " interval; 100 is perfect, 0 makes no difference between them",
+        [Column("language"), *(Column(label, numeric=True) for label in present)],
+        lines,
+    )
+
+
+def sharing_table(facts: Facts) -> Table | None:
+    """At the selected layer: what each language's direction shares, and harmfulness against refusal."""
+    layers = sorted({count_of(row, "layer") for row in facts.inputs.rows("sharing") if row.get("masked") is not True})
+    if not layers:
+        return None
+    layer = nearest(layers, facts.selected_layer)
+    shared, two = (
+        {text_of(row, "language"): row for row in facts.inputs.rows(table) if count_of(row, "layer") == layer}
+        for table in ("sharing", "two_directions")
+    )
+    rank = next((value for row in shared.values() if (value := real_of(row, "effective_rank")) is not None), None)
+    lines: list[list[Cell]] = []
+    for code in sorted(shared, key=facts.rank):
+        own, other = shared[code], two.get(code, {})
+        lines.append(
+            [
+                Cell(language_name(code)),
+                *(Cell(percent(real_of(own, name))) for name in ("shared", "private")),
+                Cell(number(real_of(own, "reliability"))),
+                *(Cell(number(real_of(other, name))) for name in ("cosine", "auc_harmfulness", "auc_refusal")),
+            ]
+        )
+    columns = [
+        Column("language"),
+        *(Column(label, "the language's direction", numeric=True) for label in ("shared", "private", "reliability")),
+        *(
+            Column(label, "harmfulness (instruction's end) and refusal (template's end)", numeric=True)
+            for label in ("cosine", "AUC harmfulness", "AUC refusal")
+        ),
+    ]
+    ranked = (
+        "" if rank is None else f" Effective rank of the {len(lines)} directions: {number(rank)} (1: all parallel)."
+    )
+    return Table(
+        f"Layer {layer}: how much of each direction lies along the other languages' mean, its split-half reliability,"
+        f" and whether harmfulness and refusal are two directions.{ranked}",
+        columns,
         lines,
     )
 

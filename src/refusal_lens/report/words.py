@@ -23,7 +23,7 @@ VERDICTS = {
     "partly": "One direction carries refusal in some languages, not in all.",
     "language-specific": "Directions do not carry over between languages.",
     "no valid direction": "No direction passed the selection rule.",
-    "undefined": "The untouched model already answers: there is no refusal to remove.",
+    "undefined": "The evidence of this run decides nothing, either way.",
 }
 
 
@@ -98,12 +98,19 @@ def best_discarded(facts: Facts, source: str) -> Row | None:
 
 
 def candidate_words(row: Row) -> str:
-    """A candidate in words: place and scores."""
-    return (
-        f"position {count_of(row, 'position')}, layer {count_of(row, 'layer')} (refusal score"
-        f" {number(real_of(row, 'refusal_score'))} when ablated, {number(real_of(row, 'steering_score'))} when added,"
-        f" KL {number(real_of(row, 'kl_div_score'), digits=3)})"
+    """A candidate in words: place, and the scores that were measured."""
+    scores = (
+        ("refusal_score", "refusal score {} when ablated", 2),
+        ("steering_score", "{} when added", 2),
+        ("kl_div_score", "KL {}", 3),
     )
+    said = [
+        words.format(number(value, digits=digits))
+        for name, words, digits in scores
+        if (value := real_of(row, name)) is not None
+    ]
+    place = f"position {number(real_of(row, 'position'), digits=0)}, layer {number(real_of(row, 'layer'), digits=0)}"
+    return f"{place} ({', '.join(said)})" if said else place
 
 
 def _ablation(facts: Facts) -> list[Statement]:

@@ -12,7 +12,7 @@ from math import ceil
 import altair as alt
 
 from refusal_lens.report.charts.theme import Data, Point, Spec, layered, named, tip, to_spec
-from refusal_lens.report.facts import Facts, language_name
+from refusal_lens.report.facts import Facts, language_name, nearest
 from refusal_lens.report.inputs import Row, count_of, real_of, text_of
 from refusal_lens.report.shares import mean, number
 from refusal_lens.report.views import Cell, Column, Figure, Table
@@ -28,18 +28,6 @@ class _Pair:
     row: Row
 
 
-def selected_layer(facts: Facts) -> int | None:
-    """Layer of the main source's direction; None without one."""
-    row = facts.selection.get(facts.main_source or "")
-    layer = None if row is None else real_of(row, "layer")
-    return None if layer is None else int(layer)
-
-
-def nearest(layers: list[int], wanted: int | None) -> int:
-    """The layer closest to the wanted one; the middle one when none is wanted."""
-    return layers[len(layers) // 2] if wanted is None else min(layers, key=lambda layer: (abs(layer - wanted), layer))
-
-
 def cosine_figure(facts: Facts) -> Figure | None:
     """Language by language heat map with a slider over layers."""
     pairs = _pairs(facts)
@@ -47,7 +35,7 @@ def cosine_figure(facts: Facts) -> Figure | None:
         return None
     order = _order(facts, pairs)
     layers = sorted({pair.layer for pair in pairs})
-    start = nearest(layers, selected_layer(facts))
+    start = nearest(layers, facts.selected_layer)
     shown = sorted({*layers[:: ceil(len(layers) / MOST_LAYERS)], start})
     data: Data = [_point(pair) for pair in pairs if pair.layer in shown]
     names = [language_name(code) for code in order]
@@ -81,9 +69,9 @@ def layers_figure(facts: Facts) -> Figure | None:
     lines: list[list[Cell]] = []
     for layer in sorted({pair.layer for pair in pairs}):
         own = [pair.row for pair in pairs if pair.layer == layer]
-        values, nulls_low, nulls_high = (
+        values, nulls_low, nulls_high, bases = (
             [value for row in own if (value := real_of(row, name)) is not None]
-            for name in ("cosine", "null_low", "null_high")
+            for name in ("cosine", "null_low", "null_high", "base")
         )
         if not values:
             continue
@@ -93,6 +81,7 @@ def layers_figure(facts: Facts) -> Figure | None:
             "max": max(values),
             "null_low": mean(nulls_low),
             "null_high": mean(nulls_high),
+            "base": mean(bases),
         }
         data.append(
             {"layer": layer, **{name: None if value is None else round(value, 4) for name, value in item.items()}}
@@ -100,8 +89,8 @@ def layers_figure(facts: Facts) -> Figure | None:
         lines.append([Cell(str(layer)), *(Cell(number(value)) for value in item.values())])
     if len(data) < 2:
         return None
-    selected = selected_layer(facts)
-    head = ("mean", "smallest", "largest", "null from", "null to")
+    selected = facts.selected_layer
+    head = ("mean", "smallest", "largest", "null from", "null to", "base model")
     return Figure(
         "cosines-by-layer",
         "The same by layer",
@@ -112,7 +101,8 @@ def layers_figure(facts: Facts) -> Figure | None:
         ),
         reading=(
             "Line: mean cosine over all pairs of languages; green band: from the least to the most parallel pair;"
-            " grey band: what shuffled labels give. The dashed line is the layer of the selected direction."
+            " grey band: what shuffled labels give; violet dashes: the base model, where one was named. The dashed"
+            " line is the layer of the selected direction."
         ),
         table=Table("Cosines by layer", [Column("layer"), *(Column(label, numeric=True) for label in head)], lines),
     )
@@ -145,6 +135,7 @@ def _point(pair: _Pair) -> Point:
         "null": (
             "not given" if null_low is None or null_high is None else f"{number(null_low)} to {number(null_high)}"
         ),
+        "base": number(real_of(pair.row, "base")),
         "masked": pair.row.get("masked") is True,
     }
 
@@ -181,6 +172,7 @@ def _map_spec(data: Data, names: list[str], layers: list[int], start: int) -> Sp
                 tip("text", "cosine"),
                 tip("range", "95 % interval"),
                 tip("null", "shuffled labels"),
+                tip("base", "base model"),
             ],
         )
     )
@@ -221,6 +213,12 @@ def _line_spec(data: Data, selected: int | None) -> Spec:
         color="#2f9c88", strokeWidth=2.5, point=alt.OverlayMarkDef(filled=True, size=40, color="#2f9c88")
     ).encode(y=y, tooltip=tooltip)
     layers: list[alt.Chart] = [null, spread, line]
+    if any(item["base"] is not None for item in data):
+        layers.append(
+            base.mark_line(strokeDash=[6, 3], strokeWidth=2, color="#8a6fa8").encode(
+                y=alt.Y("base", type="quantitative")
+            )
+        )
     if selected is not None:
         layers.append(
             alt.Chart(named("selected"))

@@ -7,9 +7,8 @@ from typing import TypeAlias
 
 import altair as alt
 
-from refusal_lens.report.charts.cosines import nearest, selected_layer
 from refusal_lens.report.charts.theme import Data, Spec, layered, named, tip, to_spec
-from refusal_lens.report.facts import Facts, language_name, language_tier
+from refusal_lens.report.facts import Facts, language_name, language_tier, nearest
 from refusal_lens.report.inputs import Row, count_of, real_of, text_of
 from refusal_lens.report.shares import number, percent
 from refusal_lens.report.views import Cell, Column, Figure, Table
@@ -40,7 +39,7 @@ def separation_rows(facts: Facts) -> list[Row]:
     layers = sorted({count_of(row, "layer") for row in rows})
     if not layers:
         return []
-    layer = nearest(layers, selected_layer(facts))
+    layer = nearest(layers, facts.selected_layer)
     own = {text_of(row, "language"): row for row in rows if count_of(row, "layer") == layer}
     return [
         *(own[code] for code in facts.languages if code in own),

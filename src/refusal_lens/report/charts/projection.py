@@ -7,9 +7,8 @@ from collections import defaultdict
 import altair as alt
 import numpy as np
 
-from refusal_lens.report.charts.cosines import nearest, selected_layer
 from refusal_lens.report.charts.theme import HARM_COLOURS, ROW, Data, Spec, layered, named, tip, to_spec
-from refusal_lens.report.facts import Facts, language_name
+from refusal_lens.report.facts import Facts, language_name, nearest
 from refusal_lens.report.inputs import Row, count_of, real_of, text_of
 from refusal_lens.report.shares import number
 from refusal_lens.report.views import Cell, Column, Figure, Table
@@ -119,7 +118,7 @@ def _at_layer(facts: Facts) -> tuple[list[Row], int]:
     layers = sorted({count_of(row, "layer") for row in rows})
     if not layers:
         return [], 0
-    layer = nearest(layers, selected_layer(facts))
+    layer = nearest(layers, facts.selected_layer)
     return [row for row in rows if count_of(row, "layer") == layer], layer
 
 

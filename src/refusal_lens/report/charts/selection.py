@@ -76,15 +76,20 @@ def _spec(data: Data, sources: list[str], positions: set[int]) -> Spec:
         tip("kl", "KL on harmless", ".4f"),
         tip("fate", "fate"),
     ]
-    cells = base.mark_rect(cornerRadius=2).encode(
-        color=alt.Color(
-            "score",
-            type="quantitative",
-            title="refusal score when ablated",
-            scale=alt.Scale(domain=[-reach, 0, reach], range="diverging", interpolate="rgb"),
-            legend=alt.Legend(orient="top", gradientLength=220),
-        ),
-        tooltip=tooltip,
+    ground = base.mark_rect(cornerRadius=2, opacity=0.08, color="#808080").encode(tooltip=tooltip)
+    cells = (
+        base.transform_filter("datum.score !== null")
+        .mark_rect(cornerRadius=2)
+        .encode(
+            color=alt.Color(
+                "score",
+                type="quantitative",
+                title="refusal score when ablated",
+                scale=alt.Scale(domain=[-reach, 0, reach], range="diverging", interpolate="rgb"),
+                legend=alt.Legend(orient="top", gradientLength=220),
+            ),
+            tooltip=tooltip,
+        )
     )
     crosses = (
         base.transform_filter(f"datum.state == '{DROPPED}'")
@@ -101,7 +106,9 @@ def _spec(data: Data, sources: list[str], positions: set[int]) -> Spec:
         .mark_point(shape="circle", size=150, filled=False, strokeWidth=2, color="#ffffff", opacity=0.9)
         .encode(tooltip=tooltip)
     )
-    return to_spec(layered(cells, crosses, ring, ring_light), {"rows": data}, height=max(70, 34 * len(positions)))
+    return to_spec(
+        layered(ground, cells, crosses, ring, ring_light), {"rows": data}, height=max(70, 34 * len(positions))
+    )
 
 
 def _reasons(found: list[Row], sources: list[str]) -> Table:

@@ -92,6 +92,7 @@ def vega_config(*, dark: bool) -> Spec:
             "titleFontSize": 12,
             "titleFontWeight": "normal",
             "symbolSize": 80,
+            "symbolOpacity": 1,
         },
         "text": {"color": ground.ink, "fontSize": 11},
         "rule": {"color": ground.soft},
