@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -158,12 +159,12 @@ class CellView:
         """File and cell, for reports."""
         return f"{self.cell}" if self.path is None else f"{self.path.name} ({self.cell})"
 
-    @property
+    @cached_property
     def texts(self) -> list[str]:
         """Texts by row; what cannot be a prompt is an empty one."""
         return [row.text if isinstance(row.text, str) and row_fault(row.text) is None else "" for row in self.rows]
 
-    @property
+    @cached_property
     def raw_texts(self) -> list[str]:
         """Texts by row as found; what is no text is an empty one."""
         return [row.text if isinstance(row.text, str) else "" for row in self.rows]

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 from refusal_lens.errors import DataError
 from refusal_lens.prompts.cell import ENGLISH
@@ -22,6 +22,7 @@ from refusal_lens.prompts.reading import read_text, row_fault
 from refusal_lens.prompts.storing import storing, write_file
 
 
+@runtime_checkable
 class TranslationLike(Protocol):
     """A translation, or the reason why there is none."""
 
@@ -36,6 +37,7 @@ class TranslationLike(Protocol):
         ...
 
 
+@runtime_checkable
 class TranslatorLike(Protocol):
     """Anything that translates."""
 
