@@ -12,10 +12,10 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from refusal_lens.errors import UserError
-from refusal_lens.types import Rule
+from refusal_lens.types import JsonValue, Rule
 
 SCHEMA_VERSION = 1
 

@@ -6,7 +6,8 @@ import pytest
 
 from refusal_lens.config import AuditConfig, parse_config
 from refusal_lens.errors import UserError
-from refusal_lens.pipeline.dataset import Dataset, all_languages, test_part
+from refusal_lens.pipeline.dataset import Dataset, all_languages
+from refusal_lens.pipeline.dataset import test_part as part_of
 from refusal_lens.pipeline.plan import Identity, plan
 from refusal_lens.types import HARMS, Prompt, Task
 
@@ -35,8 +36,10 @@ def dataset(settings: AuditConfig, tests: int = 6) -> Dataset:
         )
         if language in settings.data.languages:
             wanted = min(tests, settings.data.limit or tests)
-            parts[test_part(language)] = tuple(
-                Prompt(f"t{index}", language, harm, "test", f"text {index}") for harm in HARMS for index in range(wanted)
+            parts[part_of(language)] = tuple(
+                Prompt(f"t{index}", language, harm, "test", f"text {index}")
+                for harm in HARMS
+                for index in range(wanted)
             )
     return Dataset(parts, ())
 

@@ -11,9 +11,8 @@ import typer
 from refusal_lens.errors import EXIT_INTERRUPTED, NoValidDirection, UserError
 
 if TYPE_CHECKING:
-    from pydantic import JsonValue
-
     from refusal_lens.config import AuditConfig
+    from refusal_lens.types import JsonValue
 
 DEMO_MODEL = "testbed:aligned"
 DEMO_LIMIT = 100

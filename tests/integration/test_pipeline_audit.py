@@ -1,0 +1,175 @@
+"""A whole audit of a shipped model, small: what it computes, what it recomputes, what it says when there is nothing to find."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from prompt_folders import make_polyrefuse
+from refusal_lens import open_run
+from refusal_lens.cli.app import app
+from refusal_lens.config import AuditConfig, parse_config
+from refusal_lens.errors import ModelError, UserError
+from refusal_lens.pipeline import AuditResult, prepare, run_audit
+from refusal_lens.types import Outcome
+from tiny_models import build
+
+pytestmark = pytest.mark.xdist_group("audit")
+
+CONTRACT = ["intervention", "source", "language", "prompts", "k", "n", "unscored", "rate", "low", "high"]
+
+
+def settings(**changes: object) -> AuditConfig:
+    tree: dict[str, dict[str, object]] = {
+        "model": {"spec": "testbed:universal"},
+        "data": {"languages": ["de", "en"], "limit": 10},
+        "directions": {"sources": ["en"], "n_train": 32, "n_val": 12, "random": 1},
+        "generation": {"max_new_tokens": 32},
+        "geometry": {"prompts_per_class": 16, "bootstrap": 20, "permutations": 10},
+    }
+    for path, value in changes.items():
+        section, _, key = path.partition("__")
+        tree[section][key] = value
+    return parse_config(tree, where="test")
+
+
+def run(config: AuditConfig, out: Path) -> tuple[AuditResult, dict[str, str]]:
+    statuses: dict[str, str] = {}
+
+    def note(outcome: Outcome, _total: int) -> None:
+        statuses[outcome.task_id] = outcome.status
+
+    return run_audit(prepare(config), out, command=["test"], on_outcome=note), statuses
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("audit") / "run"
+    result, _ = run(settings(), out)
+    assert result.valid_sources == ("en",)
+    return out
+
+
+@pytest.fixture
+def rate(audited: Path) -> Callable[..., dict[str, object]]:
+    rows = open_run(audited).rates.to_pylist()
+
+    def find(**wanted: str) -> dict[str, object]:
+        found = [row for row in rows if all(row[key] == value for key, value in wanted.items())]
+        assert len(found) == 1, (wanted, found)
+        return found[0]
+
+    return find
+
+
+@pytest.mark.slow
+def test_rates_have_the_contracts_columns_and_the_models_truth(
+    audited: Path, rate: Callable[..., dict[str, object]]
+) -> None:
+    assert open_run(audited).rates.column_names[: len(CONTRACT)] == CONTRACT
+    for language in ("de", "en"):
+        baseline = rate(intervention="baseline", language=language, prompts="harmful")
+        ablated = rate(intervention="ablation", source="en", language=language, prompts="harmful")
+        null = rate(intervention="ablation", source="random-0", language=language, prompts="harmful")
+        assert baseline["source"] == ""
+        assert baseline["rate"] <= 0.2, "the model refuses"
+        assert ablated["rate"] >= 0.8, "the English direction carries refusal in every language"
+        assert null["rate"] <= 0.3, "a random direction of the same norm does not"
+        assert rate(intervention="baseline", language=language, prompts="harmless")["rate"] >= 0.8
+
+
+@pytest.mark.slow
+def test_the_same_audit_again_computes_nothing(audited: Path) -> None:
+    before = {file: file.read_bytes() for file in sorted((audited / "tables").iterdir())}
+    result, statuses = run(settings(), audited)
+    assert result.computed == 0
+    assert set(statuses.values()) == {"cached"}
+    assert {file: file.read_bytes() for file in sorted((audited / "tables").iterdir())} == before
+
+
+@pytest.mark.slow
+def test_another_run_gives_byte_identical_tables(audited: Path, tmp_path: Path) -> None:
+    run(settings(), tmp_path / "again")
+    for file in sorted((audited / "tables").glob("*.parquet")):
+        assert (tmp_path / "again" / "tables" / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+@pytest.mark.slow
+def test_a_new_language_computes_only_what_is_new(audited: Path, tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(audited, copy)
+    _, statuses = run(settings(data__languages=["de", "en", "fr"]), copy)
+    for task_id, status in statuses.items():
+        step = task_id.partition("/")[0]
+        if (
+            step in {"prompts", "tokens", "filtering", "candidates", "selection", "completions", "verdicts"}
+            and ".fr" not in task_id
+        ):
+            if task_id.endswith("/fr") or "shuffled" in task_id or "pooled" in task_id:
+                continue
+            assert status == "cached", task_id
+
+
+@pytest.mark.slow
+def test_a_model_that_refuses_nothing_ends_with_exit_3_and_a_report(tmp_path: Path) -> None:
+    model = build("llama", tmp_path / "model")
+    options = [
+        "--data",
+        str(make_polyrefuse(tmp_path / "data")),
+        "--languages",
+        "en,de",
+        "--max-new-tokens",
+        "6",
+        "--random",
+        "1",
+    ]
+    result = CliRunner().invoke(app, ["audit", str(model), *options, "--out", str(tmp_path / "run")])
+    assert type(result.exception).__name__ == "NoValidDirection", result.output
+    assert (tmp_path / "run" / "report.html").exists()
+    rows = open_run(tmp_path / "run").rates.to_pylist()
+    assert {row["intervention"] for row in rows} == {"baseline"}, "cells without a direction are absent, not zero"
+    chosen = open_run(tmp_path / "run").table("selection").to_pylist()
+    assert chosen[0]["status"] == "no valid direction"
+    assert chosen[0]["reason"]
+
+
+def test_a_model_without_prompts_says_how_to_get_them() -> None:
+    with pytest.raises(UserError, match="refusal-lens data download"):
+        prepare(
+            settings(model__spec="somebody/model").model_copy(
+                update={"model": settings().model.model_copy(update={"spec": "."})}
+            )
+        )
+
+
+def test_an_unusable_model_leaves_nothing_behind(tmp_path: Path) -> None:
+    broken = build("llama", tmp_path / "model")
+    (broken / "model.safetensors").write_bytes(b"no weights")
+    config = settings(model__spec=str(broken), data__root=str(make_polyrefuse(tmp_path / "data")))
+    with pytest.raises(ModelError, match="damaged"):
+        run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    result = CliRunner().invoke(
+        app, ["audit", "testbed:universal", "--languages", "en", "--limit", "4", "--out", str(out), "--dry-run"]
+    )
+    assert result.exit_code == 0, result.output
+    assert "completions" in result.output
+    assert not out.exists()
+
+
+@pytest.mark.slow
+def test_the_run_directory_tells_where_every_number_comes_from(audited: Path) -> None:
+    header = json.loads((audited / "run.json").read_text(encoding="utf-8"))
+    assert {"config", "command", "model_digest", "judge", "data_digests", "versions"} <= set(header)
+    for file in (audited / "data" / "completions").rglob("*.parquet"):
+        assert file.stat().st_mode & 0o077 == 0, "completions are their owner's alone"
