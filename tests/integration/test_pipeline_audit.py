@@ -20,6 +20,7 @@ from tiny_models import build
 
 pytestmark = pytest.mark.xdist_group("audit")
 
+PER_LANGUAGE = {"prompts", "tokens", "filtering", "candidates", "selection", "completions", "verdicts"}
 CONTRACT = ["intervention", "source", "language", "prompts", "k", "n", "unscored", "rate", "low", "high"]
 
 
@@ -139,13 +140,9 @@ def test_a_model_that_refuses_nothing_ends_with_exit_3_and_a_report(tmp_path: Pa
     assert chosen[0]["reason"]
 
 
-def test_a_model_without_prompts_says_how_to_get_them() -> None:
+def test_a_model_without_prompts_says_how_to_get_them(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="refusal-lens data download"):
-        prepare(
-            settings(model__spec="somebody/model").model_copy(
-                update={"model": settings().model.model_copy(update={"spec": "."})}
-            )
-        )
+        prepare(settings(model__spec=str(build("llama", tmp_path / "model"))))
 
 
 def test_an_unusable_model_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -159,9 +156,8 @@ def test_an_unusable_model_leaves_nothing_behind(tmp_path: Path) -> None:
 
 def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    result = CliRunner().invoke(
-        app, ["audit", "testbed:universal", "--languages", "en", "--limit", "4", "--out", str(out), "--dry-run"]
-    )
+    command = f"audit testbed:universal --languages en --limit 4 --out {out} --dry-run"
+    result = CliRunner().invoke(app, command.split())
     assert result.exit_code == 0, result.output
     assert "completions" in result.output
     assert not out.exists()

@@ -44,7 +44,10 @@ def dataset(settings: AuditConfig, tests: int = 6) -> Dataset:
     return Dataset(parts, ())
 
 
-def planned(settings: AuditConfig, identity: Identity = Identity("m", "j")) -> dict[str, Task]:
+IDENTITY = Identity("m", "j")
+
+
+def planned(settings: AuditConfig, identity: Identity = IDENTITY) -> dict[str, Task]:
     return {task.task_id: task for task in plan(settings, dataset(settings), identity)}
 
 
