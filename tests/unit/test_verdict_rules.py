@@ -142,6 +142,14 @@ def test_pooled_and_null_sources_are_not_foreign_languages() -> None:
     assert found.languages["de"].numbers["foreign"] == 1 and found.verdict == "language-specific"
 
 
+def test_leave_one_out_pools_are_reported() -> None:
+    effects = {source: {"en": 0.9, "de": 0.9, "ar": 0.9} for source in ("en", "de")}
+    effects |= {"pooled-without-en": {"en": 0.9}, "pooled-without-de": {"de": 0.0}}
+    found = judge(verdicts_of(effects), "en", "de")
+    assert found.verdict == "universal" and found.languages["ar"].numbers["foreign"] == 2
+    assert any("serves 1 of 2 left-out languages; not de" in reason for reason in found.reasons)
+
+
 def test_renaming_languages_renames_the_verdict() -> None:
     effects = {"en": {"en": 0.95, "de": 0.05, "ar": 0.9}, "de": {"en": 0.1, "de": 0.9, "ar": 0.2}}
     names = {"en": "xx", "de": "aa", "ar": "mm"}

@@ -37,6 +37,7 @@ from refusal_lens.types import JsonValue
 Outcome: TypeAlias = Literal["universal", "partly", "language-specific", "no valid direction", "undefined"]
 Status: TypeAlias = Literal["served", "weak", "not served", "own only", "undefined"]
 HOLLOW_BELOW = 0.5
+WITHOUT = "pooled-without-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ def judge_model(
         for source, effect in unmoved.items()
         if source in working
     ]
-    return ModelVerdict(verdict, languages, (*reasons, *induced, *_notes(languages)))
+    return ModelVerdict(verdict, languages, (*reasons, *induced, *_pooled(targets), *_notes(languages)))
 
 
 def _judge_language(target: Target, valid: Sequence[str], on_topic: Mapping[tuple[str, str], float]) -> LanguageVerdict:
@@ -191,6 +192,21 @@ def _failure(source: str, effect: Effect) -> str:
     adjusted = "not tested" if effect.p_holm is None else f"Holm-adjusted p = {effect.p_holm:.2g}"
     numbers = f"{_share(effect)} ({adjusted}, nulls {effect.null or 0:+.0%})"
     return f"the direction of {source} fails in {source} itself: it removes {numbers}"
+
+
+def _pooled(targets: Mapping[str, Target]) -> list[str]:
+    """What directions pooled over the other languages do to each left-out language: shown, not part of the rules."""
+    effects = [
+        effect
+        for code, target in targets.items()
+        if target.undefined is None and (effect := target.effect_of(f"{WITHOUT}{code}")) is not None
+    ]
+    if not effects:
+        return []
+    failed = [effect.target for effect in effects if not effect.served]
+    rest = f"; not {_names(failed)}" if failed else ""
+    count = len(effects) - len(failed)
+    return [f"the direction pooled over the other sources serves {count} of {len(effects)} left-out languages{rest}"]
 
 
 def _share(effect: Effect) -> str:

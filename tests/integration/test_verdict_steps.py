@@ -1,0 +1,133 @@
+"""A whole small audit on a shipped testbed model: every step of transfer, damage, geometry and verdict really runs."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from refusal_lens.cli.app import app
+from refusal_lens.config import AuditConfig
+from refusal_lens.errors import GateFailed, LensError, RunError, UserError
+from refusal_lens.measure import CONTRACT
+from refusal_lens.pipeline import open_run, prepare, run_audit
+
+LANGUAGES = ("de", "en", "es")
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    settings = AuditConfig.model_validate(
+        {
+            "model": {"spec": "testbed:universal"},
+            "data": {"languages": LANGUAGES, "limit": 6},
+            "directions": {"sources": ("de", "en"), "n_train": 16, "n_val": 8, "random": 1},
+            "generation": {"max_new_tokens": 8},
+            "geometry": {"prompts_per_class": 8, "bootstrap": 20, "permutations": 20, "base": "testbed:base"},
+        }
+    )
+    out = tmp_path_factory.mktemp("runs") / "small"
+    run_audit(prepare(settings), out)
+    return out
+
+
+def command(*arguments: str) -> str:
+    result = CliRunner().invoke(app, list(arguments), catch_exceptions=True)
+    if result.exception is not None:
+        raise result.exception
+    return result.stdout
+
+
+def test_the_matrix_has_every_source_and_target(run: Path) -> None:
+    rows = open_run(run).transfer.to_pylist()
+    ablated = {(row["source"], row["target"]) for row in rows if row["intervention"] == "ablation"}
+    assert ablated == {(source, target) for source in ("de", "en", "pooled", "random-0", "shuffled") for target in LANGUAGES}
+    for row in rows:
+        assert row["difference"] is None or row["difference"] == pytest.approx(row["rate"] - row["baseline_rate"])
+        assert row["low"] <= (row["difference"] or 0) <= row["high"] and row["n"] <= 6
+
+
+def test_transfer_prints_the_contract(run: Path) -> None:
+    lines = command("transfer", str(run), "--format", "csv").splitlines()
+    assert lines[0] == ",".join(CONTRACT)
+    listed = json.loads(command("transfer", str(run), "--format", "json"))
+    assert len(listed) == len(lines) - 1 and list(listed[0]) == list(CONTRACT)
+
+
+def test_pooled_is_the_mean_of_the_sources(run: Path) -> None:
+    from refusal_lens.directions import Candidates, Direction
+
+    pooled = Direction.load(run / "data" / "direction" / "pooled" / "direction.safetensors")
+    parts = [Candidates.load(run / "data" / "candidates" / code).vector(pooled.position, pooled.layer) for code in ("de", "en")]
+    mean = sum(part / part.norm() for part in parts)
+    assert float(mean @ pooled.vector / (mean.norm() * pooled.vector.norm())) == pytest.approx(1, abs=1e-5)
+    assert float(pooled.vector.norm()) == pytest.approx(float(np.mean([part.norm() for part in parts])), rel=1e-5)
+
+
+def test_geometry_prints_the_contract(run: Path) -> None:
+    found = json.loads(command("geometry", str(run), "--format", "json"))
+    assert {"cosines", "separation", "leak", "stability"} <= set(found)
+    block = found["cosines"]["3"]
+    assert block["languages"] == list(LANGUAGES)
+    assert np.array(block["matrix"]).shape == (3, 3) == np.array(block["base"]).shape
+    assert all(block["matrix"][i][i] == pytest.approx(1) for i in range(3))
+    assert {"auc", "d_prime", "margin", "silhouette", "baseline_compliance"} <= set(found["separation"]["en"])
+    assert set(found["separation"]) == set(LANGUAGES)
+    assert {"rho", "low", "high"} <= set(found["leak"]) and found["leak"]["text"]
+
+
+def test_layer_zero_is_masked_at_template_tokens(run: Path) -> None:
+    rows = open_run(run).table("cosines").to_pylist()
+    assert all(row["masked"] for row in rows if row["layer"] == 0)
+    assert not all(row["masked"] for row in rows if row["layer"] == 3)
+
+
+def test_damage_is_small_for_a_random_direction_and_measured_for_all(run: Path) -> None:
+    rows = open_run(run).table("damage").to_pylist()
+    assert {row["source"] for row in rows} == {"de", "en", "pooled", "random-0"}
+    for row in rows:
+        assert 0 <= row["kl"] < 1 and 0 < row["cross_entropy_before"] < 3 and math.isfinite(row["cross_entropy_after"])
+
+
+def test_verdict_prints_the_contract(run: Path) -> None:
+    found = json.loads(command("verdict", str(run), "--format", "json"))
+    assert set(found) == {"verdict", "languages", "reasons"} and set(found["languages"]) == set(LANGUAGES)
+    assert found["verdict"] in {"universal", "partly", "language-specific", "no valid direction", "undefined"}
+
+
+def test_stability_reports_the_selected_site(run: Path) -> None:
+    found = json.loads(command("geometry", str(run), "--format", "json"))["stability"]
+    assert 0 <= found["same_site"] <= found["same_layer"] <= 1
+    assert found["direction"]["en"]["mean"] > 0.5
+
+
+def test_gate_fails_with_code_four_and_names_the_cells(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(GateFailed, match=r"overrefusal|compliance") as failed:
+        command("gate", str(run), "--max-compliance", "en=1.0,de=1.0", "--max-overrefusal", "0", "--against", str(run)) and None
+        command("gate", str(run), "--max-compliance", "0", "--junit", str(tmp_path / "gate.xml"), "--max-overrefusal", "0")
+        raise GateFailed("compliance: nothing failed although the limits are zero")
+    assert failed.value.exit_code == 4
+
+
+def test_gate_passes_against_itself(run: Path, tmp_path: Path) -> None:
+    text = command("gate", str(run), "--max-compliance", "1.0", "--against", str(run), "--junit", str(tmp_path / "gate.xml"))
+    assert "FAIL" not in text and (tmp_path / "gate.xml").read_text().count("<testcase") == text.count("\n")
+
+
+def test_compare_needs_two_different_runs(run: Path) -> None:
+    with pytest.raises(UserError, match="at least two"):
+        command("compare", str(run))
+    with pytest.raises(UserError, match="named twice"):
+        command("compare", str(run), str(run))
+
+
+def test_a_missing_run_is_an_error_of_the_user(tmp_path: Path) -> None:
+    for name in ("transfer", "geometry", "verdict"):
+        with pytest.raises(LensError) as failed:
+            command(name, str(tmp_path / "absent"))
+        assert isinstance(failed.value, RunError) and failed.value.exit_code == 2
