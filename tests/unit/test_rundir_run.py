@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from refusal_lens.errors import RunError
-from refusal_lens.rundir import RunDir, StorageError
+from refusal_lens.rundir import RunDir, StorageError, verify_chain
 from refusal_lens.types import Task
 
 FIRST = Task("numbers", 1, "one", {"value": 3})
@@ -98,6 +98,21 @@ def test_an_error_leaves_nothing(run: RunDir) -> None:
     assert not run.is_valid(FIRST)
     assert list((run.root / "tmp").iterdir()) == []
     assert not (run.root / "aside").exists()
+
+
+def test_a_kill_between_the_renames_loses_nothing(run: RunDir) -> None:
+    compute(run, FIRST)
+    record = run.record_path("numbers/one")
+    waiting = record.with_name(record.name + ".new")
+    record.rename(waiting)
+    assert verify_chain(run).problems == ()
+    run.clean_temporary()
+    assert run.is_valid(FIRST)
+    record.rename(waiting)
+    (run.folder("numbers/one") / "out.txt").write_text("4\n")
+    run.clean_temporary()
+    assert not waiting.exists()
+    assert not run.is_valid(FIRST)
 
 
 def test_outputs_are_private(run: RunDir) -> None:

@@ -101,7 +101,7 @@ def read_record(path: Path) -> Record:
     """Read a record and check its seal.
 
     Args:
-        path: `tasks/<step>/<name>.json`; the step and name must be the record's own.
+        path: `tasks/<step>/<name>.json` (or announced, `.json.new`); the step and name must be the record's own.
 
     Returns:
         The record.
@@ -129,7 +129,7 @@ def read_record(path: Path) -> Record:
         raise DamagedRecordError("wrong fields") from error
     if seal != sealed:
         raise DamagedRecordError("altered after it was written")
-    if (step, name) != (path.parent.name, path.name.removesuffix(".json")):
+    if (step, name) != (path.parent.name, path.name.removesuffix(".new").removesuffix(".json")):
         raise DamagedRecordError(f"belongs to {record.task_id}")
     if record.schema_version != RECORD_SCHEMA or not all(_HEX.fullmatch(value) for value in record.outputs.values()):
         raise DamagedRecordError("another layout")

@@ -27,7 +27,7 @@ from refusal_lens.rundir.published import publish
 from refusal_lens.rundir.records import DamagedRecordError, Record, read_record, split_id
 from refusal_lens.rundir.redact import redact
 from refusal_lens.rundir.strays import strays
-from refusal_lens.rundir.writing import writing
+from refusal_lens.rundir.writing import finish_announced, writing
 from refusal_lens.types import JsonValue, Task
 
 
@@ -231,5 +231,9 @@ class RunDir:
             self.move_aside([path], f"{path.relative_to(self.root)}: {reason}")
 
     def clean_temporary(self) -> None:
-        """Remove half-written folders of processes that were killed. Call it while holding the lock, before any work."""
+        """Complete or remove what killed processes left half-done. Call it while holding the lock, before any work."""
         shutil.rmtree(self.root / "tmp", ignore_errors=True)
+        for pattern in (".*.tmp", "tables/.*.tmp", "figures/.*.tmp", "tasks/*/.*.tmp"):
+            for path in self.root.glob(pattern):
+                path.unlink(missing_ok=True)
+        finish_announced(self)

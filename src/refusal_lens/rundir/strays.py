@@ -40,7 +40,7 @@ def strays(run: RunDir) -> Iterator[tuple[Path, str]]:
         if path.name not in _KNOWN and not path.name.endswith(".tmp"):
             yield path, "foreign"
     for path in sorted((run.root / "tasks").glob("*/*")):
-        if not path.name.endswith(".tmp") and (path.suffix != ".json" or not is_name(path.name)):
+        if not path.name.endswith((".tmp", ".json.new")) and (path.suffix != ".json" or not is_name(path.name)):
             yield path, "foreign"
     for path in sorted((run.root / "data").glob("*/*")):
         if not _recorded(run, path):
@@ -54,7 +54,12 @@ def _recorded(run: RunDir, path: Path) -> bool:
         split_id(task_id)
     except ValueError:
         return False
-    return run.record(task_id) is not None
+    return run.record(task_id) is not None or _announced(run, task_id)
+
+
+def _announced(run: RunDir, task_id: str) -> bool:
+    path = run.record_path(task_id)
+    return path.with_name(f"{path.name}.new").exists()
 
 
 def _tables(run: RunDir) -> Iterator[tuple[Path, str]]:

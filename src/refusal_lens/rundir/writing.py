@@ -1,8 +1,8 @@
 """How a result appears: written to `tmp/`, flushed, renamed to its place, then recorded. All or nothing.
 
-A kill before the rename leaves a folder in `tmp/`, which the next run removes; a kill between the rename and the record
-leaves an unrecorded folder, which the next run sets aside. When two workers compute the same task (an orphan of a killed
-driver, a Ray task that was retried), the first recorded result stands.
+The record is announced (`.json.new`) before the outputs are renamed to their place, and renamed itself after, so that a kill
+at any point leaves either nothing that counts or everything the next run needs to complete it. When two workers compute
+the same task (an orphan of a killed driver, a Ray task that was retried), the first recorded result stands.
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ from refusal_lens.errors import RunError
 from refusal_lens.rundir.checking import problems, stat_of
 from refusal_lens.rundir.digests import digest_file
 from refusal_lens.rundir.files import PRIVATE_FILE, PRIVATE_FOLDER, make_folder, storage_errors, sync_file, sync_folder
-from refusal_lens.rundir.records import Record, check_name, write_record
+from refusal_lens.rundir.records import DamagedRecordError, Record, check_name, read_record, write_record
 from refusal_lens.types import Task
 
 if TYPE_CHECKING:
     from refusal_lens.rundir.run import RunDir
 
+ANNOUNCED = ".new"
 _COMMIT_ATTEMPTS = 5
 
 
@@ -77,6 +78,18 @@ def _seal(folder: Path) -> dict[str, str]:
 
 
 def _commit(run: RunDir, task: Task, key: str, folder: Path, outputs: dict[str, str], seconds: float) -> None:
+    record = Record(
+        task_id=task.task_id,
+        key=key,
+        version=task.version,
+        params=json.loads(json.dumps(dict(task.params))),
+        inputs={task_id: found.digest for task_id in task.inputs if (found := run.record(task_id)) is not None},
+        outputs=outputs,
+        stats={name: stat_of(folder / name) for name in outputs},
+        seconds=round(seconds, 3),
+        finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        package=version("refusal-lens"),
+    )
     target = run.folder(task.task_id)
     make_folder(target.parent.parent, mode=PRIVATE_FOLDER)
     make_folder(target.parent, mode=PRIVATE_FOLDER)
@@ -85,6 +98,7 @@ def _commit(run: RunDir, task: Task, key: str, folder: Path, outputs: dict[str, 
         if other is not None and other.key == key and not problems(run, other, thorough=True):
             return
         run.set_aside(task.task_id, "replaced by a new result")
+        write_record(announced(run, task.task_id), record)
         try:
             folder.rename(target)
             break
@@ -92,16 +106,26 @@ def _commit(run: RunDir, task: Task, key: str, folder: Path, outputs: dict[str, 
             if attempt == _COMMIT_ATTEMPTS - 1 or not target.exists():
                 raise
     sync_folder(target.parent)
-    record = Record(
-        task_id=task.task_id,
-        key=key,
-        version=task.version,
-        params=json.loads(json.dumps(dict(task.params))),
-        inputs={task_id: found.digest for task_id in task.inputs if (found := run.record(task_id)) is not None},
-        outputs=outputs,
-        stats={name: stat_of(target / name) for name in outputs},
-        seconds=round(seconds, 3),
-        finished_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        package=version("refusal-lens"),
-    )
-    write_record(run.record_path(task.task_id), record)
+    announced(run, task.task_id).replace(run.record_path(task.task_id))
+    sync_folder(run.record_path(task.task_id).parent)
+
+
+def announced(run: RunDir, task_id: str) -> Path:
+    """Where a record waits while its outputs are moved to their place."""
+    path = run.record_path(task_id)
+    return path.with_name(path.name + ANNOUNCED)
+
+
+def finish_announced(run: RunDir) -> None:
+    """Complete what a kill interrupted between the outputs' rename and the record's. Call it while holding the lock."""
+    for path in sorted((run.root / "tasks").glob(f"*/*.json{ANNOUNCED}")):
+        final = path.with_name(path.name.removesuffix(ANNOUNCED))
+        try:
+            record = read_record(path)
+        except (DamagedRecordError, FileNotFoundError):
+            path.unlink(missing_ok=True)
+            continue
+        if not final.exists() and not problems(run, record, thorough=True):
+            path.replace(final)
+        else:
+            path.unlink()
