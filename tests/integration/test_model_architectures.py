@@ -11,10 +11,10 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 import pytest
-import tiny_models
 import torch
 import transformers
 
+import tiny_models
 from refusal_lens.errors import UserError
 from refusal_lens.interventions import Ablation, Addition, Doctor, doctor, folded, intervening, residual_leak
 from refusal_lens.model import PROBES, LensModel, fold_plan, generate, load_model, next_token_logits, record
@@ -98,7 +98,7 @@ def test_per_row_directions_equal_one_at_a_time(name: str) -> None:
     directions = torch.stack([_direction(loaded, seed) for seed in (7, 8)])
     ids = loaded.token_ids([PROBES[0]])[0]
     batch = loaded.batch([ids, ids], [0, 1])
-    for make in (lambda d: Ablation(d), lambda d: Addition(d, layer=1)):
+    for make in (Ablation, lambda d: Addition(d, layer=1)):
         with intervening(loaded, [make(directions)]):
             together = loaded.logits(batch)
         for row in range(2):
@@ -121,7 +121,9 @@ def test_folding_equals_hooks_and_puts_the_bytes_back(name: str) -> None:
         with folded(loaded, ablation):
             inside = next_token_logits(loaded, PROBES)
         assert torch.allclose(inside, hooked, atol=2e-5)
-        assert float((hooked - plain).abs().max()) > 100 * float((inside - hooked).abs().max()), "the effect is no rounding"
+        assert float((hooked - plain).abs().max()) > 100 * float((inside - hooked).abs().max()), (
+            "the effect is no rounding"
+        )
     after = loaded.hf.state_dict()
     assert all(torch.equal(after[key], value) for key, value in before.items())
     assert {key: value.data_ptr() for key, value in after.items()} == pointers
@@ -149,9 +151,8 @@ def _table() -> str:
     for name in tiny_models.ARCHITECTURES:
         found, why = examined(name), fold_plan(model(name)).why_not
         folding = found.folding if why is None else f"{found.folding} ({why})"
-        lines.append(
-            f"| {name} | {found.architecture} | {found.layout} | {folding} | {found.residual_leak:.0e} | {found.published_leak:.0e} |"
-        )
+        leaks = f"{found.residual_leak:.0e} | {found.published_leak:.0e}"
+        lines.append(f"| {name} | {found.architecture} | {found.layout} | {folding} | {leaks} |")
     return "\n".join(lines)
 
 
@@ -168,4 +169,6 @@ def test_the_page_says_what_was_measured() -> None:
     if os.environ.get("REFUSAL_LENS_WRITE_DOCS"):
         PAGE.write_text(head + start + table + end + tail, encoding="utf-8")
         return
-    assert _without_numbers(old) == _without_numbers(table), "run this test with REFUSAL_LENS_WRITE_DOCS=1 and commit the page"
+    assert _without_numbers(old) == _without_numbers(table), (
+        "run this test with REFUSAL_LENS_WRITE_DOCS=1 and commit the page"
+    )

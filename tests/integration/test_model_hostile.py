@@ -10,9 +10,9 @@ from pathlib import Path
 from shutil import copytree
 
 import pytest
-import tiny_models
 from safetensors.torch import load_file, save_file
 
+import tiny_models
 from refusal_lens.errors import ModelError
 from refusal_lens.model import load_model
 from refusal_lens.model.source import model_digest
@@ -51,7 +51,9 @@ def _drop_weight(folder: Path) -> None:
 
 
 def _index(folder: Path, name: str) -> None:
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "model.safetensors", "b": name}}))
+    (folder / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": {"a": "model.safetensors", "b": name}})
+    )
 
 
 class _Bomb:
@@ -65,8 +67,14 @@ def _pickle(folder: Path) -> None:
 
 
 def _remote_code(folder: Path) -> None:
-    (folder / "modeling_evil.py").write_text("from pathlib import Path\nPath('PWNED').touch()\nclass Evil: pass\nclass Config: pass\n")
-    _edit_config(folder, model_type="evil", auto_map={"AutoConfig": "modeling_evil.Config", "AutoModelForCausalLM": "modeling_evil.Evil"})
+    (folder / "modeling_evil.py").write_text(
+        "from pathlib import Path\nPath('PWNED').touch()\nclass Evil: pass\nclass Config: pass\n"
+    )
+    _edit_config(
+        folder,
+        model_type="evil",
+        auto_map={"AutoConfig": "modeling_evil.Config", "AutoModelForCausalLM": "modeling_evil.Evil"},
+    )
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -79,7 +87,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut off": (_truncate, "damaged or cut off"),
     "empty weights": (lambda f: (f / "model.safetensors").write_bytes(b""), "damaged or cut off"),
     "missing shard": (lambda f: _index(f, "model-00002-of-00002.safetensors"), "lacks 1 of 2 weight files"),
-    "shard outside": (lambda f: (_index(f, "../outside.safetensors"), (f.parent / "outside.safetensors").touch()), "outside the model"),
+    "shard outside": (
+        lambda f: (_index(f, "../outside.safetensors"), (f.parent / "outside.safetensors").touch()),
+        "outside the model",
+    ),
     "broken index": (lambda f: (f / "model.safetensors.index.json").write_text("{}"), "no weight_map"),
     "missing weight": (_drop_weight, "lacks 1 weights"),
     "NaN": (lambda f: _poison(f, float("nan")), "1 of .* numbers in model.layers.1.mlp.down_proj.weight are NaN"),

@@ -53,7 +53,7 @@ def test_nothing_is_written_in_place() -> None:
 def test_one_direction_per_row_equals_each_row_alone() -> None:
     x, directions = _draw(3, 4, 8), _draw(3, 8, seed=1)
     directions[1] = 0
-    for make in (lambda d: Ablation(d), lambda d: Addition(d, layer=0, coefficient=0.5)):
+    for make in (Ablation, lambda d: Addition(d, layer=0, coefficient=0.5)):
         together = make(directions)(x)
         alone = torch.cat([make(directions[row])(x[row : row + 1]) for row in range(3)])
         assert torch.allclose(together, alone, atol=1e-6)

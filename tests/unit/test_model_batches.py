@@ -34,7 +34,9 @@ def test_chunks_cover_all_rows_longest_first() -> None:
         list(chunks(lengths, 0, tokens=10))
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError("x"), RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError()])
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("x"), RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError()]
+)
 def test_out_of_memory_halves_and_loses_nothing(error: Exception) -> None:
     attempts: list[int] = []
 

@@ -6,11 +6,19 @@ import json
 from pathlib import Path
 
 import pytest
-import tiny_models
 import transformers
 
+import tiny_models
 from refusal_lens.errors import DataError, ModelError
-from refusal_lens.model.tokens import DATE, PROBES, load_tokenizer, post_instruction_length, render, replaced_by_type, same_tokenizer
+from refusal_lens.model.tokens import (
+    DATE,
+    PROBES,
+    load_tokenizer,
+    post_instruction_length,
+    render,
+    replaced_by_type,
+    same_tokenizer,
+)
 
 CHATML = tiny_models.TEMPLATE
 

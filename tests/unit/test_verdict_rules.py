@@ -89,7 +89,13 @@ def test_a_direction_that_only_induces_refusal_is_a_direction_of_its_language() 
             )
     found = judge(records, "en", "de")
     assert found.verdict == "language-specific"
-    assert any("induces refusal in en when added" in reason for reason in found.reasons)
+    assert any("en itself, though adding it induces refusal there" in reason for reason in found.reasons)
+
+
+def test_a_direction_that_serves_others_but_not_its_own_language_counts() -> None:
+    found = english({"en": 0.1, "de": 0.9, "ar": 0.05})
+    assert found.verdict == "partly" and found.languages["de"].status == "served"
+    assert any("it moves other languages" in reason for reason in found.reasons)
 
 
 def test_too_few_prompts_are_undefined_not_no_direction() -> None:

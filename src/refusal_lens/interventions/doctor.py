@@ -13,6 +13,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from refusal_lens.errors import DataError
 from refusal_lens.interventions.ablation import Ablation
 from refusal_lens.interventions.addition import Addition
 from refusal_lens.interventions.leak import residual_leak
@@ -170,6 +171,11 @@ def _round_trip(model: LensModel, text: str) -> str:
 
 
 def _hints() -> Iterator[str]:
-    for code, language in load_languages().items():
+    try:
+        languages = load_languages()
+    except DataError as error:
+        yield f"answers cannot be judged natively: {error}"
+        return
+    for code, language in languages.items():
         if not (language.phrases.inability or language.phrases.decline):
             yield f"language {code} has no refusal phrases: answers in it cannot be judged; add them to languages/{code}.toml"

@@ -25,6 +25,18 @@ from refusal_lens.errors import DataError, ModelError
 from refusal_lens.model.source import first_line
 
 DATE = "26 Jul 2024"
+UNRENDERABLE = (
+    jinja2.TemplateError,
+    TypeError,
+    ValueError,
+    LookupError,
+    AttributeError,
+    RecursionError,
+    ArithmeticError,
+    MemoryError,
+)
+"""What a foreign template can raise while it is rendered in the sandbox."""
+
 PROBES = (
     "What is 7 + 5?",
     "Tell me a story about cats",
@@ -131,8 +143,10 @@ def render(tokenizer: PreTrainedTokenizerBase, instructions: Sequence[str]) -> l
     Raises:
         ModelError: The template cannot be rendered.
     """
-    chats = [[{"role": "user", "content": text}] for text in instructions]
+    if not instructions:
+        return []
     _check_text(instructions)
+    chats = [[{"role": "user", "content": text}] for text in instructions]
     try:
         encoded = tokenizer.apply_chat_template(
             chats,
@@ -142,17 +156,7 @@ def render(tokenizer: PreTrainedTokenizerBase, instructions: Sequence[str]) -> l
             sanitize_control_tokens=True,
             date_string=DATE,
         )
-    except (
-        jinja2.TemplateError,
-        TypeError,
-        ValueError,
-        KeyError,
-        AttributeError,
-        IndexError,
-        RecursionError,
-        OverflowError,
-        MemoryError,
-    ) as error:
+    except UNRENDERABLE as error:
         raise ModelError(
             f"the model's chat template cannot be rendered: {first_line(error)}; give another with --chat-template FILE"
         ) from error

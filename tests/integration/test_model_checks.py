@@ -1,0 +1,88 @@
+"""The self-checks find what they look for: each breaks something for real and must be told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import tiny_models
+from refusal_lens.errors import ModelError
+from refusal_lens.interventions import Ablation, doctor, residual_leak
+from refusal_lens.model import LensModel, ModelProvenance, assemble, fold_plan, generate, load_model, record
+from refusal_lens.model.checks import check_located
+from refusal_lens.model.layout import locate
+
+
+def _assembled(network: nn.Module) -> LensModel:
+    provenance = ModelProvenance("test", None, "", type(network).__name__, "float32", "cpu", "")
+    return assemble(network, tiny_models.tokenizer(), provenance=provenance)  # type: ignore[arg-type]
+
+
+def test_a_shifted_layer_is_noticed() -> None:
+    model = _assembled(tiny_models.network("llama"))
+    check_located(model)
+    object.__setattr__(model.layout, "blocks", model.layout.blocks[1:])
+    with pytest.raises(ModelError, match="located wrongly"):
+        check_located(model)
+
+
+def test_a_direction_that_stays_is_noticed() -> None:
+    model = _assembled(tiny_models.network("llama"))
+    blocks = list(model.layout.blocks)
+    leaky = type(blocks[1])(**{**vars(blocks[1]), "mlp_write": ()})
+    object.__setattr__(model.layout, "blocks", (blocks[0], leaky, *blocks[2:]))
+    found = doctor(model)
+    assert not found.ok
+    assert found.residual_leak > 1e-3
+    assert "no reader sees an ablated direction" in {check.name for check in found.checks if not check.ok}
+    assert not fold_plan(model).exact, "a plan that does not agree with the hooks is not trusted"
+
+
+def test_dynamically_quantised_weights_use_hooks() -> None:
+    network = tiny_models.network("llama")
+    quantised = torch.ao.quantization.quantize_dynamic(network, {nn.Linear}, dtype=torch.qint8)
+    model = _assembled(quantised)
+    assert type(model.layout.blocks[0].mlp[0].down_proj).__module__.startswith("torch.ao"), "weights are quantised"
+    assert not fold_plan(model).exact
+    ablation = Ablation(torch.randn(model.d_model, generator=torch.Generator().manual_seed(1)))
+    assert residual_leak(model, ablation) <= 1e-5
+    answers = generate(model, ["Tell me", "What is seven?"], max_new_tokens=4, interventions=[ablation])
+    assert [len(answer.token_ids) for answer in answers] == [4, 4]
+
+
+def test_a_declared_quantisation_is_enough_for_hooks() -> None:
+    model = _assembled(tiny_models.network("qwen2"))
+    model.hf.config.quantization_config = {"quant_method": "gptq", "bits": 4}
+    assert fold_plan(model).why_not == "weights are quantised"
+
+
+def test_half_precision_leaks_only_rounding(tmp_path: Path) -> None:
+    model = load_model(str(tiny_models.build("olmo2", tmp_path / "m")), dtype="bfloat16")
+    found = doctor(model)
+    assert found.ok, [check for check in found.checks if not check.ok]
+    assert 1e-5 < found.residual_leak < 2e-2
+    assert model.provenance.dtype == "bfloat16"
+
+
+def test_what_is_no_decoder_is_refused() -> None:
+    network = nn.Sequential(nn.Embedding(10, 4), nn.Linear(4, 10))
+    with pytest.raises(ModelError, match="no stack of decoder blocks"):
+        locate(network, lambda: network(torch.tensor([[1, 2]])), n_layers=None)
+
+
+def test_recording_stops_at_the_last_block_and_streams() -> None:
+    model = _assembled(tiny_models.network("llama"))
+    ran: list[int] = []
+    handles = [
+        block.module.register_forward_hook(lambda *_, layer=layer: ran.append(layer))
+        for layer, block in enumerate(model.layout.blocks)
+    ]
+    parts = list(record(model, ["Tell me", "What is seven?", "A"], batch_size=1))
+    for handle in handles:
+        handle.remove()
+    assert ran == [0, 1] * 3, "the last block's work is never done"
+    assert [len(rows) for rows, _ in parts] == [1, 1, 1]
+    assert sorted(row for rows, _ in parts for row in rows) == [0, 1, 2]
