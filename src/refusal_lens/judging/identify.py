@@ -112,16 +112,19 @@ def _by_words(
 ) -> tuple[str | None, frozenset[str]]:
     """The language by its common words, `_UNSURE`, or None; and the languages whose own words are there."""
     speakers = _speakers(rivals)
-    counts = Counter[str]()
+    counts = dict.fromkeys((rival.code for rival in rivals), 0)
     exclusive: dict[str, set[str]] = {}
     for word in words:
-        codes = speakers.get(word, ())
-        counts.update(codes)
+        codes = speakers.get(word)
+        if codes is None:
+            continue
+        for code in codes:
+            counts[code] += 1
         if len(codes) == 1:
             exclusive.setdefault(codes[0], set()).add(word)
     few = len(words) < _FEW_WORDS
     others = frozenset(rival.code for rival in rivals if few or len(exclusive.get(rival.code, ())) >= _OWN_WORDS)
-    ranked = sorted((rival.code for rival in rivals), key=lambda code: (-counts[code], code != wanted))
+    ranked = sorted(counts, key=lambda code: (-counts[code], code != wanted))
     best, second = (counts[code] / max(len(words), 1) for code in ranked[:2])
     if best >= _CLEAR_SHARE and best >= _CLEAR_LEAD * second:
         return ranked[0], others
