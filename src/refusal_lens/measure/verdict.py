@@ -1,8 +1,8 @@
 """The verdict on a model: universal, partly, language-specific, no valid direction, or undefined, by stated rules.
 
-A source works when its direction moves its own language, or induces refusal there when added (or that language cannot
-show it); one that does neither is no refusal direction and is set aside, by name. For each defined target, look at the
-working directions of other languages:
+A source works when its direction moves its own language or another one, or induces refusal at home when added (or its own
+language cannot show it); one that does none of these is no refusal direction and is set aside, by name. For each defined
+target, look at the working directions of other languages:
 
     served      at least half of the foreign directions serve it (universality.Effect.served)
     weak        at least half of them move it, too few serve it
@@ -96,13 +96,16 @@ def judge_model(
     valid = [source for source, why in sources.items() if why is None]
     targets = read_targets(rates, cells)
     unmoved = {source: effect for source in valid if (effect := _unmoved_at_home(targets, source)) is not None}
-    failing = {source: effect for source, effect in unmoved.items() if not induces(cells, source)}
+    elsewhere = {effect.source for target in targets.values() for effect in target.effects if effect.moved}
+    idle = {source: effect for source, effect in unmoved.items() if not induces(cells, source)}
+    failing = {source: effect for source, effect in idle.items() if source not in elsewhere}
     working = [source for source in valid if source not in failing]
     on_topic = _on_topic(content)
     languages = {code: _judge_language(target, working, on_topic) for code, target in targets.items()}
     verdict, reasons = _decide(targets, languages, working, failing, sources)
     induced = [
-        f"the direction of {source} induces refusal in {source} when added, though ablating it removes {_share(effect)}"
+        f"ablating the direction of {source} removes {_share(effect)} of {source} itself, though "
+        + ("it moves other languages" if source in idle else "adding it induces refusal there")
         for source, effect in unmoved.items()
         if source in working
     ]
