@@ -95,15 +95,19 @@ def read_standard_rows(path: Path) -> list[StandardRow]:
     """
     try:
         table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(
-            f"{path}: not a readable Parquet file ({str(error).splitlines()[0][:200]}); build or fetch it again"
-        ) from None
-    lacking = [name for name in ("prompt_id", "harm", "split", "text") if name not in table.column_names]
+        names, records = table.column_names, cast("list[dict[str, object]]", table.to_pylist())
+    except (
+        OSError,
+        ValueError,
+        pa.ArrowException,
+    ) as error:  # damaged names and texts are decoded late: UnicodeDecodeError
+        reason = ascii(str(error).partition("\n")[0][:200])
+        raise DataError(f"{path}: not a readable Parquet file ({reason}); build or fetch it again") from None
+    lacking = [name for name in ("prompt_id", "harm", "split", "text") if name not in names]
     if lacking:
         raise DataError(f"{path}: no column {', '.join(lacking)}; is this a data set of `refusal-lens data build`?")
     rows: list[StandardRow] = []
-    for number, record in enumerate(cast("list[dict[str, object]]", table.to_pylist()), start=1):
+    for number, record in enumerate(records, start=1):
         values = {name: record.get(name) for name in _COLUMNS}
         wrong = [name for name, value in values.items() if not isinstance(value, str | None)]
         if wrong:
@@ -145,6 +149,9 @@ def read_standard(folder: Path, cell: Cell) -> list[Prompt]:
     if not usable:
         why = f"all {len(of_cell)} rows of it are marked failed" if of_cell else f"not in {path}"
         raise AbsentCell(f"no {cell} prompts: {why}", cell)
+    repeated = len(usable) - len({row.prompt_id for row in usable})
+    if repeated:
+        raise DataError(f"{path}: {repeated} rows of {cell} repeat a prompt_id; ids must be unique within a cell")
     return [_prompt(row, cell, path) for row in usable]
 
 
