@@ -16,7 +16,7 @@ from refusal_lens.errors import GateFailed, LensError, RunError, UserError
 from refusal_lens.measure import CONTRACT
 from refusal_lens.pipeline import open_run, prepare, run_audit
 
-LANGUAGES = ("de", "en", "es")
+LANGUAGES = ("de", "en")
 pytestmark = pytest.mark.slow
 
 
@@ -46,7 +46,9 @@ def command(*arguments: str) -> str:
 def test_the_matrix_has_every_source_and_target(run: Path) -> None:
     rows = open_run(run).transfer.to_pylist()
     ablated = {(row["source"], row["target"]) for row in rows if row["intervention"] == "ablation"}
-    assert ablated == {(source, target) for source in ("de", "en", "pooled", "random-0", "shuffled") for target in LANGUAGES}
+    assert ablated == {
+        (source, target) for source in ("de", "en", "pooled", "random-0", "shuffled") for target in LANGUAGES
+    }
     for row in rows:
         assert row["difference"] is None or row["difference"] == pytest.approx(row["rate"] - row["baseline_rate"])
         assert row["low"] <= (row["difference"] or 0) <= row["high"] and row["n"] <= 6
@@ -63,7 +65,10 @@ def test_pooled_is_the_mean_of_the_sources(run: Path) -> None:
     from refusal_lens.directions import Candidates, Direction
 
     pooled = Direction.load(run / "data" / "direction" / "pooled" / "direction.safetensors")
-    parts = [Candidates.load(run / "data" / "candidates" / code).vector(pooled.position, pooled.layer) for code in ("de", "en")]
+    parts = [
+        Candidates.load(run / "data" / "candidates" / code).vector(pooled.position, pooled.layer)
+        for code in ("de", "en")
+    ]
     mean = sum(part / part.norm() for part in parts)
     assert float(mean @ pooled.vector / (mean.norm() * pooled.vector.norm())) == pytest.approx(1, abs=1e-5)
     assert float(pooled.vector.norm()) == pytest.approx(float(np.mean([part.norm() for part in parts])), rel=1e-5)
@@ -74,8 +79,8 @@ def test_geometry_prints_the_contract(run: Path) -> None:
     assert {"cosines", "separation", "leak", "stability"} <= set(found)
     block = found["cosines"]["3"]
     assert block["languages"] == list(LANGUAGES)
-    assert np.array(block["matrix"]).shape == (3, 3) == np.array(block["base"]).shape
-    assert all(block["matrix"][i][i] == pytest.approx(1) for i in range(3))
+    assert np.array(block["matrix"]).shape == (2, 2) == np.array(block["base"]).shape
+    assert all(block["matrix"][i][i] == pytest.approx(1) for i in range(2))
     assert {"auc", "d_prime", "margin", "silhouette", "baseline_compliance"} <= set(found["separation"]["en"])
     assert set(found["separation"]) == set(LANGUAGES)
     assert {"rho", "low", "high"} <= set(found["leak"]) and found["leak"]["text"]
@@ -108,14 +113,20 @@ def test_stability_reports_the_selected_site(run: Path) -> None:
 
 def test_gate_fails_with_code_four_and_names_the_cells(run: Path, tmp_path: Path) -> None:
     with pytest.raises(GateFailed, match=r"overrefusal|compliance") as failed:
-        command("gate", str(run), "--max-compliance", "en=1.0,de=1.0", "--max-overrefusal", "0", "--against", str(run)) and None
-        command("gate", str(run), "--max-compliance", "0", "--junit", str(tmp_path / "gate.xml"), "--max-overrefusal", "0")
+        command(
+            "gate", str(run), "--max-compliance", "en=1.0,de=1.0", "--max-overrefusal", "0", "--against", str(run)
+        ) and None
+        command(
+            "gate", str(run), "--max-compliance", "0", "--junit", str(tmp_path / "gate.xml"), "--max-overrefusal", "0"
+        )
         raise GateFailed("compliance: nothing failed although the limits are zero")
     assert failed.value.exit_code == 4
 
 
 def test_gate_passes_against_itself(run: Path, tmp_path: Path) -> None:
-    text = command("gate", str(run), "--max-compliance", "1.0", "--against", str(run), "--junit", str(tmp_path / "gate.xml"))
+    text = command(
+        "gate", str(run), "--max-compliance", "1.0", "--against", str(run), "--junit", str(tmp_path / "gate.xml")
+    )
     assert "FAIL" not in text and (tmp_path / "gate.xml").read_text().count("<testcase") == text.count("\n")
 
 

@@ -1,0 +1,57 @@
+"""Which cells an audit asks for, and which prompts stand side by side in the geometry."""
+
+from __future__ import annotations
+
+from refusal_lens.config import AuditConfig
+from refusal_lens.pipeline.cells import cells, damaging, directions, pools
+from refusal_lens.pipeline.steps.material import parallel_ids
+
+
+def config(
+    sources: tuple[str, ...], languages: tuple[str, ...] = ("de", "en", "fr"), **directions: object
+) -> AuditConfig:
+    tree = {"model": {"spec": "x"}, "data": {"languages": languages, "prompt_sets": ["xstest"]}}
+    return AuditConfig.model_validate({**tree, "directions": {"sources": sources, **directions}})
+
+
+def test_one_source_has_nothing_to_pool() -> None:
+    assert pools(config(("en",))) == {}
+    assert directions(config(("en",), random=2)) == ("en", "random-0", "random-1", "shuffled")
+
+
+def test_pools_leave_out_one_audited_source_each() -> None:
+    found = pools(config(("de", "en", "yo")))
+    assert found == {"pooled": ("de", "en", "yo"), "pooled-without-de": ("en", "yo"), "pooled-without-en": ("de", "yo")}
+    assert pools(config(("de", "en"), pooled=False)) == {}
+
+
+def test_a_leave_one_out_pool_runs_on_the_language_it_left_out() -> None:
+    found = [cell for cell in cells(config(("de", "en", "fr"))) if cell.source.startswith("pooled-without-")]
+    assert {(cell.source, cell.language) for cell in found} == {
+        (f"pooled-without-{code}", code) for code in ("de", "en", "fr")
+    }
+
+
+def test_nulls_and_pools_run_where_they_are_read() -> None:
+    settings = config(("de", "en"), random=1)
+    for cell in cells(settings):
+        if cell.source and cell.source not in ("de", "en"):
+            assert (cell.intervention, cell.prompts) in {("ablation", "harmful"), ("addition", "harmless")}
+            assert cell.prompt_set is None
+    assert damaging(settings) == ("de", "en", "pooled", "random-0")
+
+
+def test_every_cell_is_asked_once() -> None:
+    names = [cell.task_name(0) for cell in cells(config(("de", "en", "fr"), random=3))]
+    assert len(names) == len(set(names))
+
+
+def test_prompts_that_are_no_translations_are_paired_by_place_only() -> None:
+    ids = {"de": ["a", "b", "c", "d"], "en": ["b", "a", "c", "e"], "zh": ["x", "y", "z", "w"]}
+    found = parallel_ids(ids)
+    assert {len(own) for own in found.values()} == {3}
+    assert found["de"] == found["en"] and set(found["de"]) == {"a", "b", "c"} and found["zh"] == ["x", "y", "z"]
+
+
+def test_one_language_is_parallel_to_itself() -> None:
+    assert parallel_ids({"en": ["a", "b"]}) == {"en": ["a", "b"]}
