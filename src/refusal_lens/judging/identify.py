@@ -61,6 +61,7 @@ _TOO_FEW = 3
 _OWN_WORDS = 2
 _MIXED_LETTERS = 15
 _UNSURE = "?"
+_LIKELY = 0.15
 _FOREIGN_SHARE = 0.03
 
 
@@ -102,7 +103,8 @@ def identify(text: str, *, expected: str) -> Identified:
     wanted = expected if any(rival.code == expected for rival in rivals) else None
     language, own = _by_words(words, rivals, wanted, alone=len(counts) == 1)
     if language == _UNSURE:
-        language = _lingua_guess(window, tuple(rival.code for rival in rivals)) if len(words) >= _TOO_FEW else None
+        codes = tuple(rival.code for rival in rivals)
+        language = _lingua_guess(window, codes, wanted) if len(words) >= _TOO_FEW else None
         language = language or wanted or rivals[0].code
     return Identified(language, counts.total(), mixed | own)
 
@@ -171,12 +173,18 @@ def _speakers(languages: tuple[Language, ...]) -> Mapping[str, tuple[str, ...]]:
     return speakers
 
 
-def _lingua_guess(text: str, codes: tuple[str, ...]) -> str | None:
+def _lingua_guess(text: str, codes: tuple[str, ...], wanted: str | None) -> str | None:
+    """The likeliest language; the wanted one where it is likely enough."""
     detector = _detector(codes)
     if detector is None:
         return None
-    guess = detector.detect_language_of(text)
-    return guess.iso_code_639_1.name.lower() if guess is not None else None
+    clean = text.encode("utf-8", errors="replace").decode("utf-8")  # half surrogate pairs cannot cross into lingua
+    values = {
+        found.language.iso_code_639_1.name.lower(): found.value
+        for found in detector.compute_language_confidence_values(clean)
+    }
+    best = max(values, key=lambda code: values[code], default=None)
+    return wanted if wanted is not None and values.get(wanted, 0.0) >= _LIKELY else best
 
 
 @lru_cache(maxsize=8)

@@ -13,11 +13,11 @@ refusals and invalid answers.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 
 from refusal_lens.judging.answer import Answer
 from refusal_lens.judging.folding import Folded, fold
-from refusal_lens.judging.identify import identify
+from refusal_lens.judging.identify import Identified, identify
 from refusal_lens.judging.patterns import Hit, load_lexicon
 from refusal_lens.judging.reading import Lead, read_lead
 from refusal_lens.judging.scoring import SETTINGS, WEIGHTS, drop_condolences, score_lead
@@ -65,7 +65,7 @@ class NativeJudge:
             return self._unscored(answer, "no words")
         lead = read_lead(answer.text)
         folded = fold(lead.text)
-        found = _find(folded.text, language=identified.language or answer.language, others=identified.others)
+        found = _find(folded.text, answer=answer, identified=identified)
         if identified.language is None and not ({"inability", "decline"} & set(found)):
             return self._unscored(answer, "unknown language")
         score = score_lead(found, folded.text, list_at=lead.list_at)
@@ -95,10 +95,10 @@ class NativeJudge:
         )
 
 
-def _find(text: str, *, language: str, others: Container[str]) -> dict[str, list[Hit]]:
-    codes = [language]
-    if language != ENGLISH and ENGLISH in others:
-        codes.append(ENGLISH)
+def _find(text: str, *, answer: Answer, identified: Identified) -> dict[str, list[Hit]]:
+    """Groups by the phrases of the answer's language, and of the prompt's and of English where these may be mixed in."""
+    codes = [identified.language or answer.language]
+    codes += [code for code in (answer.language, ENGLISH) if code in identified.others and code not in codes]
     found: dict[str, list[Hit]] = {}
     for code in codes:
         for group, hits in load_lexicon(code).find(text).items():
