@@ -2,6 +2,7 @@
 
 from refusal_lens.directions.candidates import Candidates, import_candidates
 from refusal_lens.directions.direction import Direction, import_direction, random_direction
+from refusal_lens.directions.estimate import Estimate, Shape, Speed, Workload, calibrate, estimate, shape_of
 from refusal_lens.directions.extraction import balanced_halves, extract, mean_activations, shuffled_direction
 from refusal_lens.directions.formulas import Divergence, refusal_score
 from refusal_lens.directions.records import CandidateScore, published_rows, read_scores
@@ -16,10 +17,16 @@ __all__ = [
     "Direction",
     "Discarded",
     "Divergence",
+    "Estimate",
     "RefusalTokens",
     "Selection",
+    "Shape",
+    "Speed",
+    "Workload",
     "balanced_halves",
+    "calibrate",
     "discover_refusal_tokens",
+    "estimate",
     "extract",
     "import_candidates",
     "import_direction",
@@ -32,5 +39,6 @@ __all__ = [
     "refusal_scores",
     "score",
     "select",
+    "shape_of",
     "shuffled_direction",
 ]

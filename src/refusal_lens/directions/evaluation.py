@@ -9,9 +9,9 @@ Each cell is run at most once. It decides nothing about which candidate is bette
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,17 +21,24 @@ from refusal_lens.directions.formulas import Arithmetic, Divergence, refusal_sco
 from refusal_lens.directions.tiled import Answered, Pair
 
 
+@runtime_checkable
 class Passes(Protocol):
     """Forward passes over (candidate, prompt) pairs; see `tiled`."""
 
-    def ablated(self, vectors: Float[Tensor, "candidate d_model"], pairs: Sequence[Pair]) -> Iterable[Answered]:
-        """Logits with each pair's candidate ablated."""
+    def ablated(
+        self, vectors: Float[Tensor, "candidate d_model"], pairs: Sequence[Pair], consume: Callable[[Answered], None]
+    ) -> None:
+        """Run pairs with each one's candidate ablated."""
         ...
 
     def added(
-        self, vectors: Float[Tensor, "candidate d_model"], layers: Sequence[int], pairs: Sequence[Pair]
-    ) -> Iterable[Answered]:
-        """Logits with each pair's candidate added at its layer."""
+        self,
+        vectors: Float[Tensor, "candidate d_model"],
+        layers: Sequence[int],
+        pairs: Sequence[Pair],
+        consume: Callable[[Answered], None],
+    ) -> None:
+        """Run pairs with each one's candidate added at its layer."""
         ...
 
 
@@ -138,7 +145,8 @@ class Evaluation:
             for column in columns
             if not table.ran[candidate, column]
         ]
-        for answered in self._passes.ablated(self._contenders.vectors, pairs):
+
+        def note(answered: Answered) -> None:
             is_harmful = [pair.prompt < self._n_harmful for pair in answered.pairs]
             for wanted, table, offset in ((True, self.refusal, 0), (False, self.divergence, self._n_harmful)):
                 rows = [row for row, found in enumerate(is_harmful) if found == wanted]
@@ -149,6 +157,8 @@ class Evaluation:
                 values = self._refusal(logits) if wanted else self._divergence(logits, prompts=columns)
                 table.fill([answered.pairs[row].candidate for row in rows], columns, values)
             self._count(len(answered.pairs))
+
+        self._passes.ablated(self._contenders.vectors, pairs, note)
 
     def add(self, candidates: Sequence[int], *, harmless: Sequence[int]) -> None:
         """Fill steering cells; a cell that has run is not run again.
@@ -163,10 +173,14 @@ class Evaluation:
             for column in harmless
             if not self.steering.ran[candidate, column]
         ]
-        for answered in self._passes.added(self._contenders.vectors, self._contenders.layers, pairs):
+
+        def note(answered: Answered) -> None:
             columns = [pair.prompt - self._n_harmful for pair in answered.pairs]
-            self.steering.fill([pair.candidate for pair in answered.pairs], columns, self._refusal(answered.logits))
+            values = self._refusal(answered.logits)
+            self.steering.fill([pair.candidate for pair in answered.pairs], columns, values)
             self._count(len(answered.pairs))
+
+        self._passes.added(self._contenders.vectors, self._contenders.layers, pairs, note)
 
     def means(self, candidate: int) -> tuple[float | None, float | None, float | None]:
         """Refusal, steering and KL score of a candidate, None where not measured on every prompt."""

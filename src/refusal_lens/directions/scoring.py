@@ -28,6 +28,7 @@ from refusal_lens.directions.race import race
 from refusal_lens.directions.records import CandidateScore
 from refusal_lens.directions.selection import KL_THRESHOLDS, ZERO_VECTOR, layer_limit
 from refusal_lens.directions.sweep import Limits, everything, needed_only
+from refusal_lens.directions.tiled import TiledPasses
 from refusal_lens.errors import UserError
 from refusal_lens.model import BatchSize, Intervention, LensModel, next_token_logits
 from refusal_lens.types import Prompt, Rule
@@ -116,7 +117,10 @@ def score(
         raise UserError("some candidates are not finite numbers: extract them again with --dtype float32 or bfloat16")
     norms = vectors.double().norm(dim=-1)
     alive = torch.nonzero(norms > ZERO_SHARE * norms.max()).flatten().tolist()
-    passes = passes_for(model, model.render(texts([*harmful, *harmless])), batch_size=batch_size)
+    token_ids = model.render(texts([*harmful, *harmless]))
+    # A race runs too few pairs to earn back what recording the prompts costs.
+    choose = TiledPasses if mode == "race" else passes_for
+    passes = choose(model, token_ids, batch_size=batch_size)
     evaluation = Evaluation(
         passes,
         Contenders(vectors[alive], tuple(sites[index][1] for index in alive)),

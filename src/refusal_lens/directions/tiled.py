@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from refusal_lens.interventions import Ablation, Addition
-from refusal_lens.model import BatchSize, LensModel, run_shrinking
+from refusal_lens.model import BatchSize, Intervention, LensModel, run_shrinking
 
 CPU_TOKENS = 2048
 ACCELERATOR_TOKENS = 65536
@@ -63,54 +62,56 @@ class TiledPasses:
                 parts.append(logits)
         return torch.cat(parts)[torch.argsort(torch.tensor(rows))]
 
-    def ablated(self, vectors: Float[Tensor, "candidate d_model"], pairs: Sequence[Pair]) -> Iterator[Answered]:
-        """Logits of pairs with the candidate's direction ablated.
+    def ablated(
+        self, vectors: Float[Tensor, "candidate d_model"], pairs: Sequence[Pair], consume: Callable[[Answered], None]
+    ) -> None:
+        """Run pairs with the candidate's direction ablated.
 
         Args:
             vectors: Candidates, raw.
             pairs: Indices into `vectors` and the prompts.
-
-        Yields:
-            Batches of answered pairs, every pair once.
+            consume: Given batches of answered pairs, every pair once (again where memory ran out in between).
         """
         placed = vectors.to(self._model.device)
-
-        def compute(rows: list[int]) -> Answered:
-            some = [ordered[row] for row in rows]
-            directions = placed[[pair.candidate for pair in some]]
-            with self._model.edited([Ablation(directions)]):
-                return Answered(some, self._logits([pair.prompt for pair in some]))
-
-        ordered = list(pairs)
-        yield from run_shrinking(self._chunks(list(range(len(ordered))), lambda row: ordered[row].prompt), compute)
+        self._run(list(pairs), lambda some: Ablation(placed[[pair.candidate for pair in some]]), consume)
 
     def added(
-        self, vectors: Float[Tensor, "candidate d_model"], layers: Sequence[int], pairs: Sequence[Pair]
-    ) -> Iterator[Answered]:
-        """Logits of pairs with the raw candidate added at the input of its own layer.
+        self,
+        vectors: Float[Tensor, "candidate d_model"],
+        layers: Sequence[int],
+        pairs: Sequence[Pair],
+        consume: Callable[[Answered], None],
+    ) -> None:
+        """Run pairs with the raw candidate added at the input of its own layer.
 
         Args:
             vectors: Candidates, raw.
             layers: Layer of each candidate.
             pairs: Indices into `vectors` and the prompts.
-
-        Yields:
-            Batches of answered pairs, every pair once.
+            consume: As for `ablated`.
         """
         placed = vectors.to(self._model.device)
-        for layer, group in groupby(
-            sorted(pairs, key=lambda pair: layers[pair.candidate]), lambda pair: layers[pair.candidate]
-        ):
-            ordered = list(group)
+        by_layer: dict[int, list[Pair]] = {}
+        for pair in pairs:
+            by_layer.setdefault(layers[pair.candidate], []).append(pair)
+        for layer, group in by_layer.items():
 
-            def compute(rows: list[int], ordered: list[Pair] = ordered, layer: int = layer) -> Answered:
-                some = [ordered[row] for row in rows]
-                directions = placed[[pair.candidate for pair in some]]
-                with self._model.edited([Addition(directions, layer=layer)]):
-                    return Answered(some, self._logits([pair.prompt for pair in some]))
+            def addition(some: list[Pair], layer: int = layer) -> Addition:
+                return Addition(placed[[pair.candidate for pair in some]], layer=layer)
 
-            prompt_of = [pair.prompt for pair in ordered]
-            yield from run_shrinking(self._chunks(list(range(len(ordered))), prompt_of.__getitem__), compute)
+            self._run(group, addition, consume)
+
+    def _run(
+        self, pairs: list[Pair], intervention: Callable[[list[Pair]], Intervention], consume: Callable[[Answered], None]
+    ) -> None:
+        def compute(rows: list[int]) -> None:
+            some = [pairs[row] for row in rows]
+            with self._model.edited([intervention(some)]):
+                logits = self._logits([pair.prompt for pair in some])
+            consume(Answered(some, logits))
+
+        for _ in run_shrinking(self._chunks(list(range(len(pairs))), lambda row: pairs[row].prompt), compute):
+            pass
 
     def _logits(self, prompts: list[int]) -> Tensor:
         return self._model.logits(self._model.batch(self._ids, prompts))

@@ -1,0 +1,190 @@
+"""What an audit will cost before it starts: forward passes, tokens, memory, time.
+
+Pure arithmetic on counts, plus a calibration of a few seconds that measures how fast this machine reads and writes tokens
+with this model. Counts are upper bounds where work depends on results (answers may end early, the race drops candidates).
+
+    selection of a source    pairs = candidates * (harmful + harmless ablated + 0.5 * harmless added), fewer when pruned or raced
+    every language           train and validation prompts once (filter), train once (means), answers for refusal tokens
+    cells                    every test prompt written out once per intervention
+
+It is meant to tell a minute from a day, not a minute from two.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+
+from refusal_lens.directions.selection import PRUNED_SHARE
+from refusal_lens.directions.tiled import ACCELERATOR_TOKENS, CPU_TOKENS
+from refusal_lens.model import LensModel, generate
+
+Sweep: TypeAlias = Literal["exact", "pruned", "race"]
+
+SHARE_OF_SWEEP: dict[Sweep, float] = {"exact": 1.0, "pruned": 0.55, "race": 0.15}
+"""Part of the exact sweep's pairs that each way runs; measured on the reference models, see docs/speed.md."""
+TOKEN_ANSWERS = 48
+PROBE = "Please tell me about the weather in a small town by the sea, and what to wear there in spring."
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What of a model decides cost.
+
+    Attributes:
+        n_layers: Decoder blocks.
+        d_model: Width of the residual stream.
+        vocabulary: Size of the vocabulary.
+        parameters: Number of weights.
+        n_positions: Post-instruction positions.
+        bytes_per_value: 4 for float32, 2 for 16-bit formats.
+        on_cpu: Whether it runs on the CPU.
+    """
+
+    n_layers: int
+    d_model: int
+    vocabulary: int
+    parameters: int
+    n_positions: int
+    bytes_per_value: int
+    on_cpu: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Counts of an audit.
+
+    Attributes:
+        languages: Languages whose train and validation prompts are read (targets and sources).
+        sources: Languages whose candidates are scored.
+        n_train: Train prompts per class.
+        n_val: Validation prompts per class.
+        answers: Test prompts to answer, summed over all cells (interventions x languages x classes).
+        prompt_tokens: Mean length of a rendered prompt, in tokens.
+        max_new_tokens: Limit of an answer, in tokens.
+        sweep: How candidates are scored.
+        geometry_prompts: Prompts recorded for geometry, summed over languages and classes.
+    """
+
+    languages: int
+    sources: int
+    n_train: int
+    n_val: int
+    answers: int
+    prompt_tokens: float
+    max_new_tokens: int
+    sweep: Sweep = "exact"
+    geometry_prompts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Tokens per second a machine reads (prompts) and writes (answers, summed over a batch)."""
+
+    reading: float
+    writing: float
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Cost of an audit.
+
+    Attributes:
+        forward_passes: Prompts pushed through the model once, candidates of the sweep counted one by one; an answer counts once.
+        tokens: Prompt tokens read and answer tokens written at most.
+        memory_bytes: Weights plus the largest batch.
+        seconds: Expected time; None without a measured speed.
+    """
+
+    forward_passes: int
+    tokens: int
+    memory_bytes: int
+    seconds: float | None
+
+
+def estimate(work: Workload, shape: Shape, *, speed: Speed | None = None) -> Estimate:
+    """Add up an audit.
+
+    Args:
+        work: What is asked for.
+        shape: The model.
+        speed: From `calibrate`; None leaves the time open.
+
+    Returns:
+        The estimate.
+    """
+    discovery = 2 * min(64, work.n_train) * work.languages
+    reading = work.languages * 2 * (2 * work.n_train + work.n_val) + work.geometry_prompts + discovery
+    candidates = shape.n_positions * shape.n_layers
+    # An added direction runs through half of the layers on average.
+    pairs = math.ceil(work.sources * candidates * work.n_val * 2.5 * SHARE_OF_SWEEP[work.sweep])
+    read = (reading + pairs + work.answers + discovery) * work.prompt_tokens
+    written = work.answers * work.max_new_tokens + discovery * TOKEN_ANSWERS
+    seconds = None if speed is None else read / speed.reading + written / speed.writing
+    return Estimate(
+        forward_passes=reading + pairs + work.answers + discovery,
+        tokens=round(read + written),
+        memory_bytes=_memory(work, shape),
+        seconds=seconds,
+    )
+
+
+def shape_of(model: LensModel) -> Shape:
+    """The numbers of a loaded model that decide cost."""
+    return Shape(
+        n_layers=model.n_layers,
+        d_model=model.d_model,
+        vocabulary=next(model.layout.embedding.parameters()).shape[0],
+        parameters=sum(parameter.numel() for parameter in model.hf.parameters()),
+        n_positions=len(model.positions),
+        bytes_per_value=torch.finfo(model.dtype).bits // 8,
+        on_cpu=model.device.type == "cpu",
+    )
+
+
+def calibrate(model: LensModel, *, rows: int = 16, new_tokens: int = 8) -> Speed:
+    """Measure reading and writing for a moment.
+
+    Args:
+        model: The model.
+        rows: Prompts of the probe batch.
+        new_tokens: Tokens written per prompt.
+
+    Returns:
+        The speed, in tokens per second of wall time.
+    """
+    token_ids = model.render([PROBE] * rows)
+    batch = model.batch(token_ids)
+    model.logits(batch)  # the first pass pays for set-up
+    started = time.perf_counter()
+    model.logits(batch)
+    _wait(model)
+    reading = time.perf_counter() - started
+    started = time.perf_counter()
+    written = sum(len(answer.token_ids) for answer in generate(model, [PROBE] * rows, max_new_tokens=new_tokens))
+    _wait(model)
+    writing = max(time.perf_counter() - started - reading, 1e-6)
+    return Speed(sum(map(len, token_ids)) / max(reading, 1e-6), max(written, 1) / writing)
+
+
+def _wait(model: LensModel) -> None:
+    if model.device.type == "cuda":
+        torch.cuda.synchronize(model.device)
+
+
+def _memory(work: Workload, shape: Shape) -> int:
+    """Weights, the largest single pass, or the cache of one batch of answers, whichever is larger."""
+    weights = shape.parameters * shape.bytes_per_value
+    tokens = CPU_TOKENS if shape.on_cpu else ACCELERATOR_TOKENS
+    kept_layers = math.ceil(shape.n_layers * (1 - PRUNED_SHARE))
+    rows = math.ceil(tokens / max(1.0, work.prompt_tokens))
+    one_pass = tokens * shape.d_model * 12 * shape.bytes_per_value + rows * shape.vocabulary * 24
+    recorded = round(2 * work.n_val * work.prompt_tokens * shape.d_model * kept_layers * shape.bytes_per_value)
+    batch = min(256, max(1, work.answers), math.ceil(32768 / max(1.0, work.prompt_tokens + work.max_new_tokens)))
+    length = work.prompt_tokens + work.max_new_tokens
+    cache = round(2 * batch * length * shape.n_layers * shape.d_model * shape.bytes_per_value)
+    return weights + max(one_pass + recorded, cache)

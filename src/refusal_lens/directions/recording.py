@@ -1,0 +1,219 @@
+"""Record what running decoder blocks directly needs: how blocks are called, and the unchanged model on every segment.
+
+For each shape (start, length) of segments one ordinary forward pass of one row is watched: what blocks get besides the
+activations (masks, position embeddings, ..) serves every segment of that shape and every number of rows, since it
+broadcasts over the batch. Where a block was handed a cache, `Keys` takes its place later.
+
+It changes nothing in the model and runs no candidate; that is `replay`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from refusal_lens.directions.tree import Segment
+from refusal_lens.model import LensModel, hidden_input, hidden_output
+
+KeyValue: TypeAlias = tuple[Tensor, Tensor]
+
+
+@dataclass(eq=False)
+class Keys:
+    """Stands in for a cache inside one block: puts the keys and values of what came before in front, and keeps the result.
+
+    Attributes:
+        before: Keys and values [row, head, seq, width] of the tokens before, None at the beginning of a prompt.
+        after: The same up to the end of the segment, once the block has run.
+    """
+
+    before: KeyValue | None
+    after: KeyValue | None = None
+
+    def update(self, keys: Tensor, values: Tensor, *_: object, **__: object) -> KeyValue:
+        """What the block's attention calls with its new keys and values."""
+        if self.before is not None:
+            keys = torch.cat([self.before[0], keys], dim=-2)
+            values = torch.cat([self.before[1], values], dim=-2)
+        self.after = (keys, values)
+        return self.after
+
+
+@dataclass(eq=False)
+class Group:
+    """Segments of one start and one length.
+
+    Attributes:
+        members: Indices of the segments.
+        start: Their first position.
+        length: Their tokens.
+    """
+
+    members: list[int]
+    start: int
+    length: int
+
+
+class Slot:
+    """Marks where a block's arguments hold a cache."""
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """How blocks are called for segments of one shape: arguments besides the activations, by layer."""
+
+    arguments: list[tuple[object, ...]]
+    keywords: list[dict[str, object]]
+
+    def run(self, block: nn.Module, layer: int, hidden: Tensor, keys: Keys | None) -> Tensor:
+        """A block's output [row, seq, d_model].
+
+        Args:
+            block: The block.
+            layer: Its number.
+            hidden: Its input.
+            keys: In place of its cache; None for no cache.
+
+        Returns:
+            What it adds up to.
+        """
+        named = {name: keys if isinstance(value, Slot) else value for name, value in self.keywords[layer].items()}
+        found = hidden_output(block(hidden, *self.arguments[layer], **named))
+        assert found is not None, "a block returns activations"
+        return found
+
+
+@dataclass(eq=False)
+class Recording:
+    """The unchanged model on all segments of some prompts.
+
+    Attributes:
+        model: The model.
+        segments: Parents before children.
+        calls: How blocks are called, by (start, length).
+        inputs: Per segment, the input of every block [layer, seq, d_model].
+        keys: Per inner segment, keys and values of everything up to its end, by layer; one row.
+    """
+
+    model: LensModel
+    segments: list[Segment]
+    calls: dict[tuple[int, int], Call] = field(default_factory=dict[tuple[int, int], Call])
+    inputs: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
+    keys: dict[int, list[KeyValue]] = field(default_factory=dict[int, list[KeyValue]])
+
+    @torch.no_grad()
+    def add(self, group: Group) -> None:
+        """Record the segments of a group; their parents must have been recorded."""
+        shape = (group.start, group.length)
+        if shape not in self.calls:
+            self.calls[shape] = self._observe(self.segments[group.members[0]])
+        call = self.calls[shape]
+        members = [self.segments[index] for index in group.members]
+        parents = [segment.parent for segment in members if segment.parent is not None]
+        inner = any(segment.prompt is None for segment in members)
+        hidden = self._enter(
+            torch.tensor([segment.tokens for segment in members], device=self.model.device), group.start
+        )
+        inputs: list[Tensor] = []
+        own: list[KeyValue] = []
+        for layer, block in enumerate(self.model.layout.blocks):
+            inputs.append(hidden)
+            keys = Keys(gather([self.keys[parent][layer] for parent in parents]))
+            hidden = call.run(block.module, layer, hidden, keys if parents or inner else None)
+            if inner:
+                own.append(kept(keys))
+        for place, index in enumerate(group.members):
+            self.inputs[index] = torch.stack([layer[place] for layer in inputs])
+            if self.segments[index].prompt is None:
+                self.keys[index] = [(one[place : place + 1], two[place : place + 1]) for one, two in own]
+
+    def _enter(self, ids: Tensor, start: int) -> Tensor:
+        """What enters the first block for tokens [row, seq] that begin at a position."""
+        found: list[Tensor] = []
+
+        def stop(_module: nn.Module, arguments: tuple[object, ...], keywords: dict[str, object]) -> None:
+            hidden = hidden_input(arguments, keywords)
+            assert hidden is not None, "a block is called with activations"
+            found.append(hidden)
+            raise _Entered
+
+        handle = self.model.layout.blocks[0].module.register_forward_pre_hook(stop, with_kwargs=True)
+        positions = torch.arange(start, start + ids.shape[1], device=ids.device).expand(ids.shape)
+        try:
+            self.model.hf(input_ids=ids, position_ids=positions, use_cache=False)
+        except _Entered:
+            pass
+        finally:
+            handle.remove()
+        return found[0]
+
+    def _observe(self, segment: Segment) -> Call:
+        """Arguments blocks get in an ordinary forward pass over a segment, after the tokens before it."""
+        before: tuple[int, ...] = ()
+        step = segment.parent
+        while step is not None:
+            before = self.segments[step].tokens + before
+            step = self.segments[step].parent
+        known: dict[str, object] = {}
+        if before:
+            known["past_key_values"] = self.model.hf(**self._row(before, 0), use_cache=True).past_key_values
+        arguments: list[tuple[object, ...]] = []
+        keywords: list[dict[str, object]] = []
+
+        def note(_module: nn.Module, given: tuple[object, ...], named: dict[str, object]) -> None:
+            if not given:
+                named = {name: value for name, value in named.items() if name != "hidden_states"}
+            if any(_is_cache(value) for value in given):
+                raise TypeError("blocks take their cache by position")
+            arguments.append(given[1:])
+            keywords.append({name: Slot() if _is_cache(value) else value for name, value in named.items()})
+
+        with ExitStack() as stack:
+            for block in self.model.layout.blocks:
+                stack.callback(block.module.register_forward_pre_hook(note, with_kwargs=True).remove)
+            self.model.hf(**self._row(segment.tokens, segment.start), use_cache=True, logits_to_keep=1, **known)
+        return Call(arguments, keywords)
+
+    def _row(self, tokens: tuple[int, ...], start: int) -> dict[str, Tensor]:
+        device = self.model.device
+        positions = torch.arange(start, start + len(tokens), device=device)
+        return {"input_ids": torch.tensor([tokens], device=device), "position_ids": positions[None]}
+
+
+class _Entered(Exception):  # noqa: N818 (not an error: it ends a forward pass that has shown what was asked)
+    """Raised at the first block."""
+
+
+def gather(parents: Sequence[KeyValue]) -> KeyValue | None:
+    """Keys and values of each row's parent: candidate-major rows over the parents of a group; None without parents."""
+    if len(parents) < 2:
+        return parents[0] if parents else None
+    keys, values = (torch.stack([pair[side] for pair in parents], dim=1).flatten(0, 1) for side in (0, 1))
+    return keys, values
+
+
+def kept(keys: Keys) -> KeyValue:
+    """Keys and values a block left behind.
+
+    Args:
+        keys: What was passed to it.
+
+    Returns:
+        Those up to the end of the segment.
+
+    Raises:
+        TypeError: The block does not hand its keys and values to a cache.
+    """
+    if keys.after is None:
+        raise TypeError("blocks do not hand their keys and values to a cache")
+    return keys.after
+
+
+def _is_cache(value: object) -> bool:
+    """Whether a block's argument collects keys and values."""
+    return callable(getattr(value, "update", None)) and not isinstance(value, dict)
