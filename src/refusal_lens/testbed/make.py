@@ -18,7 +18,7 @@ import torch
 from refusal_lens.errors import UserError
 from refusal_lens.model import load_model
 from refusal_lens.testbed.gates import Gate, check
-from refusal_lens.testbed.network import build_network, build_tokenizer, grow
+from refusal_lens.testbed.network import build_network, build_tokenizer
 from refusal_lens.testbed.recipe import Design, Recipe, Schedule
 from refusal_lens.testbed.store import digest, load, save
 from refusal_lens.testbed.tasks import Examples
@@ -27,8 +27,6 @@ from refusal_lens.testbed.training import train
 logger = logging.getLogger(__name__)
 
 RECIPE_FILE = "recipe.json"
-DEPTH = 8
-"""Blocks of a finished base; it is trained with fewer and grown, so that the layer that decides is no late one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +84,6 @@ def make(
         examples = Examples(recipe.design, recipe.seed)
         draw = examples.base if recipe.stage == "base" else examples.align
         loss = train(network, tokenizer, draw=draw, schedule=recipe.schedule, progress=progress)
-        if base is None:
-            network = grow(network, depth=DEPTH, seed=recipe.seed)
         save(network, tokenizer, folder=out)
         (out / RECIPE_FILE).write_text(
             json.dumps(asdict(recipe), ensure_ascii=False, indent=1) + "\n", encoding="utf-8"

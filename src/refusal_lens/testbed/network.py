@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
@@ -91,32 +90,6 @@ def build_network(tokenizer: PreTrainedTokenizerFast, *, width: int = 128, depth
     network.generation_config.pad_token_id = pad
     network.generation_config.do_sample = False
     return network
-
-
-def grow(network: Qwen3ForCausalLM, *, depth: int, seed: int) -> Qwen3ForCausalLM:
-    """A deeper network that computes the same: the new last blocks add exactly nothing until they are trained.
-
-    Selection rules drop the last 20 % of layers; in a network just deep enough to decide, the deciding layer would be
-    among them (docs/decisions/004).
-
-    Args:
-        network: A network.
-        depth: Number of blocks of the result, at least those of `network`.
-        seed: Seed of the new blocks' weights.
-
-    Returns:
-        A new network; the output projections of its new blocks are zero.
-    """
-    torch.manual_seed(seed)
-    config = Qwen3Config.from_dict({**network.config.to_dict(), "num_hidden_layers": depth, "layer_types": None})
-    grown = Qwen3ForCausalLM(config)
-    grown.load_state_dict(network.state_dict(), strict=False)
-    grown.generation_config = network.generation_config
-    with torch.no_grad():
-        for block in grown.model.layers[network.config.num_hidden_layers :]:
-            block.self_attn.o_proj.weight.zero_()
-            block.mlp.down_proj.weight.zero_()
-    return grown
 
 
 def token_id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
