@@ -14,12 +14,13 @@ import pytest
 
 from refusal_lens.errors import ExecutionError, ModelError
 from refusal_lens.executors import Executor, SequentialExecutor, get_executor
-from refusal_lens.pipeline.driver import RunSummary, run_tasks
 from refusal_lens.rundir import RunDir, StorageError
 from refusal_lens.types import Task
 
-sys.path.insert(0, str(Path(__file__).parent))
-from executors_work import Factory, plan
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+from executors_work import Factory, plan  # noqa: E402
+
+from driver_alone import RunSummary, run_tasks  # noqa: E402
 
 
 @pytest.fixture
@@ -92,11 +93,11 @@ def test_a_factory_that_fails_says_so(run: RunDir) -> None:
 
 DRIVER = """
 import sys
-sys.path.insert(0, {here!r})
+sys.path[:0] = [{here!r}, {tests!r}]
 from pathlib import Path
-from executors_work import Factory, plan
+from driver_alone import run_tasks
+from executors_work import Factory, plan  # noqa: E402
 from refusal_lens.executors import get_executor
-from refusal_lens.pipeline.driver import run_tasks
 from refusal_lens.rundir import RunDir
 
 if __name__ == "__main__":
@@ -112,7 +113,9 @@ if __name__ == "__main__":
 
 def start_driver(run: RunDir) -> subprocess.Popen[bytes]:
     script = run.root.parent / "driver.py"
-    script.write_text(DRIVER.format(here=str(Path(__file__).parent), root=str(run.root)))
+    script.write_text(
+        DRIVER.format(here=str(Path(__file__).parent), tests=str(Path(__file__).parents[1]), root=str(run.root))
+    )
     process = subprocess.Popen([sys.executable, str(script)], start_new_session=True, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not (run.root.parent / "notes").exists() or len(notes(run, "task")) < 3:

@@ -14,13 +14,14 @@ import pytest
 
 from refusal_lens.errors import ModelError, UserError
 from refusal_lens.executors import SequentialExecutor, get_executor
-from refusal_lens.pipeline.driver import RunSummary, run_tasks
 from refusal_lens.rundir import RunDir, StorageError
 from refusal_lens.types import Task
 
 ray = pytest.importorskip("ray", reason="Ray is an extra: pip install 'refusal-lens[ray]'")
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 from executors_work import Factory, plan  # noqa: E402
+
+from driver_alone import RunSummary, run_tasks  # noqa: E402
 
 pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
 
@@ -121,11 +122,11 @@ def test_a_lost_node_is_survived(cluster: object, run: RunDir) -> None:
 
 DRIVER = """
 import sys
-sys.path.insert(0, {here!r})
+sys.path[:0] = [{here!r}, {tests!r}]
 from pathlib import Path
+from driver_alone import run_tasks
 from executors_work import Factory, plan
 from refusal_lens.executors import get_executor
-from refusal_lens.pipeline.driver import run_tasks
 from refusal_lens.rundir import RunDir
 
 run = RunDir.create(Path({root!r}), header={{}})
@@ -141,7 +142,14 @@ def test_a_killed_driver_loses_nothing(cluster: object, run: RunDir) -> None:
 
     assert isinstance(cluster, Cluster)
     script = run.root.parent / "driver.py"
-    script.write_text(DRIVER.format(here=str(Path(__file__).parent), root=str(run.root), address=cluster.address))
+    script.write_text(
+        DRIVER.format(
+            here=str(Path(__file__).parent),
+            tests=str(Path(__file__).parents[1]),
+            root=str(run.root),
+            address=cluster.address,
+        )
+    )
     process = subprocess.Popen([sys.executable, str(script)], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 90
     while len(notes(run, "task")) < 4:

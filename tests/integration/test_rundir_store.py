@@ -12,11 +12,12 @@ import pytest
 
 from refusal_lens.errors import UserError
 from refusal_lens.executors import SequentialExecutor, get_executor
-from refusal_lens.pipeline.driver import RunSummary, run_tasks
 from refusal_lens.rundir import RunDir, Store, locate, verify_chain
 
-sys.path.insert(0, str(Path(__file__).parent))
-from executors_work import Factory, plan
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+from executors_work import Factory, plan  # noqa: E402
+
+from driver_alone import RunSummary, run_tasks  # noqa: E402
 
 
 @pytest.fixture(params=["file", "s3"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +13,11 @@ import pytest
 
 from refusal_lens.errors import ExecutionError, ModelError, RunError
 from refusal_lens.executors import SequentialExecutor, Worker
-from refusal_lens.pipeline.driver import run_tasks
 from refusal_lens.rundir import RunDir, StorageError
 from refusal_lens.types import Outcome, Task
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from driver_alone import run_tasks
 
 LEAVES = tuple(Task("leaf", 1, f"n{index}", {"value": index}) for index in range(4))
 SUM = Task("sum", 1, "all", {}, tuple(task.task_id for task in LEAVES))
