@@ -61,4 +61,4 @@ def plan_table(prepared: Prepared) -> None:
     for item in prepared.dataset.missing:
         console.print(Text(f"missing: {item.language} {item.split} {item.harm} ({item.prompt_set}): {item.why}"))
     for line in cost_of(prepared):
-        console.print(Text(line))
+        console.print(Text(line), soft_wrap=True)
