@@ -220,7 +220,10 @@ def _notes(languages: Mapping[str, LanguageVerdict]) -> list[str]:
     notes: list[str] = []
     undefined = [code for code, item in languages.items() if item.status == "undefined"]
     if undefined:
-        notes.append(f"undefined, and left out of the verdict: {_names(undefined)} ({languages[undefined[0]].reason})")
+        first = undefined[0]
+        notes.append(
+            f"undefined, and left out of the verdict: {_names(undefined)} ({first}: {languages[first].reason})"
+        )
     hollow = [
         code
         for code, item in languages.items()
