@@ -118,7 +118,7 @@ def test_no_valid_direction_is_explained_with_the_best_candidate(tmp_path: Path)
     assert facts.main_source is None
     assert "No valid refusal direction was found from English: every candidate was dropped. Nothing was ablated" in text
     assert "The best candidate it would have had: position" in text
-    assert verdict_of(facts) == ("no valid direction", "No direction passed the selection rule.")
+    assert verdict_of(facts) == ("no valid direction", "No direction that carries refusal was found.")
 
 
 def test_the_usual_source_leads_whatever_the_order(tmp_path: Path) -> None:

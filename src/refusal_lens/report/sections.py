@@ -54,7 +54,7 @@ def _verdict(facts: Facts) -> list[Block]:
             )
         ]
     blocks: list[Block] = [Note(_sentence(reason)) for reason in words(verdict.get("reasons"))]
-    return [*blocks, *_present(tables.verdict_table(verdict))]
+    return [*blocks, *_present(tables.verdict_table(facts, verdict))]
 
 
 def _content(facts: Facts) -> list[Block]:

@@ -74,10 +74,10 @@ def extra_set(facts: Facts, name: str) -> Table | None:
     )
 
 
-def verdict_table(verdict: Mapping[str, JsonValue]) -> Table | None:
+def verdict_table(facts: Facts, verdict: Mapping[str, JsonValue]) -> Table | None:
     """What decided, language by language."""
     lines: list[list[Cell]] = []
-    for code, item in as_map(verdict.get("languages")).items():
+    for code, item in sorted(as_map(verdict.get("languages")).items(), key=lambda pair: facts.rank(pair[0])):
         fields = as_map(item)
         status = str(fields.get("status") or fields.get("verdict") or (item if isinstance(item, str) else "–"))
         numbers = [fields.get(name) for name in ("baseline_compliance", "removed", "null", "ceiling", "on_topic")]
@@ -101,10 +101,12 @@ def verdict_table(verdict: Mapping[str, JsonValue]) -> Table | None:
         "own direction removes",
         "on topic",
     )
+    columns = [Column("language"), Column("status"), *(Column(label, numeric=True) for label in head), Column("why")]
+    told = [index for index in range(len(columns)) if any(line[index].text not in ("–", "") for line in lines)]
     return Table(
         "What decided, by language: foreign directions against the language's own refusals (medians)",
-        [Column("language"), Column("status"), *(Column(label, numeric=True) for label in head), Column("why")],
-        lines,
+        [columns[index] for index in told],
+        [[line[index] for index in told] for line in lines],
         wide=True,
     )
 
@@ -209,8 +211,8 @@ def selectivity_table(facts: Facts) -> Table | None:
         for label in present:
             row = found.get((code, label), {})
             ends = (real_of(row, "low"), real_of(row, "high"))
-            note = "" if None in ends else f"[{points(ends[0])}, {points(ends[1])}]"
-            line.append(Cell(points(real_of(row, "selectivity")), note=note, tone=label))
+            note = "" if None in ends else f"[{_unsigned(ends[0])}, {_unsigned(ends[1])}]"
+            line.append(Cell(_unsigned(real_of(row, "selectivity")), note=note, tone=label))
         lines.append(line)
     if not present:
         return None
@@ -220,6 +222,10 @@ def selectivity_table(facts: Facts) -> Table | None:
         [Column("language"), *(Column(label, numeric=True) for label in present)],
         lines,
     )
+
+
+def _unsigned(value: float | None) -> str:
+    return points(value).removeprefix("+")
 
 
 def sharing_table(facts: Facts) -> Table | None:

@@ -22,7 +22,7 @@ VERDICTS = {
     "universal": "One direction carries refusal in every language tested.",
     "partly": "One direction carries refusal in some languages, not in all.",
     "language-specific": "Directions do not carry over between languages.",
-    "no valid direction": "No direction passed the selection rule.",
+    "no valid direction": "No direction that carries refusal was found.",
     "undefined": "The evidence of this run decides nothing, either way.",
 }
 

@@ -143,7 +143,7 @@ def _table(title: str, rows: Rows, sources: list[str], targets: list[str], sign:
                     Cell(number(real_of(row, "p_value"), digits=4)),
                     Cell(number(real_of(row, "p_holm"), digits=4)),
                     Cell(str(count_of(row, "n"))),
-                    Cell(points(real_of(row, "mde")).lstrip("+")),
+                    Cell(points(real_of(row, "mde")).removeprefix("+")),
                 ]
             )
     head = ("untouched", "with direction", "points", "p (McNemar)", "p (Holm)", "pairs", "smallest detectable")
