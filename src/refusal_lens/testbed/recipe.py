@@ -56,6 +56,8 @@ class Schedule:
         warm: Steps of linear warm-up.
         floor: Final learning rate as a share of the peak.
         weight_decay: AdamW's weight decay.
+        blocks: Train only this many of the lowest blocks (and the embeddings), so that what is learnt is decided below
+            them, where selection rules look; None trains all.
     """
 
     steps: int
@@ -64,6 +66,7 @@ class Schedule:
     warm: int
     floor: float = 0.05
     weight_decay: float = 0.01
+    blocks: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,8 @@ def train(
     Returns:
         Mean loss over the last 50 steps, nats per answer token.
     """
+    if schedule.blocks is not None:
+        network.model.layers[schedule.blocks :].requires_grad_(False)
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(
         parameters, lr=schedule.rate, betas=(0.9, 0.98), weight_decay=schedule.weight_decay, fused=True
@@ -90,7 +92,7 @@ def train(
             logger.info(
                 "step %d loss %.4f, %.0f CPU-s, %.0f tokens a second", step + 1, mean, seconds, tokens / seconds
             )
-    network.eval()
+    network.requires_grad_(True).eval()
     return sum(losses[-50:]) / max(1, len(losses[-50:]))
 
 
