@@ -1,6 +1,6 @@
 """A small task graph for the executor tests: importable, so that spawned processes and Ray actors can unpickle it.
 
-A worker's misbehaviour is asked for in the task's params, as `misbehave`: raise, die, die-once, slow, full, model.
+A worker's misbehaviour is asked for in the task's params, as `misbehave`: raise, die, die-once, slow, meet, full, model.
 """
 
 from __future__ import annotations
@@ -51,6 +51,11 @@ class Factory:
         if how == "die" or (how == "die-once" and not (self.notes.parent / "died").exists()):
             (self.notes.parent / "died").touch()
             os.kill(os.getpid(), signal.SIGKILL)
+        if how == "meet":
+            deadline = time.monotonic() + 120
+            while self.notes.read_text().count("made ") < 2:
+                assert time.monotonic() < deadline, "the second worker never came"
+                time.sleep(0.02)
         if how == "slow":
             time.sleep(0.5)
         values = [json.loads(run.path(name, "value.json").read_text()) for name in task.inputs]

@@ -43,7 +43,7 @@ def test_two_processes_leave_the_same_files_as_one(
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     other = RunDir.create(tmp_path / "other", header={})
-    tasks = plan(6, {0: "slow", 1: "slow"})
+    tasks = plan(6, {0: "meet"})
     go(run, tasks).raise_on_failure()
     go(other, tasks, SequentialExecutor()).raise_on_failure()
     for task in tasks:

@@ -61,7 +61,7 @@ def notes(run: RunDir, kind: str) -> list[list[str]]:
 
 def test_two_actors_leave_the_same_files_as_one_process(cluster: object, run: RunDir, tmp_path: Path) -> None:
     other = RunDir.create(tmp_path / "other", header={})
-    tasks = plan(6, {0: "slow", 1: "slow"})
+    tasks = plan(6, {0: "meet"})
     go(run, tasks).raise_on_failure()
     assert len({pid for pid, _ in notes(run, "made")}) == 2
     factory = Factory(other.root, tmp_path / "notes")
