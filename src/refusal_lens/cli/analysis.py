@@ -104,13 +104,9 @@ def verdict(
     reasons, languages = found.get("reasons"), found.get("languages")
     for reason in reasons if isinstance(reasons, list) else []:
         _say(f"  {reason}")
-    columns = ("language", "status", "baseline_compliance", "removed", "null", "ceiling", "on_topic", "reason")
-    rows = [
-        {"language": code, **{name: _cell(item.get(name)) for name in columns[1:]}}
-        for code, item in (languages.items() if isinstance(languages, dict) else ())
-        if isinstance(item, dict)
-    ]
-    _show(rows, columns, Format.table)
+    for code, item in languages.items() if isinstance(languages, dict) else ():
+        if isinstance(item, dict):
+            _say(f"{code:<4} {item.get('status')!s:<11} {item.get('reason')}")
 
 
 def compare(
