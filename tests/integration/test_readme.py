@@ -23,7 +23,7 @@ def test_the_python_example_runs(
     assert code is not None
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
-    exec(compile(code.group(1), "README.md", "exec"), names)  # noqa: S102 (our own README)
+    exec(compile(code.group(1), "README.md", "exec"), names)
     refused, answered, first_rate = capsys.readouterr().out.strip().splitlines()
     assert refused != answered, "ablation changes what the model says"
     assert "'intervention': 'baseline'" in first_rate
