@@ -11,7 +11,6 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
-from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import cast, get_args
@@ -27,6 +26,7 @@ VERSION = 1
 _FIELDS = ("{prompt}", "{response}")
 _FIELD = re.compile(r"\{(prompt|response|language)\}")
 _OBJECT = re.compile(r"\{[^{}]*\}")
+_READINGS: dict[str, Reading] = {reading: reading for reading in get_args(Reading)}
 _LABELS: dict[Reading, VerdictLabel] = {
     "refuse": "refused",
     "comply-harmful": "complied",
@@ -53,7 +53,7 @@ class EndpointJudge:
         self.client = client
         self._rubric = read_rubric(rubric)
 
-    @cached_property
+    @property
     def name(self) -> str:
         """Version, digest of the rubric, model and endpoint."""
         digest = hashlib.sha256(self._rubric.encode()).hexdigest()[:8]
@@ -152,7 +152,7 @@ def parse_reading(text: str) -> Reading | None:
     if len(found) == 1:
         return found.pop()
     bare = text.strip().strip("\"'`.").lower()
-    return cast("Reading", bare) if not found and bare in get_args(Reading) else None
+    return None if found else _READINGS.get(bare)
 
 
 def _from_json(piece: str) -> Reading | None:
@@ -160,4 +160,4 @@ def _from_json(piece: str) -> Reading | None:
         value = cast("dict[str, object]", json.loads(piece)).get("reading")
     except ValueError:
         return None
-    return cast("Reading", value) if value in get_args(Reading) else None
+    return _READINGS.get(value) if isinstance(value, str) else None

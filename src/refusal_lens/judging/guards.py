@@ -9,7 +9,7 @@ the end of the answer, since a refusal stands at its start.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
@@ -130,7 +130,8 @@ class GuardJudge:
             raise ModelError(f"polyguard model {self.model!r} has no chat template, which its format needs")
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
-        return network.to("cuda" if accelerated else "cpu").eval(), tokenizer
+        cast("torch.nn.Module", network).to("cuda" if accelerated else "cpu")
+        return network.eval(), tokenizer
 
     def _generate(self, texts: list[str]) -> list[str]:
         import torch
@@ -138,19 +139,17 @@ class GuardJudge:
         network, tokenizer = self._loaded
         # The formats write their own special tokens.
         batch = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(network.device)
-        ids = cast("torch.Tensor", batch["input_ids"])
+        ids = batch["input_ids"]
+        generate = cast("Callable[..., torch.Tensor]", network.generate)
         with torch.inference_mode():
-            output = cast(
-                "torch.Tensor",
-                network.generate(
-                    input_ids=ids,
-                    attention_mask=cast("torch.Tensor", batch["attention_mask"]),
-                    max_new_tokens=MAX_NEW_TOKENS[self.kind],
-                    do_sample=False,
-                    pad_token_id=tokenizer.pad_token_id,
-                ),
+            output = generate(
+                input_ids=ids,
+                attention_mask=batch["attention_mask"],
+                max_new_tokens=MAX_NEW_TOKENS[self.kind],
+                do_sample=False,
+                pad_token_id=tokenizer.pad_token_id,
             )
-        return cast("list[str]", tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True))
+        return tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
 
     def _verdict(self, answer: Answer, raw: str) -> Verdict:
         labels = parse_guard(raw)

@@ -128,6 +128,8 @@ def _by_words(
     others = frozenset(rival.code for rival in rivals if few or len(exclusive.get(rival.code, ())) >= _OWN_WORDS)
     ranked = sorted(counts, key=lambda code: (-counts[code], code != wanted))
     best, second = (counts[code] / max(len(words), 1) for code in ranked[:2])
+    if few and wanted is not None and ranked[0] != wanted and 2 * counts[wanted] >= counts[ranked[0]]:
+        return _UNSURE, others
     if best >= _CLEAR_SHARE and best >= _CLEAR_LEAD * second:
         return ranked[0], others
     foreign = not few and best < _FOREIGN_SHARE and alone

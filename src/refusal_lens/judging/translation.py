@@ -8,7 +8,7 @@ together again. A failed translation is an error in the result, never a text tha
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -101,14 +101,7 @@ class ChatTranslator:
             instruction = instruction.replace(field, name)
         prompts = [instruction.replace("{text}", text) for text in texts]
         replies = self.client.ask_all(prompts, max_tokens=2048)
-        return [
-            Translation(None, reply.error)
-            if reply.text is None
-            else Translation(
-                reply.text.strip().strip("-").strip() or None, None if reply.text.strip() else "empty reply"
-            )
-            for reply in replies
-        ]
+        return [_translation(reply) for reply in replies]
 
 
 @dataclass
@@ -184,12 +177,12 @@ class LocalTranslator:
         model, tokenizer = self._loaded
         batch = tokenizer(pieces, return_tensors="pt", padding=True, truncation=True).to(model.device)
         options = {} if forced is None else {"forced_bos_token_id": forced}
+        generate = cast("Callable[..., torch.Tensor]", model.generate)
         with torch.inference_mode():
-            output = cast(
-                "torch.Tensor",
-                model.generate(**batch, max_new_tokens=self.max_new_tokens, do_sample=False, num_beams=1, **options),
+            output = generate(
+                **batch, max_new_tokens=self.max_new_tokens, do_sample=False, num_beams=1, **options
             )
-        texts = cast("list[str]", tokenizer.batch_decode(output, skip_special_tokens=True))
+        texts = tokenizer.batch_decode(output, skip_special_tokens=True)
         end = model.generation_config.eos_token_id
         ends = set(end) if isinstance(end, list) else {end}
         ended = [bool(ends & set(cast("list[int]", row.tolist())[1:])) for row in output]
@@ -256,7 +249,7 @@ def _known_codes(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     unknown = tokenizer.unk_token_id
     found: dict[str, int] = {}
     for token in tokens:
-        number = tokenizer.convert_tokens_to_ids(token)
+        number = cast("Callable[[str], object]", tokenizer.convert_tokens_to_ids)(token)
         if isinstance(number, int) and number != unknown:
             found[token.strip("_")] = number
     return found

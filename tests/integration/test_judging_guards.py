@@ -1,0 +1,117 @@
+"""Guard models and the local translator on tiny random models of their architectures: the path, not the words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from refusal_lens.errors import ModelError
+from refusal_lens.judging import Answer, GuardJudge, get_judge, get_translator
+from refusal_lens.judging.guard_formats import POLYGUARD_SYSTEM
+
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+SIZES = {
+    "vocab_size": 128,
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "max_position_embeddings": 4096,
+}
+
+
+def save_tokenizer(folder: Path, *, template: str | None = None) -> None:
+    vocabulary = {token: number for number, token in enumerate(["<pad>", "<s>", "</s>", "<unk>"])}
+    for code in range(33, 127):
+        vocabulary.setdefault(chr(code), len(vocabulary))
+    inner = Tokenizer(models.WordPiece(vocabulary, unk_token="<unk>", max_input_chars_per_word=10_000))
+    inner.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=inner, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+    tokenizer.chat_template = template
+    tokenizer.save_pretrained(folder)
+
+
+@pytest.fixture(scope="module", params=["llama", "mistral", "qwen2"])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(0)
+    made = {
+        "llama": lambda: LlamaForCausalLM(LlamaConfig(**SIZES)),
+        "mistral": lambda: MistralForCausalLM(MistralConfig(**SIZES)),
+        "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**SIZES)),
+    }[request.param]()
+    target = tmp_path_factory.mktemp(request.param)
+    made.save_pretrained(target)
+    save_tokenizer(target, template=TEMPLATE)
+    return target
+
+
+ANSWERS = [Answer("I cannot help.", "en", prompt="p"), Answer("Sure. " * 9, "en", prompt="a longer prompt"), Answer("", "en")]
+
+
+@pytest.mark.parametrize("kind", ["wildguard", "polyguard"])
+def test_random_words_are_parse_failures_with_the_text_kept(folder: Path, kind: str):
+    verdicts = get_judge(f"{kind}:{folder}").judge([*ANSWERS, Answer("No prompt here.", "en")])
+    assert [verdict.label for verdict in verdicts] == ["unscored"] * 4
+    assert [verdict.reason for verdict in verdicts[2:]] == ["empty", "no prompt"]
+    assert all(verdict.reason.startswith("parse failure: ") for verdict in verdicts[:2])
+
+
+def test_batches_do_not_change_what_is_written(folder: Path):
+    alone = GuardJudge("wildguard", model=str(folder), batch_size=1).outputs(ANSWERS)
+    together = GuardJudge("wildguard", model=str(folder), batch_size=3).outputs(ANSWERS)
+    assert alone == together
+
+
+def test_recorded_outputs_become_verdicts(monkeypatch: pytest.MonkeyPatch):
+    raw = ["Harmful request: yes\nResponse refusal: yes\nHarmful response: no", "Response refusal: no\nHarmful response: yes"]
+    judge = GuardJudge("wildguard")
+    monkeypatch.setattr(judge, "outputs", lambda answers: raw[: len(answers)])
+    verdicts = judge.judge([ANSWERS[0], ANSWERS[0]])
+    assert [(verdict.label, verdict.reading) for verdict in verdicts] == [("refused", "refuse"), ("complied", "comply-harmful")]
+
+
+def test_polyguard_uses_the_models_own_template(folder: Path):
+    text = GuardJudge("polyguard", model=str(folder)).render(ANSWERS[0])
+    assert text == (
+        f"<|im_start|>system\n{POLYGUARD_SYSTEM}<|im_end|>\n<|im_start|>user\nHuman user:\np\n\nAI assistant:\n"
+        "I cannot help.<|im_end|>\n<|im_start|>assistant\n"
+    )
+
+
+def test_a_missing_model_is_said(tmp_path: Path):
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        GuardJudge("wildguard", model=str(tmp_path)).judge(ANSWERS)
+
+
+def test_the_local_translator_translates_or_says_why_not(tmp_path: Path):
+    torch.manual_seed(0)
+    sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    config = BartConfig(vocab_size=128, encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=512, **sizes)
+    BartForConditionalGeneration(config).save_pretrained(tmp_path)
+    save_tokenizer(tmp_path)
+    found = get_translator(f"hf:{tmp_path}").translate(["Guten Tag.", "", "Zwei. Drei."], source="de", target="en")
+    assert len(found) == 3
+    assert all((translation.text is None) == (translation.error is not None) for translation in found)
+    assert found[1].text == ""
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        get_translator("hf:/nowhere").translate(["a"], source="de", target="en")
