@@ -148,10 +148,7 @@ def quality(
 ) -> None:
     """Score the back-translations: chrF and BLEU per language with 95 % intervals, and the worst prompts by id.
 
-    Examples:
-      refusal-lens data quality polyrefuse
-
-      refusal-lens data quality polyrefuse --compliance runs/qwen --chart quality.html
+    Example: refusal-lens data quality polyrefuse --compliance runs/qwen --chart quality.html
     """
     from refusal_lens.cli.data_view import print_json, print_table, spinner
     from refusal_lens.prompts.quality import as_records
