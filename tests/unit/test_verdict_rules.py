@@ -54,6 +54,16 @@ def test_weak_transfer_everywhere_is_partly_not_specific() -> None:
     assert english({"en": 0.95, "de": 0.35, "ar": 0.4, "ko": 0.38}, n=100).verdict == "partly"
 
 
+def test_an_effect_that_too_few_prompts_show_is_undefined_not_partly() -> None:
+    records = verdicts_of({"en": {"en": 1.0, "de": 0.0}}, n=20)
+    flipped = {f"p{index:03d}" for index in range(6)}
+    for record in records:
+        if record["language"] == "de" and record["source"] == "en" and record["prompt_id"] in flipped:
+            record["label"] = "complied"
+    found = judge(records, "en")
+    assert found.verdict == "undefined" and "cannot tell from nothing" in found.reasons[0]
+
+
 def test_a_language_that_complies_at_baseline_is_undefined_and_spoils_nothing() -> None:
     found = english({"en": 0.95, "de": 0.95, "yo": 0.0}, baseline={"yo": 0.97})
     assert found.verdict == "universal"

@@ -186,6 +186,11 @@ def _decide(
         share = f"{median(removed):.0%}" if removed else "nothing measurable"
         text = f"no language is served by foreign directions; the median language loses {share} of its refusals"
         return "language-specific", [text, *reasons]
+    if not any(item.numbers["moved_by"] for item in shown.values()):
+        text = (
+            f"foreign directions remove {median(removed):.0%} (median), which so few prompts cannot tell from nothing"
+        )
+        return "undefined", [text, *reasons]
     return "partly", [f"served: {_names(served) or 'none'}; not served: {_names(others)}", *reasons]
 
 
