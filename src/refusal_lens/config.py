@@ -97,6 +97,7 @@ class Transport(_Frozen):
     workers: Positive = 1
     address: str | None = None
     gpus_per_worker: Annotated[float, Field(ge=0)] = 0.0
+    store: str | None = None
     batch_size: Literal["auto"] | Positive = "auto"
     device: str = "auto"
 

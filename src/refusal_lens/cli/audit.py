@@ -75,7 +75,9 @@ def audit(
         int | None, typer.Option(min=0, help="random null directions of equal norm  [default: 3]")
     ] = None,
     mode: Annotated[str | None, typer.Option(help="selection sweep: exact or race  [default: exact]")] = None,
-    full_sweep: Annotated[bool | None, typer.Option("--full-sweep", help="score also what the rule discards anyway")] = None,
+    full_sweep: Annotated[
+        bool | None, typer.Option("--full-sweep", help="score also what the rule discards anyway")
+    ] = None,
     coefficient: Annotated[float | None, typer.Option(help="strength of the addition  [default: 1.0]")] = None,
     affine: Annotated[bool | None, typer.Option("--affine", help="ablate to the harmless mean instead of zero")] = None,
     variant: Annotated[
@@ -99,6 +101,9 @@ def audit(
     workers: Annotated[int | None, typer.Option(min=1, help="worker processes  [default: 1]")] = None,
     address: Annotated[str | None, typer.Option(help="address of a Ray cluster")] = None,
     gpus_per_worker: Annotated[float | None, typer.Option(min=0, help="GPUs of each Ray worker")] = None,
+    store: Annotated[
+        str | None, typer.Option(help="URL (s3://..) through which workers without a shared disk exchange results")
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="TOML file with the same settings; options given here win")
     ] = None,
@@ -140,6 +145,7 @@ def audit(
             "workers": workers,
             "address": address,
             "gpus_per_worker": gpus_per_worker,
+            "store": store,
             "batch_size": _batch_size(batch_size),
             "device": device,
         },

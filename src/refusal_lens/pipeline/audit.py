@@ -27,7 +27,7 @@ from refusal_lens.pipeline.driver import run_tasks
 from refusal_lens.pipeline.plan import Identity, plan
 from refusal_lens.pipeline.steps.selection import NO_VALID_DIRECTION, SELECTED
 from refusal_lens.pipeline.workshop import Workshop, WorkshopFactory, compute, load_audited
-from refusal_lens.rundir import RunDir
+from refusal_lens.rundir import RunDir, Store
 from refusal_lens.types import JsonValue, Outcome, Task
 
 log = logging.getLogger(__name__)
@@ -120,7 +120,8 @@ def run_audit(
         ExecutionError: Some tasks failed; the rest is kept.
     """
     config = prepared.config
-    alone = config.transport.executor == "local" and config.transport.workers == 1
+    store = Store(config.transport.store) if config.transport.store is not None else None
+    alone = config.transport.executor == "local" and config.transport.workers == 1 and store is None
     model = None
     if alone and not (out / "run.json").exists():
         model = load_audited(config)  # a model that cannot be used must not leave a run directory behind
@@ -145,8 +146,13 @@ def run_audit(
             if on_outcome is not None:
                 on_outcome(outcome, total)
 
-        run_tasks(run, prepared.tasks, executor=executor, worker_factory=factory, on_outcome=count).raise_on_failure()
+        summary = run_tasks(
+            run, prepared.tasks, executor=executor, worker_factory=factory, on_outcome=count, store=store
+        )
+        summary.raise_on_failure()
         publish(run, prepared.tasks)
+        if store is not None:
+            store.push_rest(run)
         return _result(run, prepared, computed)
 
 

@@ -117,6 +117,10 @@ class WorkshopFactory:
     run_path: str
     config: AuditConfig
 
+    def at(self, run_dir: Path) -> WorkshopFactory:
+        """The same factory for another run directory: workers without a shared disk have one each."""
+        return WorkshopFactory(str(run_dir), self.config)
+
     def __call__(self) -> Callable[[Task], None]:
         """Open the run directory and return the function that computes one task."""
         shop = Workshop(RunDir.open(Path(self.run_path)), self.config)
