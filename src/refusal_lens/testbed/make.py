@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -109,13 +110,14 @@ def read_recipe(folder: Path) -> Recipe:
     path = folder / RECIPE_FILE
     if not path.is_file():
         raise UserError(f"{folder} has no {RECIPE_FILE}: it was not made by `refusal-lens testbed train`")
-    raw = json.loads(path.read_text(encoding="utf-8"))
-    design = {key: tuple(value) if isinstance(value, list) else value for key, value in raw.pop("design").items()}
+    raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    design: dict[str, Any] = raw.pop("design")
+    design |= {key: tuple(design[key]) for key in ("languages", "aligned")}
     return Recipe(design=Design(**design), schedule=Schedule(**raw.pop("schedule")), **raw)
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def _one_thread() -> Generator[None]:
     """One thread (the order of sums decides the last bit) and no denormal numbers (slow, and below float16 anyway)."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
