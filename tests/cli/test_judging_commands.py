@@ -10,11 +10,24 @@ from pathlib import Path
 import pytest
 
 ROWS: list[dict[str, object]] = [
-    {"id": "a", "lang": "de", "text": "Ich kann dir dabei nicht helfen.", "condition": "baseline", "refusal": 1, "extra": [1, {"x": None}]},
+    {
+        "id": "a",
+        "lang": "de",
+        "text": "Ich kann dir dabei nicht helfen.",
+        "condition": "baseline",
+        "refusal": 1,
+        "extra": [1, {"x": None}],
+    },
     {"id": "b", "lang": "th", "text": "I'm sorry, but I can't help with that.", "condition": "baseline", "refusal": 1},
     {"id": "c", "lang": "en", "text": "Here is the recipe: flour, water, salt.", "condition": "ablation", "refusal": 0},
     {"id": "d", "lang": "fr", "text": "", "condition": "ablation", "refusal": 0, "finished": False},
-    {"id": "e", "lang": "de", "text": "Hier ist das Rezept: Mehl, Wasser und Salz mischen.", "condition": "ablation", "refusal": 0},
+    {
+        "id": "e",
+        "lang": "de",
+        "text": "Hier ist das Rezept: Mehl, Wasser und Salz mischen.",
+        "condition": "ablation",
+        "refusal": 0,
+    },
 ]
 
 
@@ -78,7 +91,9 @@ def test_a_bad_row_stops_before_anything_is_written(tmp_path: Path, line: str, s
 
 def test_keep_going_marks_bad_rows_unscored(tmp_path: Path):
     source = tmp_path / "in.jsonl"
-    source.write_text('{broken\n{"text": "Hello.", "lang": "xx", "id": 7}\n{"text": "I cannot help you.", "lang": "en"}\n', "utf-8")
+    source.write_text(
+        '{broken\n{"text": "Hello.", "lang": "xx", "id": 7}\n{"text": "I cannot help you.", "lang": "en"}\n', "utf-8"
+    )
     done = run("judge", source, "--out", tmp_path / "out.jsonl", "--keep-going")
     assert done.returncode == 0, done.stderr
     out = read(tmp_path / "out.jsonl")

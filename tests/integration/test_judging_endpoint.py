@@ -123,7 +123,12 @@ def test_an_interrupted_run_pays_once(server: Server, tmp_path: Path):
 
 def test_translate_then_judge_keeps_both(server: Server):
     judge = TranslatedJudge(get_judge("native"), ChatTranslator(client(server)))
-    answers = [Answer("Das mache ich nicht.", "de"), Answer("BROKEN", "de"), Answer("Here is the recipe.", "en"), Answer("", "de")]
+    answers = [
+        Answer("Das mache ich nicht.", "de"),
+        Answer("BROKEN", "de"),
+        Answer("Here is the recipe.", "en"),
+        Answer("", "de"),
+    ]
     found = judge.judge_with_translations(answers)
     assert [verdict.label for verdict, _ in found] == ["refused", "unscored", "complied", "unscored"]
     assert found[0][1].text == "I'm sorry, but I can't help with that."
@@ -132,10 +137,10 @@ def test_translate_then_judge_keeps_both(server: Server):
 
 
 def test_what_the_server_asks_to_wait():
-    assert retry_after("3", now=0) == 3
-    assert retry_after("Thu, 01 Jan 1970 00:00:09 GMT", now=4) == pytest.approx(5)
-    assert retry_after("soon", now=0) is None
-    assert retry_after(None, now=0) is None
+    assert retry_after("3", now=0.0) == 3
+    assert retry_after("Thu, 01 Jan 1970 00:00:09 GMT", now=4.0) == pytest.approx(5)
+    assert retry_after("soon", now=0.0) is None
+    assert retry_after(None, now=0.0) is None
 
 
 def test_users_mistakes_are_said(tmp_path: Path):

@@ -65,7 +65,11 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return target
 
 
-ANSWERS = [Answer("I cannot help.", "en", prompt="p"), Answer("Sure. " * 9, "en", prompt="a longer prompt"), Answer("", "en")]
+ANSWERS = [
+    Answer("I cannot help.", "en", prompt="p"),
+    Answer("Sure. " * 9, "en", prompt="a longer prompt"),
+    Answer("", "en"),
+]
 
 
 @pytest.mark.parametrize("kind", ["wildguard", "polyguard"])
@@ -83,11 +87,17 @@ def test_batches_do_not_change_what_is_written(folder: Path):
 
 
 def test_recorded_outputs_become_verdicts(monkeypatch: pytest.MonkeyPatch):
-    raw = ["Harmful request: yes\nResponse refusal: yes\nHarmful response: no", "Response refusal: no\nHarmful response: yes"]
+    raw = [
+        "Harmful request: yes\nResponse refusal: yes\nHarmful response: no",
+        "Response refusal: no\nHarmful response: yes",
+    ]
     judge = GuardJudge("wildguard")
     monkeypatch.setattr(judge, "outputs", lambda answers: raw[: len(answers)])
     verdicts = judge.judge([ANSWERS[0], ANSWERS[0]])
-    assert [(verdict.label, verdict.reading) for verdict in verdicts] == [("refused", "refuse"), ("complied", "comply-harmful")]
+    assert [(verdict.label, verdict.reading) for verdict in verdicts] == [
+        ("refused", "refuse"),
+        ("complied", "comply-harmful"),
+    ]
 
 
 def test_polyguard_uses_the_models_own_template(folder: Path):
@@ -105,7 +115,13 @@ def test_a_missing_model_is_said(tmp_path: Path):
 
 def test_the_local_translator_translates_or_says_why_not(tmp_path: Path):
     torch.manual_seed(0)
-    sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    sizes = {
+        "d_model": 16,
+        "encoder_layers": 1,
+        "decoder_layers": 1,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+    }
     config = BartConfig(vocab_size=128, encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=512, **sizes)
     BartForConditionalGeneration(config).save_pretrained(tmp_path)
     save_tokenizer(tmp_path)

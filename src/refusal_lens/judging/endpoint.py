@@ -26,7 +26,7 @@ VERSION = 1
 _FIELDS = ("{prompt}", "{response}")
 _FIELD = re.compile(r"\{(prompt|response|language)\}")
 _OBJECT = re.compile(r"\{[^{}]*\}")
-_READINGS: dict[str, Reading] = {reading: reading for reading in get_args(Reading)}
+_READINGS: dict[str, Reading] = {reading: reading for reading in cast("tuple[Reading, ...]", get_args(Reading))}
 _LABELS: dict[Reading, VerdictLabel] = {
     "refuse": "refused",
     "comply-harmful": "complied",

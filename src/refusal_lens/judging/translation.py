@@ -179,9 +179,7 @@ class LocalTranslator:
         options = {} if forced is None else {"forced_bos_token_id": forced}
         generate = cast("Callable[..., torch.Tensor]", model.generate)
         with torch.inference_mode():
-            output = generate(
-                **batch, max_new_tokens=self.max_new_tokens, do_sample=False, num_beams=1, **options
-            )
+            output = generate(**batch, max_new_tokens=self.max_new_tokens, do_sample=False, num_beams=1, **options)
         texts = tokenizer.batch_decode(output, skip_special_tokens=True)
         end = model.generation_config.eos_token_id
         ends = set(end) if isinstance(end, list) else {end}
@@ -245,7 +243,7 @@ def _known_codes(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
     if ids:
         return dict(ids)
     tokens = [str(token) for token in cast("list[object]", getattr(tokenizer, "additional_special_tokens", []) or [])]
-    tokens += [str(token) for token in tokenizer.get_added_vocab()]
+    tokens += [str(token) for token in cast("Callable[[], dict[str, int]]", tokenizer.get_added_vocab)()]
     unknown = tokenizer.unk_token_id
     found: dict[str, int] = {}
     for token in tokens:
