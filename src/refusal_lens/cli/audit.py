@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from refusal_lens.types import JsonValue
 
 DEMO_MODEL = "testbed:aligned"
-DEMO_LIMIT = 100
+DEMO_LIMIT = 50
+DEMO_WORKERS = 2
 TESTBED_TOKENS = 64
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="testbed:NAME, a model folder, or a hub id")]
@@ -162,6 +164,7 @@ def demo(
 ) -> None:
     """Audit the embedded testbed model in 14 languages: a whole audit, in about a minute, on any laptop."""
     asked: dict[str, dict[str, JsonValue]] = {"model": {"spec": DEMO_MODEL}, "data": {"limit": limit}}
+    asked["transport"] = {"workers": min(DEMO_WORKERS, os.cpu_count() or 1)}
     _go(_build(asked, {}, None), out, reveal=reveal, dry_run=False)
 
 

@@ -3,6 +3,7 @@
 from refusal_lens.model.batches import Batch, BatchSize, is_out_of_memory, run_shrinking
 from refusal_lens.model.checks import layer_error, placement_error
 from refusal_lens.model.edit import SITES, Edit, Intervention, Site
+from refusal_lens.model.fit import too_long
 from refusal_lens.model.folding import FoldPlan, fold_plan, folding
 from refusal_lens.model.forward import next_token_logits, record
 from refusal_lens.model.generate import Generated, generate
@@ -45,5 +46,6 @@ __all__ = [
     "replaced_by_type",
     "run_shrinking",
     "set_projection",
+    "too_long",
     "unit",
 ]

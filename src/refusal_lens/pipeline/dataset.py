@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from refusal_lens.config import AuditConfig
 from refusal_lens.errors import DataError, MissingCell, UserError
-from refusal_lens.prompts import load_prompts, sample
+from refusal_lens.model import too_long
+from refusal_lens.prompts import load_prompts, sample, without_overlap
 from refusal_lens.types import HARMS, Harm, Prompt, Split
 
 TESTBED = "testbed:"
@@ -37,6 +38,29 @@ class Dataset:
 
     parts: dict[str, tuple[Prompt, ...]]
     missing: tuple[Missing, ...]
+
+    def without(self, unfit: Mapping[str, Collection[int]], why: str) -> Dataset:
+        """The dataset less some prompts, which are named as missing.
+
+        Args:
+            unfit: Per part, the indices of the prompts to leave out.
+            why: What is wrong with them.
+
+        Returns:
+            A new dataset.
+        """
+        parts = dict(self.parts)
+        named = list(self.missing)
+        for part, indices in unfit.items():
+            parts[part] = tuple(prompt for index, prompt in enumerate(parts[part]) if index not in indices)
+            left_out = [self.parts[part][index] for index in sorted(indices)]
+            named += [
+                Missing(
+                    item.language, item.split, item.harm, item.prompt_set, f"prompt {item.prompt_id} {why}: left out"
+                )
+                for item in left_out
+            ]
+        return Dataset(parts, tuple(named))
 
     def digest(self, part: str) -> str:
         """SHA-256 over the part's prompts, in order."""
@@ -86,21 +110,39 @@ def load_dataset(config: AuditConfig) -> Dataset:
                         f"choose another source, or add them to {config.data.root}"
                     )
         parts[f"{language}.select"] = selection
-        taken = {prompt.prompt_id for prompt in selection}
-        if language in config.data.languages:
-            parts[test_part(language)] = reader.test(language, None, taken)
-            for prompt_set in config.data.prompt_sets:
-                parts[test_part(language, prompt_set)] = reader.test(language, prompt_set, taken)
+    selected = [prompt for prompts in parts.values() for prompt in prompts]
+    for language in config.data.languages:
+        for prompt_set in (None, *config.data.prompt_sets):
+            parts[test_part(language, prompt_set)] = reader.test(language, prompt_set, selected)
     if not any(prompts for name, prompts in parts.items() if ".test" in name):
         raise DataError(
             "no test prompts in any asked language: " + "; ".join(sorted({item.why for item in reader.missing}))
         )
-    return Dataset(parts, tuple(reader.missing))
+    return _fitting(Dataset(parts, tuple(reader.missing)), config)
 
 
 def all_languages(config: AuditConfig) -> tuple[str, ...]:
     """Target and source languages, sorted, each once."""
     return tuple(sorted({*config.data.languages, *config.directions.sources}))
+
+
+def _fitting(dataset: Dataset, config: AuditConfig) -> Dataset:
+    """The prompts that fit the model's context; the others are named and left out."""
+    wanted = config.model
+    texts = [
+        (part, index, prompt.text) for part, prompts in dataset.parts.items() for index, prompt in enumerate(prompts)
+    ]
+    unfit: dict[str, set[int]] = {}
+    for row in too_long(
+        wanted.spec,
+        [text for _, _, text in texts],
+        revision=wanted.revision,
+        chat_template=Path(wanted.chat_template) if wanted.chat_template else None,
+        trust_remote_code=wanted.trust_remote_code,
+    ):
+        part, index, _ = texts[row]
+        unfit.setdefault(part, set()).add(index)
+    return dataset.without(unfit, "is longer than the model's context")
 
 
 class _Reader:
@@ -122,13 +164,14 @@ class _Reader:
                 drawn.extend(sample(found, n=min(count, len(found)), seed=self._config.seed))
         return tuple(drawn)
 
-    def test(self, language: str, prompt_set: str | None, taken: set[str]) -> tuple[Prompt, ...]:
+    def test(self, language: str, prompt_set: str | None, selected: Sequence[Prompt]) -> tuple[Prompt, ...]:
         chosen: list[Prompt] = []
         for harm in HARMS:
-            found = [
-                prompt for prompt in self._cell(language, "test", harm, prompt_set) if prompt.prompt_id not in taken
-            ]
+            found, overlapping = without_overlap(self._cell(language, "test", harm, prompt_set), selected)
             chosen.extend(found[: self._config.data.limit])
+            if overlapping:
+                why = f"{len(overlapping)} test prompts also stand among the selection prompts: left out"
+                self.missing.append(Missing(language, "test", harm, overlapping[0].prompt_set, why))
         return tuple(chosen)
 
     def _cell(self, language: str, split: Split, harm: Harm, prompt_set: str | None) -> list[Prompt]:

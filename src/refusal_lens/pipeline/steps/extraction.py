@@ -17,6 +17,8 @@ from refusal_lens.pipeline.tabular import FLAG, REAL, TEXT, Row, read_rows, sche
 from refusal_lens.pipeline.workshop import Job
 from refusal_lens.types import HARMS, Harm, Prompt, Split
 
+ANSWERED = 32
+"""Train prompts per class that are answered to find refusal tokens."""
 MINIMUM = {"train": 16, "val": 8}
 KEPT = schema(prompt_id=TEXT, harm=TEXT, split=TEXT, score=REAL, kept=FLAG, filtered=FLAG)
 
@@ -32,6 +34,7 @@ def tokens(job: Job) -> None:
         harmless,
         language=language,
         judge=job.shop.judge,
+        prompts_per_class=ANSWERED,
         batch_size=job.shop.config.transport.batch_size,
     )
     (job.folder / "tokens.json").write_text(json.dumps(asdict(found), ensure_ascii=False, indent=1), encoding="utf-8")
