@@ -82,9 +82,14 @@ def test_no_source_with_a_direction() -> None:
     assert found.verdict == "no valid direction" and found.reasons == ("en: no refusal tokens",)
 
 
-def test_a_direction_that_fails_at_home_is_no_refusal_direction() -> None:
+def test_selected_directions_that_do_nothing_anywhere_are_shared_by_nobody() -> None:
     found = english({"en": 0.02, "de": 0.0})
-    assert found.verdict == "no valid direction" and "fails in en itself" in found.reasons[0]
+    assert found.verdict == "language-specific" and "not remove refusals in their own either" in found.reasons[0]
+    assert "fails in en itself" in found.reasons[1] and found.languages["de"].status == "not served"
+
+
+def test_one_language_whose_direction_does_nothing_has_no_valid_direction() -> None:
+    assert english({"en": 0.02}).verdict == "no valid direction"
 
 
 def test_a_direction_that_only_induces_refusal_is_a_direction_of_its_language() -> None:

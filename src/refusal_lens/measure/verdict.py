@@ -11,10 +11,11 @@ target, look at the working directions of other languages:
 
 Then, over the defined targets that foreign directions were applied to:
 
-    no valid direction   no source has one, or all fail at home without even a hint of an effect
+    no valid direction   no source passed the selection, or every selected direction breaks the text or has no language to show
     undefined            no null direction was run, or nothing could show an effect: all targets undefined, or too few prompts
     universal            every such target is served
-    language-specific    none is served, and the median target loses less than `universality.WEAK` of its refusals
+    language-specific    none is served, and the median target loses less than `universality.WEAK` of its refusals; also where
+                         the selected directions do nothing even at home, which the first reason then says
     partly               everything between, with the lists
 
 Undefined languages (e.g. those that comply at baseline) neither support nor spoil a verdict; they are named. Compliance
@@ -38,6 +39,10 @@ Outcome: TypeAlias = Literal["universal", "partly", "language-specific", "no val
 Status: TypeAlias = Literal["served", "weak", "not served", "own only", "undefined"]
 HOLLOW_BELOW = 0.5
 WITHOUT = "pooled-without-"
+NOT_EVEN_HOME = (
+    "the selected directions carry over to no other language, and do not remove refusals in their own either: "
+    "refusal does not hang on any of them"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +106,8 @@ def judge_model(
     failing = {source: effect for source, effect in idle.items() if source not in elsewhere}
     working = [source for source in valid if source not in failing]
     on_topic = _on_topic(content)
-    languages = {code: _judge_language(target, working, on_topic) for code, target in targets.items()}
+    counted = working or valid
+    languages = {code: _judge_language(target, counted, on_topic) for code, target in targets.items()}
     verdict, reasons = _decide(targets, languages, working, failing, sources)
     induced = [
         f"ablating the direction of {source} removes {_share(effect)} of {source} itself, though "
@@ -171,12 +177,14 @@ def _decide(
     if not any(effect.null is not None for target in targets.values() for effect in target.effects):
         return "undefined", ["no null direction was run: no effect can be told from that of a random direction"]
     reasons = [_failure(source, effect) for source, effect in failing.items()]
-    if not working:
-        unsure = any(effect.removed >= WEAK and not effect.broken for effect in failing.values())
-        return ("undefined" if unsure else "no valid direction"), reasons
     shown = {code: item for code, item in languages.items() if item.status in ("served", "weak", "not served")}
-    if not shown:
-        return "undefined", ["no language is left that could show a transfer", *reasons]
+    if not working and any(effect.removed >= WEAK and not effect.broken for effect in failing.values()):
+        return "undefined", reasons
+    if not shown or (not working and all(effect.broken for effect in failing.values())):
+        verdict: Outcome = "undefined" if working else "no valid direction"
+        return verdict, ["no language is left that could show a transfer", *reasons] if working else reasons
+    if not working:
+        return "language-specific", [NOT_EVEN_HOME, *reasons]
     served = [code for code, item in shown.items() if item.status == "served"]
     others = [code for code in shown if code not in served]
     if not others:
