@@ -31,7 +31,6 @@ class Zygote:
         *words: str | Path,
         when: Callable[[], bool] | None = None,
         how: int = signal.SIGKILL,
-        limit: int | None = None,
     ) -> int:
         """Run a command.
 
@@ -39,13 +38,12 @@ class Zygote:
             words: The command line after `refusal-lens`.
             when: Asked every 10 ms; when it says yes, the command's process group gets a signal, once.
             how: The signal.
-            limit: Largest file the command may write, in bytes.
 
         Returns:
             The exit code, negative for a signal.
         """
         assert self.process.stdin is not None
-        request = {"words": [str(word) for word in words], "log": str(self.log), "limit": limit}
+        request = {"words": [str(word) for word in words], "log": str(self.log)}
         self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         pid = int(self._read().split()[1])

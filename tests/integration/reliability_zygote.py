@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import sys
 import traceback
 from pathlib import Path
 
 
-def run(words: list[str], log: Path, limit: int | None) -> int:
+def run(words: list[str], log: Path) -> int:
     """Body of a child: one command, its output into the log."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
-    if limit is not None:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     sys.argv = ["refusal-lens", *words]
     from refusal_lens.cli.app import main
 
@@ -50,7 +46,7 @@ def serve() -> None:
         child = os.fork()
         if child == 0:
             os.setpgid(0, 0)
-            code = run(request["words"], Path(request["log"]), request.get("limit"))
+            code = run(request["words"], Path(request["log"]))
             sys.stdout.flush()
             os._exit(code)
         print(f"pid {child}", flush=True)  # noqa: T201

@@ -182,18 +182,6 @@ def test_two_processes_on_one_run(zygote: Zygote, finished: Path) -> None:
         holder.kill()
 
 
-def test_a_limit_on_file_size_stops_with_one_message_and_the_run_goes_on_after(
-    zygote: Zygote, config: Path, reference: Path, tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
-    start = len(zygote.output())
-    assert zygote.run("audit", "--config", config, "--out", run, limit=12_000) == 2
-    said = zygote.output()[start:]
-    assert "disk is full or the quota is used up" in said and "Traceback" not in said
-    assert zygote.run("resume", run) in {0, 3}, zygote.output()
-    assert digests(run) == digests(reference)
-
-
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of 512 KiB."""

@@ -106,8 +106,9 @@ def _commit(run: RunDir, task: Task, key: str, folder: Path, outputs: dict[str, 
             if attempt == _COMMIT_ATTEMPTS - 1 or not target.exists():
                 raise
     sync_folder(target.parent)
-    announced(run, task.task_id).replace(run.record_path(task.task_id))
-    sync_folder(run.record_path(task.task_id).parent)
+    announced(run, task.task_id).replace(
+        run.record_path(task.task_id)
+    )  # not flushed: the announced record is, and suffices
 
 
 def announced(run: RunDir, task_id: str) -> Path:
