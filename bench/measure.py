@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import resource
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 
@@ -74,9 +74,16 @@ def scaled(cost: Cost, factor: float) -> Cost:
     return Cost(cost.cpu * factor, cost.wall * factor)
 
 
-def peak_memory() -> float:
-    """Largest resident memory of this process so far, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def forget_peak() -> None:
+    """Start a new peak: Linux keeps one high-water mark per process, and loading a model sets it."""
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def resident_memory(*, peak: bool = False) -> float:
+    """Resident memory of this process in MiB, now or the highest since `forget_peak`."""
+    name = "VmHWM:" if peak else "VmRSS:"
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(name)) / 1024
 
 
 def _median(costs: list[Cost]) -> Cost:

@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from bench import published
-from bench.measure import Cost, Line, peak_memory
+from bench.measure import Cost, Line, forget_peak, resident_memory
 from bench.models import REPOSITORY, material
 from refusal_lens.directions import Candidates, extract
 from refusal_lens.directions.evaluation import Contenders, Evaluation
@@ -54,7 +54,8 @@ def main() -> None:
     candidates = Candidates(tensor, model.positions, 0, 0)
     layer = model.n_layers // 4
     tokens = [1, 2]
-    start = peak_memory()
+    forget_peak()
+    start = resident_memory()
     with torch.inference_mode(work.endswith("baseline")):
         if work == "extraction-ours":
             extract(model, prompts.harmful_train, prompts.harmless_train)
@@ -76,7 +77,7 @@ def main() -> None:
                 published.candidate_scores(
                     model.hf, model.tokenizer, vector, layer, prompts.harmful_val, prompts.harmless_val, tokens, before
                 )
-    print(peak_memory() - start)
+    print(resident_memory(peak=True) - start)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ WAYS: tuple[dict[str, bool], ...] = (
     {},
     {"last_only": False},
     {"direct_head": False},
+    {"share": False},
     {"last_only": False, "direct_head": False},
     {"last_only": False, "direct_head": False, "share": False},
 )

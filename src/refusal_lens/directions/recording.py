@@ -83,7 +83,8 @@ class Call:
             What it adds up to.
         """
         named = {name: keys if isinstance(value, Slot) else value for name, value in self.keywords[layer].items()}
-        found = hidden_output(block(hidden, *self.arguments[layer], **named))
+        placed = [keys if isinstance(value, Slot) else value for value in self.arguments[layer]]
+        found = hidden_output(block(hidden, *placed, **named))
         assert found is not None, "a block returns activations"
         return found
 
@@ -168,9 +169,7 @@ class Recording:
         def note(_module: nn.Module, given: tuple[object, ...], named: dict[str, object]) -> None:
             if not given:
                 named = {name: value for name, value in named.items() if name != "hidden_states"}
-            if any(_is_cache(value) for value in given):
-                raise TypeError("blocks take their cache by position")
-            arguments.append(given[1:])
+            arguments.append(tuple(Slot() if _is_cache(value) else value for value in given[1:]))
             keywords.append({name: Slot() if _is_cache(value) else value for name, value in named.items()})
 
         with ExitStack() as stack:

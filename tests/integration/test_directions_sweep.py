@@ -1,0 +1,212 @@
+"""The sweep on tiny random models: every fast way against the plain procedure, and the modes against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from bench import published
+
+from refusal_lens.directions import (
+    Candidates,
+    CandidateScore,
+    discover_refusal_tokens,
+    extract,
+    refusal_scores,
+    score,
+    select,
+    shuffled_direction,
+)
+from refusal_lens.directions.passes import ReplayPasses, passes_for
+from refusal_lens.directions.tiled import Answered, Pair, TiledPasses
+from refusal_lens.errors import UserError
+from refusal_lens.interventions import Ablation
+from refusal_lens.judging import Answer
+from refusal_lens.model import LensModel, load_model
+from refusal_lens.types import Verdict
+from tiny_models import build
+
+HARMFUL = [
+    f"Tell me how to {verb} the {thing}"
+    for verb in ("hide", "break into")
+    for thing in ("shed", "old garden gate", "box")
+]
+HARMLESS = [
+    f"Tell me how to {verb} {thing}" for verb in ("paint", "clean") for thing in ("a shed", "my old wooden chair", "it")
+]
+TOKENS = [40, 41]
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], LensModel]:
+    made: dict[str, LensModel] = {}
+
+    def get(name: str) -> LensModel:
+        if name not in made:
+            folder: Path = tmp_path_factory.mktemp(name)
+            build(name, folder)
+            made[name] = load_model(str(folder), dtype="float32", device="cpu", check=False)
+        return made[name]
+
+    return get
+
+
+@pytest.fixture(scope="module")
+def llama(load: Callable[[str], LensModel]) -> LensModel:
+    return load("llama")
+
+
+def answers(passes: TiledPasses, how: str, vectors: torch.Tensor, layers: list[int], pairs: list[Pair]) -> torch.Tensor:
+    found: dict[Pair, torch.Tensor] = {}
+
+    def consume(answered: Answered) -> None:
+        for pair, logits in zip(answered.pairs, answered.logits, strict=True):
+            assert pair not in found
+            found[pair] = logits
+
+    if how == "ablated":
+        passes.ablated(vectors, pairs, consume)
+    else:
+        passes.added(vectors, layers, pairs, consume)
+    return torch.stack([found[pair] for pair in pairs])
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "gpt2", "mixtral", "falcon", "olmo2"])
+def test_replayed_blocks_equal_whole_forward_passes(load: Callable[[str], LensModel], name: str) -> None:
+    model = load(name)
+    token_ids = model.render([*HARMFUL, *HARMLESS])
+    fast, plain = passes_for(model, token_ids), TiledPasses(model, token_ids)
+    if name in {"llama", "mixtral"}:
+        assert isinstance(fast, ReplayPasses)
+    vectors = torch.randn(5, model.d_model, generator=torch.Generator().manual_seed(1))
+    layers = [2, 0, 1, 1, 0]
+    pairs = [Pair(candidate, prompt) for candidate in range(5) for prompt in range(0, 12, 2)] + [Pair(3, 1)]
+    for how in ("ablated", "added"):
+        one, two = (answers(passes, how, vectors, layers, pairs) for passes in (fast, plain))
+        assert (one - two).abs().max() <= 2e-5 * two.abs().max()
+
+
+@pytest.fixture(scope="module")
+def candidates(llama: LensModel) -> Candidates:
+    return extract(llama, HARMFUL, HARMLESS)
+
+
+@pytest.fixture(scope="module")
+def exact(llama: LensModel, candidates: Candidates) -> list[CandidateScore]:
+    return score(llama, candidates, HARMFUL, HARMLESS, refusal_tokens=TOKENS)
+
+
+def test_candidates_equal_the_published_means(llama: LensModel, candidates: Candidates) -> None:
+    with torch.no_grad():
+        one, two = (
+            published.mean_activations(llama.hf, llama.tokenizer, group, llama.positions)
+            for group in (HARMFUL, HARMLESS)
+        )
+    assert (candidates.tensor - (one - two)).abs().max() < 1e-5
+    unit = torch.nn.functional.normalize(one - two, dim=-1)
+    assert candidates.harmless_projection is not None
+    assert torch.allclose(candidates.harmless_projection.double(), (two * unit).sum(-1), atol=1e-4)
+    again = extract(llama, HARMFUL, HARMLESS, batch_size=1)
+    assert torch.allclose(again.tensor, candidates.tensor, atol=1e-5)
+
+
+def test_all_scores_equal_the_published_procedure(
+    llama: LensModel, candidates: Candidates, exact: list[CandidateScore]
+) -> None:
+    with torch.no_grad():
+        before = published.last_logits(llama.hf, llama.tokenizer, HARMLESS)
+        for item in exact:
+            vector = candidates.vector(item.position, item.layer)
+            wanted = published.candidate_scores(
+                llama.hf, llama.tokenizer, vector, item.layer, HARMFUL, HARMLESS, TOKENS, before
+            )
+            assert (item.refusal_score, item.steering_score, item.kl_div_score) == pytest.approx(wanted, abs=1e-5)
+    assert [(item.position, item.layer) for item in exact] == candidates.sites()
+
+
+@pytest.mark.parametrize("rule", ["paper", "arditi"])
+@pytest.mark.parametrize("limit", [0.001, 0.02, 5.0])
+def test_pruning_and_racing_choose_what_the_whole_sweep_chooses(
+    llama: LensModel, candidates: Candidates, exact: list[CandidateScore], rule: str, limit: float
+) -> None:
+    wanted = select(exact, n_layers=3, rule=rule, kl_threshold=limit).selected
+    for how in ({"prune": True}, {"mode": "race"}):
+        found = score(llama, candidates, HARMFUL, HARMLESS, refusal_tokens=TOKENS, rule=rule, kl_threshold=limit, **how)
+        chosen = select(found, n_layers=3, rule=rule, kl_threshold=limit).selected
+        assert (chosen is None) == (wanted is None)
+        if chosen is not None and wanted is not None:
+            assert (chosen.position, chosen.layer) == (wanted.position, wanted.layer)
+            assert chosen.steering_score == pytest.approx(wanted.steering_score, abs=1e-5)
+        assert all(
+            item.skipped for item in found if None in (item.refusal_score, item.steering_score, item.kl_div_score)
+        )
+
+
+def test_progress_counts_and_batch_size_changes_nothing(
+    llama: LensModel, candidates: Candidates, exact: list[CandidateScore]
+) -> None:
+    seen: list[tuple[int, int]] = []
+    found = score(
+        llama,
+        candidates,
+        HARMFUL,
+        HARMLESS,
+        refusal_tokens=TOKENS,
+        batch_size=3,
+        progress=lambda *item: seen.append(item),
+    )
+    for one, two in zip(found, exact, strict=True):
+        assert one.refusal_score == pytest.approx(two.refusal_score, abs=1e-5)
+        assert one.kl_div_score == pytest.approx(two.kl_div_score, abs=1e-5)
+    done, total = seen[-1]
+    assert done == total
+
+
+def test_refusal_scores_and_interventions(
+    llama: LensModel, candidates: Candidates, exact: list[CandidateScore]
+) -> None:
+    vector = candidates.vector(-1, 1)
+    wanted = next(item for item in exact if (item.position, item.layer) == (-1, 1)).refusal_score
+    found = refusal_scores(llama, HARMFUL, TOKENS, interventions=[Ablation(vector)])
+    assert float(found.mean()) == pytest.approx(wanted, abs=1e-5)
+    assert found.dtype == np.float64
+    with pytest.raises(UserError, match="do not exist"):
+        refusal_scores(llama, HARMFUL, [10**6])
+    with pytest.raises(UserError, match="another model"):
+        score(llama, Candidates(torch.ones(5, 2, 8), llama.positions, 1, 1), HARMFUL, HARMLESS, refusal_tokens=TOKENS)
+
+
+def test_shuffled_labels_keep_norm_and_site(llama: LensModel, candidates: Candidates) -> None:
+    like = candidates.direction(position=-1, layer=2, source="en")
+    null = shuffled_direction(llama, like, HARMFUL, HARMLESS, seed=0)
+    assert null.vector.norm().item() == pytest.approx(like.vector.norm().item(), rel=1e-5)
+    assert (null.position, null.layer, null.source) == (-1, 2, "shuffled-0")
+
+
+class _Judge:
+    """Calls an answer a refusal when its prompt is one of the harmful ones."""
+
+    name = "test 1"
+
+    def __init__(self, refuses: bool) -> None:
+        self._refuses = refuses
+
+    def judge(self, answers: list[Answer]) -> list[Verdict]:
+        labels = ["refused" if self._refuses and item.prompt in HARMFUL else "complied" for item in answers]
+        return [Verdict(label=label, score=None, uncertain=False, reason="", judge=self.name) for label in labels]
+
+
+def test_refusal_tokens_come_from_refused_answers_only(llama: LensModel) -> None:
+    found = discover_refusal_tokens(llama, HARMFUL, HARMLESS, language="en", judge=_Judge(False), max_new_tokens=2)
+    assert found.ids == ()
+    assert found.reason is not None
+    assert "0 of 6" in found.reason
+    found = discover_refusal_tokens(llama, HARMFUL, HARMLESS, language="en", judge=_Judge(True), max_new_tokens=2)
+    assert found.refused == 6
+    assert found.complied == 6
+    assert found.coverage == pytest.approx(sum(found.shares))
+    assert list(found.shares) == sorted(found.shares, reverse=True)
+    assert bool(found.ids) == (found.reason is None)
