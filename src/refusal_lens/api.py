@@ -35,7 +35,7 @@ def audit(
         languages: Target languages.
         sources: Languages to take directions from.
         limit: Test prompts per language and class; None for all.
-        max_new_tokens: Length limit of an answer in tokens; None for 512 (64 on a testbed's own prompts).
+        max_new_tokens: Length limit of an answer in tokens; None for 512 (48 on a testbed's own prompts).
         rule: Selection rule.
         random: Number of random null directions.
         judge: Name of the judge.
@@ -48,7 +48,7 @@ def audit(
     Raises:
         UserError: Something about the model, the prompts or the languages is wrong.
     """
-    tokens = max_new_tokens or (64 if model.startswith("testbed:") and data is None else 512)
+    tokens = max_new_tokens or (48 if model.startswith("testbed:") and data is None else 512)
     config = AuditConfig(
         model=ModelConfig(spec=model),
         data=DataConfig(root=None if data is None else str(data), languages=_codes(languages), limit=limit),

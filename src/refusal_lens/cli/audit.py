@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from refusal_lens.types import JsonValue
 
 DEMO_MODEL = "testbed:aligned"
-DEMO_LIMIT = 50
+DEMO_LIMIT = 40
 DEMO_WORKERS = 2
-TESTBED_TOKENS = 64
+TESTBED_TOKENS = 48
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="testbed:NAME, a model folder, or a hub id")]
 
@@ -60,7 +60,7 @@ def audit(
         int | None, typer.Option(min=1, help="test prompts per language and class  [default: all]")
     ] = None,
     max_new_tokens: Annotated[
-        int | None, typer.Option(min=1, help="length limit of an answer  [default: 512, testbed 64]")
+        int | None, typer.Option(min=1, help="length limit of an answer  [default: 512, testbed 48]")
     ] = None,
     batch_size: Annotated[str | None, typer.Option(help="rows per forward pass, or auto  [default: auto]")] = None,
     rule: Annotated[str | None, typer.Option(help="selection rule: paper or arditi  [default: paper]")] = None,
