@@ -29,7 +29,8 @@ for group in (audit, runs, report, analysis, directions, doctor, judge, data, te
 
 def main() -> None:
     """Entry point of the console script."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads that spin cost several times the work on a shared machine
+    # Idle threads that spin cost several times the work on a shared machine.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     try:
         app()
     except LensError as error:
