@@ -184,7 +184,7 @@ class Recording:
         return {"input_ids": torch.tensor([tokens], device=device), "position_ids": positions[None]}
 
 
-class _Entered(Exception):  # noqa: N818 (not an error: it ends a forward pass that has shown what was asked)
+class _Entered(Exception):
     """Raised at the first block."""
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from refusal_lens.interventions import Ablation, Addition
 from refusal_lens.model import BatchSize, Intervention, LensModel, run_shrinking
 
-CPU_TOKENS = 2048
+CPU_TOKENS = 4096
 ACCELERATOR_TOKENS = 65536
 
 

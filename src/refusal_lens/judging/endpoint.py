@@ -148,7 +148,7 @@ def parse_reading(text: str) -> Reading | None:
     Returns:
         The reading, None where there is none or more than one.
     """
-    found = {reading for piece in _OBJECT.findall(text) if (reading := _from_json(piece)) is not None}
+    found: set[Reading] = {reading for piece in _OBJECT.findall(text) if (reading := _from_json(piece)) is not None}
     if len(found) == 1:
         return found.pop()
     bare = text.strip().strip("\"'`.").lower()

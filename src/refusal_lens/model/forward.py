@@ -19,7 +19,7 @@ from refusal_lens.model.layout import hidden_input
 from refusal_lens.model.lens import LensModel
 
 
-class _Enough(Exception):  # noqa: N818 (not an error: it ends a forward pass that has shown what was asked)
+class _Enough(Exception):
     """Raised by the last recording hook."""
 
 
