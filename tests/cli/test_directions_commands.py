@@ -1,0 +1,90 @@
+"""extract, score and select as a user runs them: files, exit codes, one-line messages."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from refusal_lens.cli.app import main
+from tiny_models import build
+
+
+def run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object
+) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["refusal-lens", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+        sys.exit(0)
+    code = ended.value.code
+    said = capsys.readouterr()
+    return code if isinstance(code, int) else 0, said.out, said.err
+
+
+def scores_file(folder: Path, *, kl: float) -> Path:
+    rows = [
+        {"position": -1, "layer": layer, "refusal_score": -layer, "steering_score": 1.0, "kl_div_score": kl}
+        for layer in (1, 2, 3)
+    ]
+    file = folder / "scores.json"
+    file.write_text(json.dumps(rows), encoding="utf-8")
+    return file
+
+
+def test_select_prints_the_choice_or_exits_3(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = scores_file(tmp_path, kl=0.15)
+    code, out, _ = run(monkeypatch, capsys, "select", file, "--n-layers", 10, "--rule", "paper")
+    chosen = json.loads(out)
+    assert (code, chosen["position"], chosen["layer"]) == (0, -1, 3)
+    code, out, err = run(monkeypatch, capsys, "select", file, "--n-layers", 10, "--rule", "arditi")
+    assert (code, out) == (3, "")
+    assert "KL > 0.1: 3" in err
+    code, out, _ = run(
+        monkeypatch, capsys, "select", file, "--n-layers", 10, "--rule", "arditi", "--kl-threshold", "0.15"
+    )
+    assert (code, json.loads(out)["layer"]) == (0, 3)
+    code, _, err = run(monkeypatch, capsys, "select", file, "--n-layers", 3)
+    assert code == 2
+    assert "--n-layers 3 is too small" in err
+    code, _, err = run(monkeypatch, capsys, "select", tmp_path / "none.json", "--n-layers", 3)
+    assert code == 2
+    assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_extract_score_select_on_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build("llama", tmp_path / "model")
+    for name, verb in (("harmful", "hide"), ("harmless", "paint")):
+        prompts = [f"How do I {verb} {thing}?" for thing in ("a bike lock", "the old gate", "it", "my letter box")]
+        (tmp_path / f"{name}.json").write_text(json.dumps(prompts), encoding="utf-8")
+    files = ("--harmful", tmp_path / "harmful.json", "--harmless", tmp_path / "harmless.json")
+    where = tmp_path / "candidates"
+    code, _, _ = run(monkeypatch, capsys, "extract", tmp_path / "model", *files, "--out", where)
+    facts = json.loads((where / "candidates.json").read_text(encoding="utf-8"))
+    tensor = load_file(where / "candidates.safetensors")["candidates"]
+    assert code == 0
+    assert tensor.shape == (len(facts["positions"]), 3, 32)
+    assert (facts["n_harmful"], facts["n_harmless"]) == (4, 4)
+    out = tmp_path / "scores.json"
+    common = ("score", tmp_path / "model", "--candidates", where, *files, "--out", out, "--refusal-tokens")
+    code, _, _ = run(monkeypatch, capsys, *common, "40,41")
+    rows = json.loads(out.read_text(encoding="utf-8"))
+    assert code == 0
+    assert [(row["position"], row["layer"]) for row in rows] == [
+        (p, layer) for p in facts["positions"] for layer in range(3)
+    ]
+    assert all(list(row) == ["position", "layer", "refusal_score", "steering_score", "kl_div_score"] for row in rows)
+    code, _, err = run(monkeypatch, capsys, *common, "999999")
+    assert code == 2
+    assert "do not exist" in err
+    code, _, err = run(monkeypatch, capsys, *common, "one")
+    assert code == 2
+    assert "expected token ids" in err
