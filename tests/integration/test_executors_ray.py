@@ -165,7 +165,7 @@ def test_a_killed_driver_loses_nothing(cluster: object, run: RunDir) -> None:
 
 
 def test_too_few_gpus_are_one_clear_message(cluster: object) -> None:
-    executor = get_executor("ray", workers=1, gpus_per_worker=2)
+    executor = get_executor("ray", workers=1, gpus_per_worker=2.0)
     with (
         pytest.raises(UserError, match="--gpus-per-worker 2: the cluster has 0 GPUs"),
         executor.session(Factory(Path(), Path())),
