@@ -117,14 +117,14 @@ def audit(
     """Run an audit."""
     asked: dict[str, dict[str, JsonValue]] = {
         "model": {
-            "spec": model,
+            "spec": _spec(model),
             "revision": revision,
             "dtype": dtype,
             "chat_template": _text(chat_template),
             "trust_remote_code": trust_remote_code,
         },
         "data": {
-            "root": _text(data),
+            "root": _text(data and data.absolute()),
             "languages": _codes(languages),
             "limit": limit,
             "prompt_sets": _names(prompt_sets),
@@ -244,6 +244,11 @@ def _codes(text: str | None) -> list[JsonValue] | None:
 
 def _names(text: str | None) -> list[JsonValue] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _spec(model: str | None) -> str | None:
+    """A folder by its absolute path, so that the run can be resumed from anywhere; any other name as it is."""
+    return str(Path(model).absolute()) if model and Path(model).is_dir() else model
 
 
 def _text(path: Path | None) -> str | None:

@@ -123,8 +123,10 @@ def run_audit(
     store = Store(config.transport.store) if config.transport.store is not None else None
     alone = config.transport.executor == "local" and config.transport.workers == 1 and store is None
     model = None
-    if alone and not (out / "run.json").exists():
-        model = load_audited(config)  # a model that cannot be used must not leave a run directory behind
+    if config.transport.executor == "local" and not (out / "run.json").exists():
+        loaded = load_audited(config)  # a model that cannot be used must not leave a run directory behind
+        model = loaded if alone else None
+        del loaded
     run = RunDir.create(out, header=_header(prepared, command))
     total = len(prepared.tasks)
     computed = 0
