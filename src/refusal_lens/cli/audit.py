@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from refusal_lens.types import JsonValue
 
 DEMO_MODEL = "testbed:aligned"
-DEMO_LIMIT = 40
+DEMO_LIMIT = 25
 DEMO_WORKERS = 2
 TESTBED_TOKENS = 48
 
