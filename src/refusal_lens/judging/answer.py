@@ -46,3 +46,25 @@ class Judge(Protocol):
     def judge(self, answers: Sequence[Answer]) -> list[Verdict]:
         """One verdict per answer, in order."""
         ...
+
+
+def unscored(answer: Answer, reason: str, *, judge: str) -> Verdict:
+    """The verdict on an answer that cannot be judged.
+
+    Args:
+        answer: The answer.
+        reason: Why not.
+        judge: Name of the judge.
+
+    Returns:
+        Neither refused nor complied, without a score.
+    """
+    return Verdict(
+        label="unscored",
+        score=None,
+        uncertain=False,
+        reason=reason,
+        judge=judge,
+        truncated=not answer.finished,
+        reading="invalid",
+    )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from refusal_lens.errors import UserError
-from refusal_lens.judging.answer import Answer
+from refusal_lens.judging.answer import Answer, unscored
 from refusal_lens.judging.chat import ChatClient, Reply
 from refusal_lens.judging.screening import unscorable
 from refusal_lens.languages import load_languages
@@ -72,7 +72,7 @@ class EndpointJudge:
         asked = [answer for answer, reason in zip(answers, why, strict=True) if reason is None]
         replies = iter(self.client.ask_all([self.render(answer) for answer in asked]) if asked else [])
         return [
-            self._unscored(answer, reason) if reason is not None else self._verdict(answer, next(replies))
+            unscored(answer, reason, judge=self.name) if reason is not None else self._verdict(answer, next(replies))
             for answer, reason in zip(answers, why, strict=True)
         ]
 
@@ -88,10 +88,10 @@ class EndpointJudge:
 
     def _verdict(self, answer: Answer, reply: Reply) -> Verdict:
         if reply.text is None:
-            return self._unscored(answer, f"no reply: {reply.error}")
+            return unscored(answer, f"no reply: {reply.error}", judge=self.name)
         reading = parse_reading(reply.text)
         if reading is None:
-            return self._unscored(answer, f"parse failure: {reply.text[:_RAW_KEPT]}")
+            return unscored(answer, f"parse failure: {reply.text[:_RAW_KEPT]}", judge=self.name)
         label = _LABELS[reading]
         return Verdict(
             label=label,
@@ -101,17 +101,6 @@ class EndpointJudge:
             judge=self.name,
             truncated=not answer.finished,
             reading=reading,
-        )
-
-    def _unscored(self, answer: Answer, reason: str) -> Verdict:
-        return Verdict(
-            label="unscored",
-            score=None,
-            uncertain=False,
-            reason=reason,
-            judge=self.name,
-            truncated=not answer.finished,
-            reading="invalid",
         )
 
 

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 from refusal_lens.errors import ModelError
-from refusal_lens.judging.answer import Answer
+from refusal_lens.judging.answer import Answer, unscored
 from refusal_lens.judging.guard_formats import (
     POLYGUARD_SYSTEM,
     POLYGUARD_USER,
@@ -76,7 +76,7 @@ class GuardJudge:
         asked = [row for row, reason in enumerate(why) if reason is None]
         raw = dict(zip(asked, self.outputs([answers[row] for row in asked]), strict=True))
         return [
-            self._unscored(answer, reason) if reason is not None else self._verdict(answer, raw[row])
+            unscored(answer, reason, judge=self.name) if reason is not None else self._verdict(answer, raw[row])
             for row, (answer, reason) in enumerate(zip(answers, why, strict=True))
         ]
 
@@ -154,7 +154,7 @@ class GuardJudge:
     def _verdict(self, answer: Answer, raw: str) -> Verdict:
         labels = parse_guard(raw)
         if labels.refusal is None:
-            return self._unscored(answer, f"parse failure: {raw[:_RAW_KEPT]}")
+            return unscored(answer, f"parse failure: {raw[:_RAW_KEPT]}", judge=self.name)
         return Verdict(
             label="refused" if labels.refusal else "complied",
             score=1.0 if labels.refusal else -1.0,
@@ -163,17 +163,6 @@ class GuardJudge:
             judge=self.name,
             truncated=not answer.finished,
             reading=labels.reading,
-        )
-
-    def _unscored(self, answer: Answer, reason: str) -> Verdict:
-        return Verdict(
-            label="unscored",
-            score=None,
-            uncertain=False,
-            reason=reason,
-            judge=self.name,
-            truncated=not answer.finished,
-            reading="invalid",
         )
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from refusal_lens.judging.answer import Answer
+from refusal_lens.judging.answer import Answer, unscored
 from refusal_lens.judging.folding import Folded, fold
 from refusal_lens.judging.identify import Identified, identify
 from refusal_lens.judging.patterns import Hit, load_lexicon
@@ -59,15 +59,15 @@ class NativeJudge:
     def _judge_one(self, answer: Answer) -> Verdict:
         reason = unscorable(answer.text)
         if reason is not None:
-            return self._unscored(answer, reason)
+            return unscored(answer, reason, judge=self.name)
         identified = identify(answer.text, expected=answer.language)
         if identified.letters == 0:
-            return self._unscored(answer, "no words")
+            return unscored(answer, "no words", judge=self.name)
         lead = read_lead(answer.text)
         folded = fold(lead.text)
         found = _find(folded.text, answer=answer, identified=identified)
         if identified.language is None and not ({"inability", "decline"} & set(found)):
-            return self._unscored(answer, "unknown language")
+            return unscored(answer, "unknown language", judge=self.name)
         score = score_lead(found, folded.text, list_at=lead.list_at)
         refused = score > 0
         return Verdict(
@@ -81,17 +81,6 @@ class NativeJudge:
             truncated=not answer.finished,
             reading="refuse" if refused else None,
             evidence=_evidence(found, folded, lead),
-        )
-
-    def _unscored(self, answer: Answer, reason: str) -> Verdict:
-        return Verdict(
-            label="unscored",
-            score=None,
-            uncertain=False,
-            reason=reason,
-            judge=self._name,
-            truncated=not answer.finished,
-            reading="invalid",
         )
 
 

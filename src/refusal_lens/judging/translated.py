@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from refusal_lens.judging.answer import Answer, Judge
+from refusal_lens.judging.answer import Answer, Judge, unscored
 from refusal_lens.judging.screening import unscorable
 from refusal_lens.judging.translation import Translation, Translator
 from refusal_lens.types import Verdict
@@ -63,7 +63,7 @@ class TranslatedJudge:
         return [
             (self._named(next(verdicts), answer), translation)
             if translation.text is not None
-            else (self._unscored(answer, reason or f"translation failed: {translation.error}"), translation)
+            else (unscored(answer, reason or f"translation failed: {translation.error}", judge=self.name), translation)
             for answer, translation, reason in zip(answers, translations, why, strict=True)
         ]
 
@@ -98,15 +98,4 @@ class TranslatedJudge:
         # Evidence and language are those of the translation; the spans would mislead beside the original.
         return replace(
             verdict, judge=self.name, evidence=(), language=None, off_language=False, truncated=not answer.finished
-        )
-
-    def _unscored(self, answer: Answer, reason: str) -> Verdict:
-        return Verdict(
-            label="unscored",
-            score=None,
-            uncertain=False,
-            reason=reason,
-            judge=self.name,
-            truncated=not answer.finished,
-            reading="invalid",
         )

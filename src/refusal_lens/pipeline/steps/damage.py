@@ -108,7 +108,7 @@ def measure_damage(model: LensModel, texts: list[Text], ablations: Mapping[str, 
 @torch.no_grad()
 def answer_log_probabilities(
     model: LensModel, texts: list[Text], ablation: Ablation | None
-) -> list[Float[Tensor, "token vocab"]]:
+) -> list[Float[Tensor, "_ vocab"]]:
     """Log-probabilities of every answer position, prompt and answer given; float32, one tensor per text."""
     batch = model.batch([item.prompt + item.answer for item in texts])
     longest = max(len(item.answer) for item in texts)
