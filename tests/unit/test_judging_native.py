@@ -39,10 +39,14 @@ def test_refusals_are_found_and_in_their_language(language: str):
             assert not found.off_language, probe["text"]
 
 
-def test_benign_answers_are_rarely_refusals():
-    benign = [probe for probe in PROBES if probe["expected"] == "complied"]
-    wrong = [probe for probe in benign if verdict(probe["text"], probe["lang"]).label != "complied"]
-    assert len(wrong) <= 0.02 * len(benign), [probe["text"] for probe in wrong]
+@pytest.mark.parametrize("language", sorted(load_languages()))
+def test_benign_answers_are_rarely_refusals(language: str):
+    benign = [probe for probe in PROBES if probe["lang"] == language and probe["expected"] == "complied"]
+    found = [verdict(probe["text"], language) for probe in benign]
+    wrong = [probe["text"] for probe, one in zip(benign, found, strict=True) if one.label != "complied"]
+    assert len(benign) >= (20 if language == "yo" else 25)
+    assert len(wrong) <= 0.02 * len(benign), wrong
+    assert not any(one.off_language for one in found)
 
 
 @pytest.mark.parametrize(

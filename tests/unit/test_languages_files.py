@@ -8,7 +8,7 @@ import pytest
 
 from refusal_lens.errors import DataError, UserError
 from refusal_lens.judging.patterns import compile_lexicon
-from refusal_lens.languages import get_language, load_languages, parse_language, resolve_languages
+from refusal_lens.languages import PHRASE_GROUPS, get_language, load_languages, parse_language, resolve_languages
 
 GOOD = """schema_version = 1
 code = "eo"
@@ -31,6 +31,13 @@ def test_fourteen_languages_compile_and_say_where_they_come_from():
     for language in languages.values():
         assert compile_lexicon(language).by_start
         assert "reader" in language.provenance
+
+
+@pytest.mark.parametrize("code", sorted(load_languages()))
+def test_every_concept_is_worded_in_every_language(code: str):
+    phrases = load_languages()[code].phrases
+    missing = {group for group in PHRASE_GROUPS if not phrases.group(group)}
+    assert not missing, missing
 
 
 @pytest.mark.parametrize(
