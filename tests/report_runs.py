@@ -370,11 +370,15 @@ def write_completions(run: RunDir, *, language: str, text: str, prompt: str) -> 
         rows = [{"prompt_id": "p1", "language": language, "harm": "harmful", "text": prompt}]
         pq.write_table(pa.Table.from_pylist(rows), folder / "prompts.parquet")
     cells: list[list[JsonValue]] = [
-        ["baseline", "", language, "harmful", None],
-        ["ablation", "en", language, "harmful", None],
+        ["baseline", [""], language, "harmful", None],
+        ["ablation", ["en", "random-0"], language, "harmful", None],
     ]
     for cell in cells:
-        name = ".".join(str(part) for part in cell if part) + ".0"
-        with run.writing(Task("completions", 1, name, {"cell": cell}, (source.task_id,))) as folder:
-            rows = [{"prompt_id": "p1", "text": text, "n_tokens": 5, "finished": True}]
+        name = f"{cell[0]}.{language}.0"
+        with run.writing(Task("completions", 1, name, {"cells": cell}, (source.task_id,))) as folder:
+            said = {"": text, "en": text, "random-0": "an answer under a null direction, never shown"}
+            rows = [
+                {"source": source, "prompt_id": "p1", "text": said[source], "n_tokens": 5, "finished": True}
+                for source in cell[1]
+            ]
             pq.write_table(pa.Table.from_pylist(rows), folder / "completions.parquet")

@@ -54,23 +54,6 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
-class Completion:
-    """A model's answer to one prompt.
-
-    Attributes:
-        prompt_id: The prompt it answers.
-        text: Decoded answer without special tokens. Untrusted and possibly harmful: escape before showing.
-        n_tokens: Generated tokens, the end token included.
-        finished: False when the answer was cut at the token limit.
-    """
-
-    prompt_id: str
-    text: str
-    n_tokens: int
-    finished: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Evidence:
     """One phrase group that fired in an answer: the group's name and the character span [start, end)."""
 

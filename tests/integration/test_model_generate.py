@@ -72,6 +72,30 @@ def test_interventions_act_in_prefill_and_decode(lens: LensModel) -> None:
         assert ours != plain
 
 
+@pytest.mark.parametrize("kind", ["ablation", "affine", "addition"])
+@pytest.mark.parametrize("batch_size", [3, "auto"])
+def test_a_direction_per_prompt_follows_its_row(lens: LensModel, kind: str, batch_size: int | str) -> None:
+    generator = torch.Generator().manual_seed(1)
+    directions = torch.randn(len(PROMPTS), lens.d_model, generator=generator) * 8
+    directions[2] = 0
+
+    def edit(rows: slice | int) -> Ablation | Addition:
+        if kind == "addition":
+            return Addition(directions[rows], layer=1)
+        targets = torch.linspace(-3, 3, len(PROMPTS))
+        return Ablation(directions[rows], reference=targets[rows] if kind == "affine" else None)
+
+    together = generate(lens, PROMPTS, max_new_tokens=LIMIT, batch_size=batch_size, interventions=[edit(slice(None))])
+    alone = [
+        generate(lens, [prompt], max_new_tokens=LIMIT, interventions=[edit(row)], fold="never")[0]
+        for row, prompt in enumerate(PROMPTS)
+    ]
+    assert [item.token_ids for item in together] == [item.token_ids for item in alone]
+    assert len({len(item.token_ids) for item in alone}) > 1, "rows of this test end at different times"
+    plain = generate(lens, PROMPTS, max_new_tokens=LIMIT)
+    assert sum(a.token_ids != b.token_ids for a, b in zip(plain, alone, strict=True)) >= 5
+
+
 def test_a_zero_direction_changes_no_answer(lens: LensModel) -> None:
     assert generate(lens, PROMPTS, max_new_tokens=8, interventions=[Ablation(torch.zeros(lens.d_model))]) == generate(
         lens, PROMPTS, max_new_tokens=8

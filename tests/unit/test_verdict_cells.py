@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from refusal_lens.config import AuditConfig
-from refusal_lens.pipeline.cells import cells, damaging, directions, pools
+from refusal_lens.pipeline.cells import cells, damaging, directions, passes, pools
 from refusal_lens.pipeline.steps.material import parallel_ids
 
 
@@ -41,9 +43,24 @@ def test_nulls_and_pools_run_where_they_are_read() -> None:
     assert damaging(settings) == ("de", "en", "pooled", "random-0")
 
 
-def test_every_cell_is_asked_once() -> None:
-    names = [cell.task_name(0) for cell in cells(config(("de", "en", "fr"), random=3))]
-    assert len(names) == len(set(names))
+@pytest.mark.parametrize("count", [1, 25, 100, 300])
+def test_every_cell_is_asked_once_and_no_pass_outgrows_a_shard(count: int) -> None:
+    settings = config(("de", "en", "fr"), random=3)
+    found = list(passes(settings, prompts_of=lambda _: count))
+    asked = [
+        (item.intervention, source, item.language, item.prompts, item.prompt_set)
+        for item in found
+        for source in item.sources
+    ]
+    wanted = [(c.intervention, c.source, c.language, c.prompts, c.prompt_set) for c in cells(settings)]
+    assert sorted(asked, key=str) == sorted(wanted, key=str)
+    assert len({item.task_name(0) for item in found}) == len(found)
+    assert all(len(item.sources) == 1 or len(item.sources) * count <= 256 for item in found)
+    assert (len(found) < len(asked)) == (count <= 128)
+
+
+def test_cells_without_prompts_have_no_pass() -> None:
+    assert not list(passes(config(("en",)), prompts_of=lambda _: 0))
 
 
 def test_prompts_that_are_no_translations_are_paired_by_place_only() -> None:

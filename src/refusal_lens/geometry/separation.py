@@ -103,7 +103,7 @@ def silhouette(positive: Float[np.ndarray, "p d"], negative: Float[np.ndarray, "
     return float(silhouette_score(rows, np.repeat([1, 0], [len(positive), len(negative)])))
 
 
-def shared_threshold(projected: Sequence[tuple[Float[np.ndarray, "_"], Float[np.ndarray, "_"]]]) -> float:
+def shared_threshold(projected: Sequence[tuple[Float[np.ndarray, " _"], Float[np.ndarray, " _"]]]) -> float:
     """Cut of the pooled projections with the best balanced accuracy; the middle of all equally good cuts."""
     harmful, harmless = (np.sort(np.concatenate([pair[side] for pair in projected])) for side in (0, 1))
     values = np.unique(np.concatenate([harmful, harmless]))
@@ -116,7 +116,7 @@ def shared_threshold(projected: Sequence[tuple[Float[np.ndarray, "_"], Float[np.
     return float((cuts[best[0]] + cuts[best[-1]]) / 2)
 
 
-def pooled_spread(projected: Sequence[tuple[Float[np.ndarray, "_"], Float[np.ndarray, "_"]]]) -> float:
+def pooled_spread(projected: Sequence[tuple[Float[np.ndarray, " _"], Float[np.ndarray, " _"]]]) -> float:
     """Root of the mean within-class variance over all languages and classes."""
     variances = [float(part.var(ddof=1)) for pair in projected for part in pair if len(part) > 1]
     return math.sqrt(sum(variances) / len(variances)) if variances else 0.0

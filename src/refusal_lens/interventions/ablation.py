@@ -94,6 +94,16 @@ class Ablation:
         reference = torch.where(known, 0.0, target / length.clamp_min(1e-6)).float() if affine else None
         return replace(self, direction=direction.float(), reference=reference)
 
+    def rows(self, indices: Sequence[int], /) -> Ablation:
+        """The ablation of some rows of the batch, in this order."""
+        if self.direction.ndim == 1:
+            return self
+        chosen = list(indices)
+        reference = self.reference
+        if isinstance(reference, Tensor) and reference.ndim == 1:
+            reference = reference[chosen]
+        return replace(self, direction=self.direction[chosen], reference=reference)
+
     def fold_direction(self) -> Tensor | None:
         """The direction, when weights can carry the whole ablation: exact, towards zero, one for all rows."""
         return self.unit if self.variant == "exact" and self.reference is None and self.direction.ndim == 1 else None

@@ -6,7 +6,7 @@ The direction is used as it is, not normalised: its length is the difference of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -40,6 +40,10 @@ class Addition:
     def after(self, earlier: Sequence[Intervention], /) -> Addition:  # noqa: ARG002 (nothing to keep)
         """Itself."""
         return self
+
+    def rows(self, indices: Sequence[int], /) -> Addition:
+        """The addition to some rows of the batch, in this order."""
+        return self if self.direction.ndim == 1 else replace(self, direction=self.direction[list(indices)])
 
     def fold_direction(self) -> Tensor | None:
         """None: an addition is no property of the weights alone."""

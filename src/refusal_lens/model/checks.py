@@ -31,6 +31,10 @@ class Nothing:
         """Itself."""
         return self
 
+    def rows(self, indices: Sequence[int], /) -> Nothing:  # noqa: ARG002 (one for all rows)
+        """Itself."""
+        return self
+
     def fold_direction(self) -> Tensor | None:
         """None."""
         return None

@@ -39,6 +39,10 @@ class Intervention(Protocol):
         """An equivalent of this intervention that keeps the guarantees of those applied before it; often itself."""
         ...
 
+    def rows(self, indices: Sequence[int], /) -> Intervention:
+        """The same for some rows of the batch, in this order; itself where one direction serves every row."""
+        ...
+
     def fold_direction(self) -> Tensor | None:
         """The direction [d_model] whose removal from all weights equals this intervention, None where there is none."""
         ...

@@ -203,6 +203,10 @@ class Removal:
         """Itself."""
         return self
 
+    def rows(self, indices: Sequence[int], /) -> Removal:  # noqa: ARG002 (one for all rows)
+        """Itself."""
+        return self
+
     def fold_direction(self) -> Tensor | None:
         """Its direction."""
         return self.direction

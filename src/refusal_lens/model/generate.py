@@ -4,7 +4,8 @@
 2. A row ends at an end token, at the length limit, or when the caller says it is decided; once a fifth of a batch has
    ended, cache and batch shrink to the rows that still write.
 3. A single ablation lives in the weights while answers are written, where that is exact; otherwise hooks carry it.
-4. Where memory runs out the batch is halved; answers already finished are kept.
+4. Interventions may give every prompt a direction of its own; they follow their rows through sorting and shrinking.
+5. Where memory runs out the batch is halved; answers already finished are kept.
 
 Nothing is sampled: the same prompts give the same answers.
 """
@@ -60,12 +61,18 @@ class _Job:
     limit: int
     stop_when: Callable[[int, str], bool] | None
     progress: Callable[[int, int], None] | None
+    hooked: Sequence[Intervention] = ()
     answers: dict[int, Generated] = field(default_factory=dict[int, Generated])
 
     def finish(self, row: int, ids: Sequence[int], *, finished: bool) -> None:
         self.answers[row] = Generated(self.text(ids), tuple(ids), finished)
         if self.progress is not None:
             self.progress(len(self.answers), len(self.token_ids))
+
+    def hook(self, rows: Sequence[int], hooks: ExitStack) -> None:
+        """Set the hooks for a batch of these rows, in place of earlier ones."""
+        hooks.close()
+        hooks.enter_context(self.model.edited([item.rows(rows) for item in self.hooked]))
 
     def text(self, ids: Sequence[int]) -> str:
         return str(self.model.tokenizer.decode(list(ids), skip_special_tokens=True))
@@ -89,7 +96,8 @@ def generate(
         instructions: User messages.
         max_new_tokens: Length limit of an answer, in tokens.
         batch_size: Prompts of one batch, or "auto".
-        interventions: Active from the first prompt token to the last answer token.
+        interventions: Active from the first prompt token to the last answer token. One with a direction per row takes
+            the rows for the instructions, in input order.
         fold: "auto" holds a single ablation in the weights where that is exact; "never" always uses hooks.
         stop_when: Asked every `ASK_EVERY` tokens with (row, text so far); True ends that row's answer.
         progress: Told (answers done, answers in all) whenever an answer is done.
@@ -110,30 +118,30 @@ def generate(
         tokens=_token_budget(model),
         most=CPU_ROWS if model.device.type == "cpu" else ACCELERATOR_ROWS,
     )
-    with _carried(model, interventions, fold):
+    with _folded(model, interventions, fold) as folded:
+        job.hooked = () if folded else interventions
         for _ in run_shrinking(groups, lambda rows: _answer(job, [row for row in rows if row not in job.answers])):
             pass
     return [job.answers[row] for row in range(len(job.token_ids))]
 
 
 @contextmanager
-def _carried(model: LensModel, interventions: Sequence[Intervention], fold: Fold) -> Generator[None, None, None]:
-    """Interventions in the weights where one ablation is all there is and that is exact, else by hooks."""
+def _folded(model: LensModel, interventions: Sequence[Intervention], fold: Fold) -> Generator[bool, None, None]:
+    """Yields whether the weights carry the interventions: one ablation is all there is, and that is exact."""
     direction = interventions[0].fold_direction() if len(interventions) == 1 and fold == "auto" else None
     with ExitStack() as stack:
-        if direction is not None and fold_plan(model).exact:
-            try:
-                stack.enter_context(folding(fold_plan(model), direction))
-            except RuntimeError as error:
-                if not is_out_of_memory(error):
-                    raise
-                release_memory()  # no room for a second copy of the output matrices
-                direction = None
-        else:
-            direction = None
-        if direction is None:
-            stack.enter_context(model.edited(interventions))
-        yield
+        if direction is None or not fold_plan(model).exact:
+            yield False
+            return
+        try:
+            stack.enter_context(folding(fold_plan(model), direction))
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            release_memory()  # no room for a second copy of the output matrices
+            yield False
+            return
+        yield True
 
 
 def _token_budget(model: LensModel) -> int:
@@ -153,12 +161,18 @@ def _answer(job: _Job, rows: Sequence[int]) -> None:
     """Write the answers of one batch into the job."""
     if not rows:
         return
+    with ExitStack() as hooks:
+        _write(job, rows, hooks)
+
+
+def _write(job: _Job, rows: Sequence[int], hooks: ExitStack) -> None:
     model = job.model
     batch = model.batch(job.token_ids, rows)
     cache = new_cache(model.hf.config)
     ends = torch.tensor(model.end_ids, device=model.device)
     live, written = list(rows), {row: list[int]() for row in rows}
     ids, mask, positions = batch.input_ids, batch.attention_mask, batch.position_ids
+    job.hook(live, hooks)
     room = job.limit if model.context is None else min(job.limit, model.context - batch.input_ids.shape[1])
     for step in range(room):
         logits = model.hf(
@@ -191,6 +205,7 @@ def _answer(job: _Job, rows: Sequence[int]) -> None:
             keep_rows(cache, kept)
             ids, positions, mask = ids[kept], positions[kept], _kept(mask, kept)
             live = [live[index] for index in writing]
+            job.hook(live, hooks)
     for row in live:
         if row not in job.answers:
             job.finish(row, written[row], finished=False)

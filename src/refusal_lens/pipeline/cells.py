@@ -1,12 +1,15 @@
 """The cells of an audit by name: which direction is applied to which language's prompts, with which intervention.
 
+Cells that differ in the direction alone share a generation pass as long as the pass holds no more answers than a shard:
+a batch of a few prompts costs almost as much as one of many.
+
 A direction's name is its source language, or one of these: `pooled` (mean over the sources), `pooled-without-X`,
 `random-i`, `shuffled`. Everything here is a pure function of the configuration.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from refusal_lens.config import AuditConfig
@@ -33,10 +36,51 @@ class CellName:
     prompts: Harm
     prompt_set: str | None = None
 
+
+@dataclass(frozen=True)
+class Pass:
+    """Cells answered together: one intervention from several directions, on the same prompts.
+
+    Attributes:
+        sources: Languages or null directions; one empty name for the baseline.
+        prompt_set: None for the main set.
+    """
+
+    intervention: InterventionName
+    sources: tuple[str, ...]
+    language: str
+    prompts: Harm
+    prompt_set: str | None
+
     def task_name(self, shard: int) -> str:
-        """Name of the cell's `completions` and `verdicts` tasks."""
-        parts = [self.intervention, self.source, self.language, self.prompts, self.prompt_set, str(shard)]
+        """Name of the pass's `completions` and `verdicts` tasks: its first source stands for all."""
+        first, others = self.sources[0], len(self.sources) - 1
+        named = f"{first}-and-{others}-more" if others else first
+        parts = [self.intervention, named, self.language, self.prompts, self.prompt_set, str(shard)]
         return ".".join(part for part in parts if part)
+
+
+def passes(config: AuditConfig, *, prompts_of: Callable[[CellName], int]) -> Iterator[Pass]:
+    """The generation passes of an audit: every cell in exactly one.
+
+    Args:
+        config: The audit.
+        prompts_of: Number of prompts of a cell.
+
+    Yields:
+        Passes; one of several sources holds at most `shard_size` answers. Cells without prompts are left out.
+    """
+    together: dict[tuple[InterventionName, str, Harm, str | None], list[CellName]] = {}
+    for cell in cells(config):
+        together.setdefault((cell.intervention, cell.language, cell.prompts, cell.prompt_set), []).append(cell)
+    for (intervention, language, prompts, prompt_set), members in together.items():
+        count = prompts_of(members[0])
+        if not count:
+            continue
+        size = max(1, config.generation.shard_size // count)
+        for start in range(0, len(members), size):
+            sources = tuple(cell.source for cell in members[start : start + size])
+            yield Pass(intervention, sources, language, prompts, prompt_set)
 
 
 def cells(config: AuditConfig) -> Iterator[CellName]:

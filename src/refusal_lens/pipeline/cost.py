@@ -53,10 +53,12 @@ def _workload(prepared: Prepared, model: LensModel) -> Workload:
 
 
 def _answers(prepared: Prepared, task: Task) -> int:
-    cell, first, size = task.params["cell"], task.params["first"], task.params["size"]
-    assert isinstance(cell, list) and isinstance(first, int) and isinstance(size, int)
+    cells, first, size = task.params["cells"], task.params["first"], task.params["size"]
+    assert isinstance(cells, list) and isinstance(first, int) and isinstance(size, int)
+    sources = cells[1]
+    assert isinstance(sources, list)
     part = prepared.dataset.parts[task.inputs[0].removeprefix("prompts/")]
-    return min(size, sum(prompt.harm == cell[3] for prompt in part) - first)
+    return len(sources) * min(size, sum(prompt.harm == cells[3] for prompt in part) - first)
 
 
 def _duration(seconds: float) -> str:

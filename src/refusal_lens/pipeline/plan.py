@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from refusal_lens.config import AuditConfig
-from refusal_lens.pipeline.cells import RANDOM, SHUFFLED, CellName, cells, damaging, pools
+from refusal_lens.pipeline.cells import RANDOM, SHUFFLED, Pass, damaging, passes, pools
 from refusal_lens.pipeline.dataset import Dataset, all_languages, test_part
 from refusal_lens.pipeline.steps import VERSIONS
 from refusal_lens.types import Harm, JsonValue, Task
@@ -59,8 +59,10 @@ class _Planner:
         yield from self._pools()
         yield from self._nulls()
         made: list[Task] = []
-        for cell in cells(self._config):
-            made += self._cell(cell)
+        for shared in passes(
+            self._config, prompts_of=lambda cell: self._count(cell.language, cell.prompts, cell.prompt_set)
+        ):
+            made += self._pass(shared)
         yield from made
         verdicts = [task.task_id for task in made if task.step == "verdicts"]
         yield from self._tables(verdicts)
@@ -118,14 +120,18 @@ class _Planner:
             inputs = tuple(f"{step}/{source}" for source in members for step in ("direction", "candidates"))
             yield self._task("direction", name, {"pool": list[JsonValue](members)}, inputs)
 
-    def _cell(self, cell: CellName) -> Iterator[Task]:
-        part = test_part(cell.language, cell.prompt_set)
+    def _count(self, language: str, harm: Harm, prompt_set: str | None) -> int:
+        return self._dataset.count(test_part(language, prompt_set), harm)
+
+    def _pass(self, shared: Pass) -> Iterator[Task]:
+        part = test_part(shared.language, shared.prompt_set)
         size = self._config.generation.shard_size
-        for shard in range(-(-self._dataset.count(part, cell.prompts) // size)):
-            name = cell.task_name(shard)
+        for shard in range(-(-self._count(shared.language, shared.prompts, shared.prompt_set) // size)):
+            name = shared.task_name(shard)
             generation = self._config.generation
+            sources: list[JsonValue] = list(shared.sources)
             params: dict[str, JsonValue] = {
-                "cell": [cell.intervention, cell.source, cell.language, cell.prompts, cell.prompt_set],
+                "cells": [shared.intervention, sources, shared.language, shared.prompts, shared.prompt_set],
                 "first": shard * size,
                 "size": size,
                 "max_new_tokens": generation.max_new_tokens,
@@ -133,17 +139,17 @@ class _Planner:
             if generation.stop_when_decided:
                 params["stop_when_decided"] = self._identity.judge
             inputs = [f"prompts/{part}"]
-            if cell.intervention != "baseline":
-                inputs.append(f"direction/{cell.source}")
-            if cell.intervention == "addition":
+            if shared.intervention != "baseline":
+                inputs += [f"direction/{source}" for source in shared.sources]
+            if shared.intervention == "addition":
                 params["coefficient"] = self._config.interventions.coefficient
-            if cell.intervention == "ablation":
+            if shared.intervention == "ablation":
                 params |= {"variant": self._config.interventions.variant, "affine": self._config.interventions.affine}
             yield self._task("completions", name, params, tuple(inputs), model=True)
             yield self._task(
                 "verdicts",
                 name,
-                {"cell": params["cell"], "judge": self._identity.judge},
+                {"cells": params["cells"], "judge": self._identity.judge},
                 (f"completions/{name}", f"prompts/{part}"),
             )
 
@@ -213,5 +219,5 @@ class _Planner:
 
 
 def _is_baseline(task: Task, language: str, harm: Harm) -> bool:
-    """Whether a cell's task belongs to the untouched model on a language's main prompt set."""
-    return task.params.get("cell") == ["baseline", "", language, harm, None] and task.step == "verdicts"
+    """Whether a task holds verdicts on the untouched model's answers to a language's main prompt set."""
+    return task.params.get("cells") == ["baseline", [""], language, harm, None] and task.step == "verdicts"

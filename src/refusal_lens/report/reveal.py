@@ -82,12 +82,11 @@ def reveal_texts(facts: Facts) -> Revealed:
     folder = run.folder("completions/any").parent
     for shard in sorted(folder.iterdir()) if folder.is_dir() else []:
         record = run.record(f"completions/{shard.name}")
-        cell = None if record is None else record.params.get("cell")
-        key = _key(cell, facts)
+        key = _key(None if record is None else record.params.get("cells"), facts)
         if record is None or key is None:
             unreadable += record is None
             continue
-        _, _, language, harm = key
+        _, source, language, harm = key
         try:
             rows = _read(run.path(record.task_id, "completions.parquet"))
             for task_id in (name for name in record.inputs if name.startswith("prompts/")):
@@ -100,7 +99,9 @@ def reveal_texts(facts: Facts) -> Revealed:
         except (RunError, OSError, pa.ArrowException):
             unreadable += 1
             continue
-        answers[key] |= {text_of(row, "prompt_id"): text_of(row, "text") for row in rows}
+        answers[key] |= {
+            text_of(row, "prompt_id"): text_of(row, "text") for row in rows if text_of(row, "source") == source
+        }
     labels = _labels(run, facts)
     languages = tuple(_language(facts, code, answers, prompts, labels) for code in facts.languages)
     return Revealed(tuple(language for language in languages if language.entries), unreadable)
@@ -138,14 +139,16 @@ def _language(
     )
 
 
-def _key(cell: JsonValue, facts: Facts) -> Key | None:
-    """The cell of a shard if it is to be shown: main prompt set, baseline or the main source."""
-    if not isinstance(cell, list) or len(cell) < 4 or any(cell[4:]):
+def _key(cells: JsonValue, facts: Facts) -> Key | None:
+    """The cell of a shard that is to be shown, if any: main prompt set, baseline or the main source."""
+    if not isinstance(cells, list) or len(cells) < 4 or any(cells[4:]):
         return None
-    intervention, source, language, harm = (str(item or "") for item in cell[:4])
-    if intervention not in CONDITIONS or source not in ("", facts.main_source):
+    intervention, language, harm = (str(cells[place] or "") for place in (0, 2, 3))
+    sources = cells[1] if isinstance(cells[1], list) else []
+    source = next((name for name in sources if name in ("", facts.main_source)), None)
+    if intervention not in CONDITIONS or source is None:
         return None
-    return intervention, source, language, harm
+    return intervention, str(source), language, harm
 
 
 def _labels(run: RunDir, facts: Facts) -> dict[tuple[Key, str], str]:

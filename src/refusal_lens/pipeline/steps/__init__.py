@@ -40,4 +40,4 @@ STEPS: Mapping[str, Callable[[Job], None]] = {
     "geometry": geometry.geometry,
 }
 
-VERSIONS: Mapping[str, int] = dict.fromkeys(STEPS, 1)
+VERSIONS: Mapping[str, int] = dict.fromkeys(STEPS, 1) | {"completions": 2, "verdicts": 2}

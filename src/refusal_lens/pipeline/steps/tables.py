@@ -7,7 +7,7 @@ from collections import Counter
 from typing import cast
 
 from refusal_lens.measure import rate_rows
-from refusal_lens.pipeline.steps.answers import VERDICTS
+from refusal_lens.pipeline.steps.answers import VERDICTS, in_order
 from refusal_lens.pipeline.tabular import FLAG, INTEGER, REAL, TEXT, Row, read_rows, schema, write_table
 from refusal_lens.pipeline.workshop import Job
 
@@ -55,9 +55,7 @@ MISSING = schema(language=TEXT, split=TEXT, harm=TEXT, prompt_set=TEXT, why=TEXT
 
 def rates(job: Job) -> None:
     """Rates with intervals, unscored answers by reason, and every verdict (without text)."""
-    verdicts = [
-        row for task_id in job.inputs_of("verdicts") for row in read_rows(job.input(task_id, "verdicts.parquet"))
-    ]
+    verdicts = in_order(read_rows(job.input(task_id, "verdicts.parquet")) for task_id in job.inputs_of("verdicts"))
     write_table(job.folder, "verdicts", verdicts, VERDICTS, csv=True)
     write_table(job.folder, "rates", rate_rows(verdicts), RATES, csv=True)
     keys = ("intervention", "source", "language", "prompts", "prompt_set", "reason")

@@ -16,6 +16,7 @@ from refusal_lens.measure import (
     selectivity_rows,
     transfer_rows,
 )
+from refusal_lens.pipeline.steps.answers import in_order
 from refusal_lens.pipeline.steps.damage import DAMAGE
 from refusal_lens.pipeline.steps.intake import FILE, read_prompts
 from refusal_lens.pipeline.steps.selection import SELECTED
@@ -72,7 +73,7 @@ Verdicts = list[dict[str, Cell]]
 
 def universality(job: Job) -> None:
     """Write `transfer`, `content`, `selectivity`, `damage` and `verdict.json`."""
-    verdicts = [row for task_id in job.inputs_of("verdicts") for row in _with_topics(job, task_id)]
+    verdicts = in_order(_with_topics(job, task_id) for task_id in job.inputs_of("verdicts"))
     main = next((row["prompt_set"] for row in verdicts), None)
     own = [row for row in verdicts if row["prompt_set"] == main]
     seed = job.task.params["seed"]
@@ -107,11 +108,12 @@ def _with_topics(job: Job, task_id: str) -> Verdicts:
     if not unknown:
         return verdicts
     answers = job.input(f"completions/{task_id.partition('/')[2]}", "completions.parquet")
-    texts = {str(row["prompt_id"]): str(row["text"]) for row in read_rows(answers)}
+    texts = {(row["source"], row["prompt_id"]): str(row["text"]) for row in read_rows(answers)}
     prompts = _prompt_texts(job, str(unknown[0]["language"]))
     known = [row for row in unknown if row["prompt_id"] in prompts]
-    ids = [str(row["prompt_id"]) for row in known]
-    flags = on_topic_by_overlap([prompts[name] for name in ids], [texts[name] for name in ids])
+    flags = on_topic_by_overlap(
+        [prompts[str(row["prompt_id"])] for row in known], [texts[row["source"], row["prompt_id"]] for row in known]
+    )
     if flags is not None:
         for row, flag in zip(known, flags.tolist(), strict=True):
             row["on_topic"] = bool(flag)
