@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import tiny_models
 from refusal_lens.errors import ModelError
-from refusal_lens.model import load_model
+from refusal_lens.model import check_source, load_model
 from refusal_lens.model.source import model_digest
 
 
@@ -48,6 +48,18 @@ def _drop_weight(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     del weights["model.layers.0.self_attn.o_proj.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _whole_numbers(folder: Path) -> None:
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: tensor.int() for name, tensor in weights.items()}, folder / "model.safetensors", {"format": "pt"})
+
+
+def _lose_from_shard(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+    names = load_file(folder / "model-00001-of-00001.safetensors")
+    listed = dict.fromkeys([*names, "model.layers.9.lost.weight"], "model-00001-of-00001.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": listed}))
 
 
 def _index(folder: Path, name: str) -> None:
@@ -95,11 +107,27 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "missing weight": (_drop_weight, "lacks 1 weights"),
     "NaN": (lambda f: _poison(f, float("nan")), "1 of .* numbers in model.layers.1.mlp.down_proj.weight are NaN"),
     "infinite": (lambda f: _poison(f, float("inf")), "NaN or infinite"),
-    "wrong shape": (lambda f: _edit_config(f, intermediate_size=57), "cannot load"),
-    "small vocabulary": (lambda f: _edit_config(f, vocab_size=50), "cannot load"),
+    "wrong shape": (lambda f: _edit_config(f, intermediate_size=57), "weights have another shape"),
+    "small vocabulary": (lambda f: _edit_config(f, vocab_size=50), "weights have another shape"),
+    "whole numbers": (_whole_numbers, "holds whole numbers, not fractions"),
+    "tensor lost from a shard": (_lose_from_shard, "lacks 1 weights of its index"),
+    "size as a text": (lambda f: _edit_config(f, hidden_size="64"), "Field 'hidden_size' expected int"),
+    "no attention heads": (lambda f: _edit_config(f, num_attention_heads=0), "cannot load"),
+    "fewer layers than none": (lambda f: _edit_config(f, num_hidden_layers=-1), "-1 layers"),
+    "end token is a word": (
+        lambda f: (f / "generation_config.json").write_text('{"eos_token_id": "stop"}'),
+        "'stop' is no token id",
+    ),
+    "broken generation settings": (
+        lambda f: (f / "generation_config.json").write_text("{nope"),
+        "generation_config.json is not readable",
+    ),
     "pickle": (_pickle, "pickled weights"),
     "remote code": (_remote_code, "cannot load"),
-    "no tokenizer": (lambda f: [file.unlink() for file in f.glob("tokenizer*")], "no usable tokenizer"),
+    "no tokenizer": (
+        lambda f: [file.unlink() for file in f.glob("tokenizer*")],
+        "no usable tokenizer|has no tokenizer",
+    ),
     "no template": (lambda f: (f / "chat_template.jinja").unlink(), "--chat-template FILE"),
 }
 
@@ -121,6 +149,7 @@ def test_damage_is_named(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatc
         ({"dtype": "flaot32"}, "did you mean float32"),
         ({"dtype": "int3"}, "no dtype"),
         ({"device": "warp9"}, "no device"),
+        ({"revision": "main"}, "no revision 'main'"),
     ],
 )
 def test_wrong_options_are_named(arguments: dict[str, str], message: str, sound: Path) -> None:
@@ -166,3 +195,18 @@ def test_digest_takes_the_hubs_own_name_for_a_large_file(folder: Path, tmp_path:
     weights.rename(blob)
     weights.symlink_to(blob)
     assert model_digest(folder) == direct
+
+
+def test_foreign_code_that_fails_is_named(folder: Path) -> None:
+    _remote_code(folder)
+    (folder / "modeling_evil.py").write_text("1 / 0\n")
+    with pytest.raises(ModelError, match="division by zero"):
+        load_model(str(folder), trust_remote_code=True)
+
+
+@pytest.mark.parametrize("kind", ["no weights", "cut off", "no tokenizer", "no template", "whole numbers"])
+def test_what_needs_no_weights_in_memory_is_found_before_them(kind: str, folder: Path) -> None:
+    damage, message = DAMAGE[kind]
+    damage(folder)
+    with pytest.raises(ModelError, match=message):
+        check_source(str(folder))

@@ -31,6 +31,8 @@ def main() -> None:
     """Entry point of the console script."""
     # Idle threads that spin cost several times the work on a shared machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # What concerns the user is said by us, in one line; workers inherit it.
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
         app()
     except LensError as error:

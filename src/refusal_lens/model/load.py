@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
@@ -37,9 +36,6 @@ from refusal_lens.model.source import Source, first_line, locate_source, model_d
 from refusal_lens.model.tokens import PROBES, load_tokenizer, post_instruction_length, render
 
 log = logging.getLogger(__name__)
-
-UNLOADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError, SafetensorError)
-"""What transformers raises for configurations and weights that do not fit; the message says what was wrong."""
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -96,6 +92,26 @@ def load_model(
     return model
 
 
+def check_source(
+    spec: str, *, revision: str | None = None, chat_template: Path | None = None, trust_remote_code: bool = False
+) -> None:
+    """Look at everything about a model that needs no weights in memory, in about a second.
+
+    Args:
+        spec: Hub id, folder, or `testbed:NAME`.
+        revision: Branch, tag or commit of a hub model.
+        chat_template: Jinja file that replaces the model's own chat template.
+        trust_remote_code: Run Python code that comes with the model.
+
+    Raises:
+        ModelError: Files are missing or damaged, or tokenizer or chat template cannot be used.
+    """
+    source = locate_source(spec, revision=revision, code=trust_remote_code)
+    check_files(source.folder)
+    tokenizer = load_tokenizer(source.folder, chat_template=chat_template, trust_remote_code=trust_remote_code)
+    post_instruction_length(tokenizer)
+
+
 def assemble(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, provenance: ModelProvenance) -> LensModel:
     """Put a network and its tokenizer together: locate parts, positions and end tokens.
 
@@ -133,8 +149,11 @@ def assemble(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, pr
             use_cache=False,
         )
 
+    layers = getattr(config, "num_hidden_layers", None)
+    if isinstance(layers, int) and layers < 1:
+        raise ModelError(f"config.json says that the model has {layers} layers; correct num_hidden_layers")
     try:
-        layout = locate(network, forward, n_layers=getattr(config, "num_hidden_layers", None))
+        layout = locate(network, forward, n_layers=layers)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         raise ModelError(f"{type(network).__name__} does not run on a text prompt: {first_line(error)}") from error
     context = getattr(config, "max_position_embeddings", None)
@@ -191,16 +210,31 @@ def _load_network(
             device_map="auto" if several else {"": device},
             use_safetensors=True,
             trust_remote_code=trust_remote_code,
+            ignore_mismatched_sizes=True,  # named below, in one line
             output_loading_info=True,
         )
-    except UNLOADABLE as error:
+    except Exception as error:  # a foreign configuration, or foreign code that was asked for, can raise anything
         raise ModelError(f"cannot load {source.spec}: {first_line(error)}") from error
     network, report = cast("tuple[PreTrainedModel, dict[str, set[str]]]", loaded)
+    _check_complete(source.spec, report)
+    return network
+
+
+def _check_complete(spec: str, report: dict[str, set[str]]) -> None:
+    unlike = sorted(cast("set[tuple[str, tuple[int, ...], tuple[int, ...]]]", report["mismatched_keys"]))
+    if unlike:
+        name, stored, asked = unlike[0]
+        raise ModelError(
+            f"{spec}: {len(unlike)} weights have another shape than config.json asks for (first: {name} is "
+            f"{list(stored)}, not {list(asked)}); weights and configuration do not belong together"
+        )
     missing = sorted(report["missing_keys"])
     if missing:
         first = f"{len(missing)} weights its configuration asks for (first: {missing[0]})"
-        raise ModelError(f"{source.spec} lacks {first}; download the model again")
-    return network
+        raise ModelError(f"{spec} lacks {first}; download the model again")
+    unused = sorted(report["unexpected_keys"])
+    if unused:
+        log.warning("%s: %d weights of its files have no place in the model (first: %s)", spec, len(unused), unused[0])
 
 
 def _check_finite(network: nn.Module, spec: str) -> None:
@@ -220,10 +254,14 @@ def _check_finite(network: nn.Module, spec: str) -> None:
 
 def _end_ids(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     named = getattr(network.generation_config, "eos_token_id", None)
-    found = [named] if isinstance(named, int) else list(named or [])
-    if isinstance(tokenizer.eos_token_id, int):
-        found.append(tokenizer.eos_token_id)
-    return tuple(sorted(set(found)))
+    listed = cast("list[object]", list(named) if isinstance(named, (list, tuple)) else [named])
+    found: set[int] = set()
+    for number in (*listed, tokenizer.eos_token_id):
+        if isinstance(number, int):
+            found.add(number)
+        elif number is not None:
+            raise ModelError(f"eos_token_id {number!r} is no token id; correct generation_config.json and config.json")
+    return tuple(sorted(found))
 
 
 def _provenance(source: Source, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> ModelProvenance:

@@ -61,10 +61,12 @@ def locate_source(spec: str, *, revision: str | None = None, code: bool = False)
     Raises:
         ModelError: Nothing usable under that name.
     """
-    if spec.startswith(TESTBED):
-        return Source(spec, _testbed(spec.removeprefix(TESTBED)), None)
-    folder = Path(spec).expanduser()
+    if not spec.strip():
+        raise ModelError(f"the model's name is empty; give {TESTBED}NAME, a folder or a hub id such as org/name")
+    folder = _testbed(spec.removeprefix(TESTBED)) if spec.startswith(TESTBED) else Path(spec).expanduser()
     if folder.is_dir():
+        if revision is not None:
+            raise ModelError(f"{spec} is no hub model and has no revision {revision!r}; leave --revision out")
         return Source(spec, folder, None)
     if folder.exists():
         raise ModelError(f"{spec} is a file; name the folder that holds config.json and the weights")
@@ -104,9 +106,12 @@ def _from_hub(spec: str, revision: str | None, *, code: bool) -> Source:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's text, or its class where it has none: what a user can act on without a traceback."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+    """The first line of an error's text, with its class where the text alone says nothing: enough to act on in one line."""
+    lines = [line.strip() for line in str(error).strip().splitlines()]
+    if not lines:
+        return type(error).__name__
+    line = f"{lines[0]} {lines[1]}" if lines[0].endswith(":") and len(lines) > 1 else lines[0]
+    return (f"{type(error).__name__} {line}" if " " not in line else line)[:300]
 
 
 def model_digest(folder: Path) -> str:

@@ -73,6 +73,8 @@ def load_tokenizer(
         )
     except Exception as error:
         raise ModelError(f"no usable tokenizer in {folder}: {first_line(error)}") from error
+    if not tokenizer.encode(PROBES[0], add_special_tokens=False):
+        raise ModelError(f"{folder} has no tokenizer (tokenizer.json): copy the model's tokenizer files into it")
     if own.is_file() and not same_tokenizer(tokenizer, own):
         raise ModelError(
             f"the tokenizer loaded from {folder} does not encode as its tokenizer.json does; report this model"

@@ -21,7 +21,7 @@ from refusal_lens.errors import RunError, UserError
 from refusal_lens.executors import WorkerFactory, get_executor
 from refusal_lens.judging import get_judge
 from refusal_lens.languages import get_language
-from refusal_lens.model import fingerprint
+from refusal_lens.model import check_source, fingerprint
 from refusal_lens.pipeline.dataset import Dataset, all_languages, load_dataset
 from refusal_lens.pipeline.driver import run_tasks
 from refusal_lens.pipeline.plan import Identity, plan
@@ -90,6 +90,9 @@ def prepare(config: AuditConfig) -> Prepared:
     judge = get_judge(config.judge)
     wanted = config.model
     template = Path(wanted.chat_template) if wanted.chat_template else None
+    check_source(
+        wanted.spec, revision=wanted.revision, chat_template=template, trust_remote_code=wanted.trust_remote_code
+    )
     model_digest = fingerprint(wanted.spec, revision=wanted.revision, chat_template=template)
     dataset = load_dataset(config)
     base = config.geometry.base
