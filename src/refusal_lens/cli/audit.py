@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 
 DEMO_MODEL = "testbed:aligned"
 DEMO_LIMIT = 25
-DEMO_WORKERS = 2
 TESTBED_TOKENS = 48
+TESTBED_WORKERS, MANY_LANGUAGES = 4, 8
+"""Most worker processes that a testbed's audit starts unasked, one per core, and from how many languages on: with fewer
+languages the audit is over before the processes have started."""
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="testbed:NAME, a model folder, or a hub id")]
 
@@ -100,7 +102,12 @@ def audit(
         bool | None, typer.Option("--stop-when-decided", help="stop an answer once it is surely a refusal")
     ] = None,
     executor: Annotated[str | None, typer.Option(help="local or ray  [default: local]")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="worker processes  [default: 1]")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="worker processes  [default: 1; testbed in 8 languages or more: one per core, 4 at most]"
+        ),
+    ] = None,
     address: Annotated[str | None, typer.Option(help="address of a Ray cluster")] = None,
     gpus_per_worker: Annotated[float | None, typer.Option(min=0, help="GPUs of each Ray worker")] = None,
     store: Annotated[
@@ -164,7 +171,6 @@ def demo(
 ) -> None:
     """Audit the embedded testbed model in 14 languages: a whole audit, in about a minute, on any laptop."""
     asked: dict[str, dict[str, JsonValue]] = {"model": {"spec": DEMO_MODEL}, "data": {"limit": limit}}
-    asked["transport"] = {"workers": min(DEMO_WORKERS, os.cpu_count() or 1)}
     _go(_build(asked, {}, None), out, reveal=reveal, dry_run=False)
 
 
@@ -233,6 +239,10 @@ def _build(asked: dict[str, dict[str, JsonValue]], top: dict[str, JsonValue], fi
     data.setdefault("languages", list(resolve_languages("all")))
     if str(section["spec"]).startswith("testbed:") and data.get("root") is None:
         generation.setdefault("max_new_tokens", TESTBED_TOKENS)
+        transport, languages = tree.setdefault("transport", {}), data["languages"]
+        assert isinstance(transport, dict) and isinstance(languages, list)
+        if len(languages) >= MANY_LANGUAGES and transport.get("executor", "local") == "local":
+            transport.setdefault("workers", min(TESTBED_WORKERS, os.cpu_count() or 1))
     return parse_config(tree, where=str(file) if file else "command line")
 
 
