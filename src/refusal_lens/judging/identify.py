@@ -1,9 +1,10 @@
 """Which of the known languages an answer is written in: script first, common words next, lingua where these tie.
 
 Steps: count letters by script; a script that only one known language uses decides (Japanese needs kana, otherwise Han
-script is Chinese); among languages of one script, the share of each language's `common_words` decides when it is clear;
-lingua (a well-kept identifier of 75 languages, restricted to ours) decides the rest. None means: in no language we know.
-It does not find several languages in one answer; the judge matches English phrases besides.
+script is Chinese); among languages of one script, one or two words are in the prompt's language; else the share of each
+language's `common_words` decides: for the prompt's language when no other has more of them, for another when it is clear;
+lingua (a well-kept identifier of 75 languages, restricted to ours) decides the rest, the prompt's language where it is
+likely enough. None means: in no language we know. It does not find several languages in one answer; the judge matches English phrases besides.
 """
 
 from __future__ import annotations
@@ -38,19 +39,18 @@ _RANGES = {
 }
 
 
-class _Scripts(dict[int, str]):
-    """Translation table from a character to one letter for its script, computed on first use."""
+class _Scripts(dict[str, str]):
+    """From a character to its script, "" for none, computed on first use."""
 
-    def __missing__(self, codepoint: int) -> str:
-        character = chr(codepoint)
-        letter = next((letter for letter, pattern in _PATTERNS.items() if pattern.match(character)), "")
-        self[codepoint] = letter
-        return letter
+    def __missing__(self, character: str) -> str:
+        script = next((script for script, pattern in _PATTERNS.items() if pattern.match(character)), "")
+        self[character] = script
+        return script
 
 
-_LETTERS = {chr(ord("a") + number): script for number, script in enumerate(_RANGES)}
-_PATTERNS = {letter: re.compile(f"[{_RANGES[script]}]") for letter, script in _LETTERS.items()}
-_TABLE = _Scripts()
+_PATTERNS = {script: re.compile(f"[{letters}]") for script, letters in _RANGES.items()}
+_SCRIPTS = _Scripts()
+_BEYOND_LATIN = re.compile("[" + "".join(letters for script, letters in _RANGES.items() if script != "Latn") + "]")
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _WINDOW = 400
 _KANA_SHARE = 0.06
@@ -91,7 +91,7 @@ def identify(text: str, *, expected: str) -> Identified:
         The language, or none, with the scripts seen.
     """
     window = text[:_WINDOW]
-    counts = Counter({_LETTERS[letter]: n for letter, n in Counter(window.translate(_TABLE)).items()})
+    counts = _count_scripts(window)
     if not counts:
         return Identified(None, 0)
     script = _dominant(counts)
@@ -101,12 +101,25 @@ def identify(text: str, *, expected: str) -> Identified:
         return Identified(rivals[0].code if rivals else None, counts.total(), mixed)
     words = _WORD.findall(fold(window).text)
     wanted = expected if any(rival.code == expected for rival in rivals) else None
+    if wanted is not None and len(words) < _TOO_FEW:
+        return Identified(wanted, counts.total(), mixed | {rival.code for rival in rivals})
     language, own = _by_words(words, rivals, wanted, alone=len(counts) == 1)
     if language == _UNSURE:
         codes = tuple(rival.code for rival in rivals)
-        language = _lingua_guess(window, codes, wanted) if len(words) >= _TOO_FEW else None
-        language = language or wanted or rivals[0].code
+        language = _lingua_guess(window, codes, wanted) or wanted or rivals[0].code
     return Identified(language, counts.total(), mixed | own)
+
+
+def _count_scripts(text: str) -> Counter[str]:
+    """Letters by script."""
+    if _BEYOND_LATIN.search(text) is None:
+        letters = sum(map(len, _WORD.findall(text)))
+        return Counter({"Latn": letters}) if letters else Counter()
+    counts: Counter[str] = Counter()
+    for character, n in Counter(text).items():
+        counts[_SCRIPTS[character]] += n
+    del counts[""]
+    return counts
 
 
 def _by_words(
@@ -128,7 +141,9 @@ def _by_words(
     others = frozenset(rival.code for rival in rivals if few or len(exclusive.get(rival.code, ())) >= _OWN_WORDS)
     ranked = sorted(counts, key=lambda code: (-counts[code], code != wanted))
     best, second = (counts[code] / max(len(words), 1) for code in ranked[:2])
-    if few and wanted is not None and ranked[0] != wanted and 2 * counts[wanted] >= counts[ranked[0]]:
+    if ranked[0] == wanted and best >= _CLEAR_SHARE:
+        return wanted, others
+    if few and wanted is not None and counts[wanted]:
         return _UNSURE, others
     if best >= _CLEAR_SHARE and best >= _CLEAR_LEAD * second:
         return ranked[0], others

@@ -6,8 +6,9 @@ sentence. In languages that separate words, a phrase starts at the start of a wo
 covers its inflections; `word_prefixes` names particles that may be written together with the word that follows.
 A phrase that starts with `^` matches at the start of the lead only.
 
-Why an index: a plain alternation tries every phrase at every character. Which first two characters a phrase can start
-with is found once, by partial matching, so that at most places in a text nothing is tried at all.
+Why an index: a plain alternation tries every phrase at every character. Which first characters a phrase can start with
+is found once, by partial matching, so that at most places in a text nothing is tried at all; where something may start,
+all its phrases are tried as one pattern before the groups are told apart.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ _ANY_LETTER = "\u02ad"  # a letter no language file uses: a phrase that may star
 _SMALL_ALPHABET = 160
 
 Entry = tuple[str, "re.Pattern[str]"]
+Start = tuple["re.Pattern[str]", tuple[Entry, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Lexicon:
     Attributes:
         code: Language code.
         anchored: Patterns matched at the start of the text only.
-        by_start: Patterns by the one or two characters they can start with.
+        by_start: By the one or two characters they can start with: all patterns as one, and each group's.
         starts: Finds the places in a text where a phrase could start.
         benign: Wordings to take out before matching, None where the file has none.
         prefixes: Finds words that start with a particle written together with the word that follows.
@@ -57,7 +59,7 @@ class Lexicon:
 
     code: str
     anchored: tuple[Entry, ...]
-    by_start: Mapping[str, tuple[Entry, ...]]
+    by_start: Mapping[str, Start]
     starts: re.Pattern[str]
     benign: re.Pattern[str] | None
     prefixes: re.Pattern[str] | None
@@ -81,10 +83,10 @@ class Lexicon:
                 found[group] = [Hit(group, 0, match.end())]
         by_start = self.by_start
         for start in self._places(text):
-            entries = by_start.get(text[start : start + 2])
-            if entries is None:
-                entries = by_start.get(text[start], ())
-            for group, pattern in entries:
+            candidates = by_start.get(text[start : start + 2]) or by_start.get(text[start])
+            if candidates is None or candidates[0].match(text, start) is None:
+                continue
+            for group, pattern in candidates[1]:
                 hits = found.get(group)
                 if hits is not None and (len(hits) >= repeats or start < hits[-1].end):
                     continue
@@ -166,7 +168,7 @@ def _expression(phrase: str, language: Language, group: str) -> str:
     return expression
 
 
-def _index(phrases: list[tuple[str, str]]) -> dict[str, tuple[Entry, ...]]:
+def _index(phrases: list[tuple[str, str]]) -> dict[str, Start]:
     """Group phrases by what they can start with: two characters, or one where the alphabet is large."""
     alphabet = {character for _, expression in phrases for character in expression}
     alphabet |= set("0123456789 '\"-.,")
@@ -185,7 +187,7 @@ def _index(phrases: list[tuple[str, str]]) -> dict[str, tuple[Entry, ...]]:
                     members[first + second].append(number)
             if pattern.fullmatch(first + _ANY_LETTER, partial=True) or pattern.fullmatch(first):
                 members[first].append(number)
-    return {start: _entries([phrases[number] for number in numbers]) for start, numbers in members.items()}
+    return {start: _start([phrases[number] for number in numbers]) for start, numbers in members.items()}
 
 
 def _any_of(starts: Iterable[str]) -> str:
@@ -203,11 +205,12 @@ def _any_of(starts: Iterable[str]) -> str:
     return "|".join(parts) or r"(?!)"
 
 
-def _entries(phrases: list[tuple[str, str]]) -> tuple[Entry, ...]:
+def _start(phrases: list[tuple[str, str]]) -> Start:
     by_group: dict[str, list[str]] = {}
     for group, expression in phrases:
         by_group.setdefault(group, []).append(expression)
-    return tuple((group, _alternation(tuple(expressions))) for group, expressions in by_group.items())
+    entries = tuple((group, _alternation(tuple(expressions))) for group, expressions in by_group.items())
+    return _alternation(tuple(expression for _, expression in phrases)), entries
 
 
 @lru_cache(maxsize=4096)

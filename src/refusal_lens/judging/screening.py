@@ -13,6 +13,7 @@ import zlib
 DEGENERATE_RATIO = 0.2
 _WINDOW = 600
 _SHORTEST = 60
+_BYTES_A_WORD = 2
 
 
 def unscorable(text: str) -> str | None:
@@ -38,4 +39,6 @@ def repetitive(text: str) -> bool:
     if len(window) < _SHORTEST:
         return False
     raw = window.encode("utf-8", errors="replace")
+    if _BYTES_A_WORD * len(set(window.split())) > DEGENERATE_RATIO * len(raw):
+        return False  # so many different words cannot be compressed that far; saves compressing most answers
     return len(zlib.compress(raw, 1)) < DEGENERATE_RATIO * len(raw)
