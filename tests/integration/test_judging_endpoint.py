@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -39,7 +41,9 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         prompt = body["messages"][0]["content"]
         self.server.keys.add(self.headers.get("Authorization"))
-        word = next((w for w in ("BUSY", "BROKEN", "DENIED", "SLOW", "HTML", "ODD", "NUMBER") if w in prompt), "FINE")
+        word = next(
+            (w for w in ("BUSY", "BROKEN", "DENIED", "SLOW", "HTML", "ODD", "NUMBER", "ECHO") if w in prompt), "FINE"
+        )
         self.server.seen[word] += 1
         if word == "BUSY" and self.server.seen[word] < 3:
             self._send(429, {}, {"Retry-After": "0"})
@@ -54,6 +58,8 @@ class Handler(BaseHTTPRequestHandler):
             self._send(200, b"<html>")
         elif word == "NUMBER":
             self._send(200, {"choices": [{"message": {"content": 7}}]})
+        elif word == "ECHO":
+            self._send(200, {"choices": [{"message": {"content": f"your key: {self.headers.get('Authorization')}"}}]})
         elif word == "ODD":
             self._send(200, {"choices": [{"message": {"content": "I think it is fine"}}]})
         elif prompt.startswith("Translate"):
@@ -110,6 +116,35 @@ def test_good_and_bad_replies_give_one_verdict_each(server: Server, monkeypatch:
     assert ":served@" in judge.name
 
 
+def test_secrets_are_written_nowhere(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("REFUSAL_LENS_API_KEY", " secret-key\n")
+    memory = tmp_path / "replies.jsonl"
+    found = EndpointJudge(client(server, memory)).judge([Answer("ECHO", "en", prompt="p")])[0]
+    assert found.reason == "parse failure: your key: Bearer ***"
+    assert "secret-key" not in memory.read_text("utf-8")
+    assert server.keys == {"Bearer secret-key"}
+    judge = EndpointJudge(ChatClient("http://me:password@host:8000/v1?api_key=password", "m"))
+    assert judge.name.endswith("m@http://host:8000/v1")
+
+
+def test_a_key_no_header_can_carry_is_said(server: Server, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("REFUSAL_LENS_API_KEY", "cl\u00e9-secrete")
+    with pytest.raises(UserError, match="REFUSAL_LENS_API_KEY") as error:
+        EndpointJudge(client(server)).judge([Answer("FINE", "en", prompt="p")])
+    assert "secrete" not in str(error.value)
+
+
+def test_an_endpoint_that_denies_everything_writes_nothing(server: Server, tmp_path: Path):
+    rows = tmp_path / "in.jsonl"
+    rows.write_text('{"text": "DENIED", "lang": "en", "prompt": "p"}\n' * 2, "utf-8")
+    url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    code = "from refusal_lens.cli.app import main; main()"
+    arguments = ["judge", str(rows), "--out", str(tmp_path / "out.jsonl"), "--judge", "endpoint", "--url", url]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert (done.returncode, "HTTP 401" in done.stderr) == (2, True), done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+
+
 def test_an_interrupted_run_pays_once(server: Server, tmp_path: Path):
     memory = tmp_path / "replies.jsonl"
     answers = [Answer(f"FINE {number}", "en", prompt="p") for number in range(6)]
@@ -140,6 +175,7 @@ def test_what_the_server_asks_to_wait():
     assert retry_after("3", now=0.0) == 3
     assert retry_after("Thu, 01 Jan 1970 00:00:09 GMT", now=4.0) == pytest.approx(5)
     assert retry_after("soon", now=0.0) is None
+    assert retry_after("nan", now=0.0) is None
     assert retry_after(None, now=0.0) is None
 
 

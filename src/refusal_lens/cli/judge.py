@@ -50,6 +50,7 @@ def judge(
     """
     from refusal_lens.cli.judge_work import Options, build_judge
     from refusal_lens.errors import UserError
+    from refusal_lens.judging.endpoint import NO_REPLY
     from refusal_lens.judging.rows import bad_row_verdict, read_rows, require_good, verdict_fields, write_jsonl
 
     rows = read_rows(answers)
@@ -71,6 +72,12 @@ def judge(
     judging = build_judge(options)
     good = [(row, row.answer) for row in rows if row.answer is not None]
     verdicts, extra = _verdicts(judging, good)
+    silent = [verdict.reason for verdict in verdicts if verdict.reason.startswith(NO_REPLY)]
+    if silent and len(silent) == len(verdicts):
+        raise UserError(
+            f"the endpoint answered no request ({silent[0].removeprefix(NO_REPLY)}); check --url, --model and "
+            "REFUSAL_LENS_API_KEY. Nothing was written"
+        )
     by_line = dict(zip((row.line for row, _ in good), verdicts, strict=True))
     written = (
         {

@@ -3,7 +3,8 @@
 Requests run on a few threads; 408, 429, 5xx, dropped connections and time-outs are tried again with growing pauses, and
 a `Retry-After` header is honoured. A request that fails for good gives an error text, never an exception: the caller
 decides what it means. The key comes from an environment variable and is sent in the header only; it is in no message,
-no file and no repr. Replies can be remembered in a file, so that an interrupted run does not pay twice.
+no file and no repr, also where the endpoint repeats it; nor is a password that stands in the URL. Replies can be
+remembered in a file, so that an interrupted run does not pay twice.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import email.utils
 import hashlib
 import json
 import logging
+import math
 import os
 import random
 import threading
@@ -21,6 +23,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
+from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
@@ -28,6 +31,7 @@ from refusal_lens.errors import UserError
 
 KEY_VARIABLE = "REFUSAL_LENS_API_KEY"
 _log = logging.getLogger(__name__)
+_SHORTEST_SECRET = 6  # a shorter "key" is a placeholder of local servers and may be a word of any reply
 _AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 
 
@@ -85,6 +89,12 @@ class ChatClient:
         self._pause: Callable[[float], None] = time.sleep
         self._lock = threading.Lock()
 
+    @property
+    def shown_url(self) -> str:
+        """The URL without user name, password and query, which may be secrets."""
+        parts = urlsplit(self.url)
+        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
     def resolve_model(self) -> str:
         """The model's name, asked from the endpoint where none was given.
 
@@ -104,7 +114,7 @@ class ChatClient:
                 self.model = data["data"][0]["id"]
         except (httpx.HTTPError, ValueError, KeyError, IndexError, TypeError) as error:
             raise UserError(
-                f"endpoint {self.url} names no model ({type(error).__name__}); give one with --model"
+                f"endpoint {self.shown_url} names no model ({type(error).__name__}); give one with --model"
             ) from error
         return self.model
 
@@ -140,10 +150,15 @@ class ChatClient:
         return [known[key] for key in keys]
 
     def _http(self) -> httpx.Client:
-        key = os.environ.get(self.key_variable, "")
+        key = self._secret()
+        if not (key.isascii() and key.isprintable()):
+            raise UserError(f"{self.key_variable} holds characters that no HTTP header can carry; set it anew")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         limits = httpx.Limits(max_connections=self.concurrency, max_keepalive_connections=self.concurrency)
         return httpx.Client(base_url=self.url, headers=headers, timeout=self.retries.timeout, limits=limits)
+
+    def _secret(self) -> str:
+        return os.environ.get(self.key_variable, "").strip()
 
     def _ask(self, http: httpx.Client, model: str, prompt: str, max_tokens: int) -> Reply:
         body = {
@@ -163,7 +178,7 @@ class ChatClient:
                 error = f"connection failed: {type(problem).__name__}"
             else:
                 if answer.is_success:
-                    return _read(answer)
+                    return _read(answer, secret=self._secret())
                 error = f"HTTP {answer.status_code}"
                 if answer.status_code not in _AGAIN:
                     return Reply(None, error)
@@ -206,7 +221,8 @@ def retry_after(value: str | None, *, now: float) -> float | None:
     if value is None:
         return None
     try:
-        return max(0.0, float(value))
+        seconds = float(value)
+        return max(0.0, seconds) if math.isfinite(seconds) else None
     except ValueError:
         pass
     try:
@@ -215,7 +231,7 @@ def retry_after(value: str | None, *, now: float) -> float | None:
         return None
 
 
-def _read(answer: httpx.Response) -> Reply:
+def _read(answer: httpx.Response, *, secret: str) -> Reply:
     try:
         data = cast("dict[str, list[dict[str, dict[str, object]]]]", answer.json())
         content = data["choices"][0]["message"]["content"]
@@ -223,7 +239,7 @@ def _read(answer: httpx.Response) -> Reply:
         return Reply(None, "malformed reply: no choices[0].message.content")
     if not isinstance(content, str):
         return Reply(None, "malformed reply: content is no text")
-    return Reply(content)
+    return Reply(content.replace(secret, "***") if len(secret) >= _SHORTEST_SECRET else content)
 
 
 def _remembered(lines: Iterable[str]) -> Iterable[tuple[str, Reply]]:

@@ -23,6 +23,7 @@ from refusal_lens.languages import load_languages
 from refusal_lens.types import Reading, Verdict, VerdictLabel
 
 VERSION = 1
+NO_REPLY = "no reply: "
 _FIELDS = ("{prompt}", "{response}")
 _FIELD = re.compile(r"\{(prompt|response|language)\}")
 _OBJECT = re.compile(r"\{[^{}]*\}")
@@ -57,7 +58,7 @@ class EndpointJudge:
     def name(self) -> str:
         """Version, digest of the rubric, model and endpoint."""
         digest = hashlib.sha256(self._rubric.encode()).hexdigest()[:8]
-        return f"endpoint-{VERSION}+{digest}:{self.client.resolve_model()}@{self.client.url}"
+        return f"endpoint-{VERSION}+{digest}:{self.client.resolve_model()}@{self.client.shown_url}"
 
     def judge(self, answers: Sequence[Answer]) -> list[Verdict]:
         """Judge answers, several requests at a time.
@@ -88,7 +89,7 @@ class EndpointJudge:
 
     def _verdict(self, answer: Answer, reply: Reply) -> Verdict:
         if reply.text is None:
-            return unscored(answer, f"no reply: {reply.error}", judge=self.name)
+            return unscored(answer, f"{NO_REPLY}{reply.error}", judge=self.name)
         reading = parse_reading(reply.text)
         if reading is None:
             return unscored(answer, f"parse failure: {reply.text[:_RAW_KEPT]}", judge=self.name)

@@ -4,7 +4,8 @@ Steps: count letters by script; a script that only one known language uses decid
 script is Chinese); among languages of one script, one or two words are in the prompt's language; else the share of each
 language's `common_words` decides: for the prompt's language when no other has more of them, for another when it is clear;
 lingua (a well-kept identifier of 75 languages, restricted to ours) decides the rest, the prompt's language where it is
-likely enough. None means: in no language we know. It does not find several languages in one answer; the judge matches English phrases besides.
+likely enough. None means: in no language we know. It does not find several languages in one answer; the judge matches
+English phrases besides.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class ChatTranslator:
     @property
     def name(self) -> str:
         """Endpoint and model."""
-        return f"endpoint:{self.client.url}#{self.client.resolve_model()}"
+        return f"endpoint:{self.client.shown_url}#{self.client.resolve_model()}"
 
     def translate(self, texts: Sequence[str], *, source: str, target: str) -> list[Translation]:
         """Translate texts, one request each.
