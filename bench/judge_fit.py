@@ -1,7 +1,7 @@
 """Fit the native judge's weights and check them where they were not fitted. `python bench/judge_fit.py` prints, changes nothing.
 
 Bounded logistic regression over the terms of `judging/scoring.py`, one weight per term for all languages, on the
-development answers without Yoruba and our own probes (each probe counts 1.5 times). Checks: each language left out of
+development answers without Yoruba and our own probes (each probe counts 0.8). Checks: each language left out of
 the fit; the odd prompts judged with weights from the even ones. The phrases themselves were written after reading these
 answers, so both checks speak of the weights only.
 """
@@ -23,7 +23,7 @@ from refusal_lens.judging.scoring import WEIGHTS, terms_of
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("REFUSAL_LENS_SHARED") or ROOT.parent / "shared")
 RIDGE = 3.0
-PROBE_WEIGHT = 1.5
+PROBE_WEIGHT = 0.8
 TERMS = list(WEIGHTS)
 # A bound says what a term may mean at all: benign answers apologise, appeal to values and offer help, so none of these
 # may decide alone; a letter's words are not the speaker's.
