@@ -212,4 +212,5 @@ def _detector(codes: tuple[str, ...]) -> LanguageDetector | None:
     known = [code for name in codes if (code := getattr(IsoCode639_1, name.upper(), None)) is not None]
     if len(known) < 2:
         return None
-    return LanguageDetectorBuilder.from_iso_codes_639_1(*known).build()
+    # Trigrams alone: loading all n-grams takes seconds, and on the development answers both decide the same.
+    return LanguageDetectorBuilder.from_iso_codes_639_1(*known).with_low_accuracy_mode().build()
