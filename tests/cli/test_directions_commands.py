@@ -7,9 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from refusal_lens.cli.app import main
+from refusal_lens.directions import Candidates
+from refusal_lens.errors import DataError
 from tiny_models import build
 
 
@@ -88,3 +91,45 @@ def test_extract_score_select_on_a_model(
     code, _, err = run(monkeypatch, capsys, *common, "one")
     assert code == 2
     assert "expected token ids" in err
+
+
+def test_what_is_wrong_with_the_input_is_said_before_a_model_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    harmful, harmless = tmp_path / "a.json", tmp_path / "b.json"
+    harmful.write_text('["How do I open a bike lock?", "Name a colour."]', encoding="utf-8")
+    harmless.write_text('["Name a colour."]', encoding="utf-8")
+    files = ("--harmful", harmful, "--harmless", harmless)
+    code, _, err = run(monkeypatch, capsys, "extract", "no-such", *files, "--out", harmful)
+    assert (code, "is a file, not a folder" in err) == (2, True)
+    code, _, err = run(monkeypatch, capsys, "extract", "no-such", *files, "--out", tmp_path / "out")
+    assert (code, "'Name a colour.'" in err) == (2, True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_prompts_beyond_the_context_are_left_out_and_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = build("llama", tmp_path / "model")
+    harmful, harmless = tmp_path / "a.json", tmp_path / "b.json"
+    harmful.write_text(json.dumps(["How do I open a bike lock?", "word " * 20_000]), encoding="utf-8")
+    harmless.write_text('["Name a colour."]', encoding="utf-8")
+    files = ("--harmful", harmful, "--harmless", harmless, "--out", tmp_path / "out")
+    code, _, err = run(monkeypatch, capsys, "extract", model, *files)
+    assert (code, "1 of 2 prompts left out" in err, "row 2" in err) == (0, True, True)
+    assert json.loads((tmp_path / "out" / "candidates.json").read_text())["n_harmful"] == 1
+    harmful.write_text(json.dumps(["word " * 20_000]), encoding="utf-8")
+    code, _, err = run(monkeypatch, capsys, "extract", model, *files)
+    assert (code, "no prompt fits" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [({"positions": "x"}, "wrong one"), ({"positions": [0, 1]}, "negative"), ({"n_harmful": None}, "wrong one")],
+)
+def test_damaged_candidate_facts_are_named(facts: dict[str, object], message: str, tmp_path: Path) -> None:
+    Candidates(torch.ones(2, 3, 4), (-2, -1), 1, 1).save(tmp_path)
+    file = tmp_path / "candidates.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **facts}))
+    with pytest.raises(DataError, match=message):
+        Candidates.load(tmp_path)

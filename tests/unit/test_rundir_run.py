@@ -13,6 +13,7 @@ import pytest
 
 from refusal_lens.errors import RunError
 from refusal_lens.rundir import RunDir, StorageError, verify_chain
+from refusal_lens.rundir.strays import strays
 from refusal_lens.types import Task
 
 FIRST = Task("numbers", 1, "one", {"value": 3})
@@ -213,3 +214,13 @@ def test_a_full_disk_says_so(run: RunDir) -> None:
         assert folder.is_dir()
         stream.write("x")
     assert not run.is_valid(FIRST)
+
+
+def test_a_table_that_a_kill_left_unlisted_is_no_fault_and_a_foreign_one_is(run: RunDir) -> None:
+    compute(run, FIRST)
+    run.tables_dir.mkdir()
+    table = run.tables_dir / "out.txt"
+    table.write_bytes(run.path("numbers/one", "out.txt").read_bytes())  # killed before published.json was written
+    assert list(strays(run)) == []
+    table.write_text("4\n")
+    assert [path for path, _ in strays(run)] == [table]

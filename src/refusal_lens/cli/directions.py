@@ -1,4 +1,7 @@
-"""Commands: extract, score, select. They filter nothing: what a file holds is what is measured."""
+"""Commands: extract, score, select.
+
+What a file holds is what is measured; only prompts that do not fit the model's context are left out, and named.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from refusal_lens.cli.outputs import check_file, check_folder
 from refusal_lens.errors import NoValidDirection, UserError
+from refusal_lens.languages import get_language
 
 if TYPE_CHECKING:
     from refusal_lens.model import BatchSize, LensModel
@@ -77,11 +82,12 @@ def extract_command(
     Example: refusal-lens extract testbed:universal --harmful harmful.json --harmless harmless.json --out candidates/
     """
     size = _batch_size(batch_size)
-    groups = [_prompts(harmful, "--harmful"), _prompts(harmless, "--harmless")]
+    check_folder(out, "--out")
+    groups = _groups(harmful, harmless)
     loaded = _load(model, revision, device, dtype, chat_template, trust_remote_code)
     from refusal_lens.directions import extract
 
-    found = extract(loaded, *groups, batch_size=size)
+    found = extract(loaded, *_fitting(loaded, groups), batch_size=size)
     found.save(out)
     shape = list(found.tensor.shape)
     typer.echo(json.dumps({"out": str(out), "shape": shape, "positions": list(found.positions)}))
@@ -126,14 +132,17 @@ def score_command(
     Example: refusal-lens score testbed:universal --candidates candidates/ --harmful v.json --harmless w.json --out scores.json
     """
     size = _batch_size(batch_size)
-    groups = [_prompts(harmful, "--harmful"), _prompts(harmless, "--harmless")]
+    check_file(out, "--out")
+    get_language(language)
+    groups = _groups(harmful, harmless)
     wanted = None if refusal_tokens is None else _token_ids(refusal_tokens)
     _check_threshold(kl_threshold)
-    loaded = _load(model, revision, device, dtype, chat_template, trust_remote_code)
     from refusal_lens.directions import Candidates, published_rows, score
     from refusal_lens.rundir import write_atomic
 
     found = Candidates.load(candidates)
+    loaded = _load(model, revision, device, dtype, chat_template, trust_remote_code)
+    groups = _fitting(loaded, groups)
     token_ids = wanted if wanted is not None else _discover(loaded, groups, language, size)
     with _progress("scoring candidates") as progress:
         scores = score(
@@ -195,10 +204,37 @@ def _load(
     )
 
 
-def _prompts(file: Path, option: str) -> list[Prompt]:
+def _groups(harmful: Path, harmless: Path) -> list[list[Prompt]]:
     from refusal_lens.prompts import load_file
 
-    return load_file(file, language="en", harm="harmful" if option == "--harmful" else "harmless")
+    groups = [load_file(harmful, language="en", harm="harmful"), load_file(harmless, language="en", harm="harmless")]
+    texts = {prompt.text for prompt in groups[0]}
+    both = [prompt.text for prompt in groups[1] if prompt.text in texts]
+    if both:
+        raise UserError(
+            f"{len(both)} prompts stand in {harmful} and in {harmless} (first: {both[0][:80]!r}): "
+            "a prompt is harmful or harmless; take each out of one file"
+        )
+    return groups
+
+
+def _fitting(model: LensModel, groups: list[list[Prompt]]) -> list[list[Prompt]]:
+    """The prompts that fit the model's context; the others are named, and each class needs one."""
+    fitting: list[list[Prompt]] = []
+    for option, prompts in zip(("--harmful", "--harmless"), groups, strict=True):
+        long = set(model.too_long([prompt.text for prompt in prompts]))
+        kept = [prompt for index, prompt in enumerate(prompts) if index not in long]
+        if not kept:
+            raise UserError(f"{option}: no prompt fits the model's context of {model.context} tokens; shorten them")
+        if long:
+            rows = ", ".join(str(index + 1) for index in sorted(long)[:10])
+            typer.echo(
+                f"{option}: {len(long)} of {len(prompts)} prompts left out, longer than the model's context of "
+                f"{model.context} tokens (row {rows})",
+                err=True,
+            )
+        fitting.append(kept)
+    return fitting
 
 
 def _discover(model: LensModel, groups: list[list[Prompt]], language: str, batch_size: BatchSize) -> list[int]:

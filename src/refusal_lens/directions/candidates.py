@@ -126,14 +126,24 @@ class Candidates:
         try:
             tensors = load_file(folder / TENSOR_FILE)
             facts = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
-        except (OSError, SafetensorError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        except (OSError, SafetensorError, ValueError, RecursionError) as error:
             raise DataError(
                 f"{folder}: no readable candidates here ({error}); `refusal-lens extract` writes them"
             ) from None
         if not isinstance(facts, dict) or facts.get("schema_version") != SCHEMA_VERSION or "candidates" not in tensors:
             raise DataError(f"{folder}: not candidates of schema {SCHEMA_VERSION}; extract them again")
+        if not tensors["candidates"].is_floating_point():
+            raise DataError(f"{folder}: the candidates are whole numbers, not fractions; extract them again")
         tensor = tensors["candidates"].float()
-        positions = tuple(int(value) for value in facts["positions"])
+        try:
+            positions = tuple(int(value) for value in facts["positions"])
+            counts = int(facts["n_harmful"]), int(facts["n_harmless"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"{folder}: {FACTS_FILE} lacks a field or holds a wrong one ({error}); extract again"
+            ) from None
+        if any(value >= 0 for value in positions) or len(set(positions)) < len(positions):
+            raise DataError(f"{folder}: positions are different negative numbers, found {list(positions)}")
         if tensor.ndim != 3 or tensor.shape[0] != len(positions):
             raise DataError(
                 f"{folder}: {len(positions)} positions named, but the tensor has shape {tuple(tensor.shape)}"
@@ -141,9 +151,9 @@ class Candidates:
         return cls(
             tensor=tensor,
             positions=positions,
-            n_harmful=int(facts["n_harmful"]),
-            n_harmless=int(facts["n_harmless"]),
-            model_digest=facts["model_digest"],
+            n_harmful=counts[0],
+            n_harmless=counts[1],
+            model_digest=None if facts.get("model_digest") is None else str(facts["model_digest"]),
             harmless_projection=tensors.get("harmless_projection"),
         )
 

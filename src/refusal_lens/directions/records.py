@@ -74,8 +74,8 @@ def read_scores(path: Path) -> list[CandidateScore]:
         DataError: When the file is missing, is not such a list, or names a candidate twice.
     """
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: not a readable JSON score file ({error}); `refusal-lens score` writes one") from None
     if not isinstance(rows, list) or not rows:
         raise DataError(f"{path}: expected a non-empty JSON list of candidates, found {_kind(rows)}")
@@ -110,7 +110,10 @@ def _number(value: object, where: str) -> float | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise DataError(f"{where}: expected a number or null, found {value!r}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise DataError(f"{where}: the number is too large") from None
 
 
 def _finite(value: float | None) -> float | None:

@@ -105,11 +105,22 @@ def write_atomic(path: Path, data: bytes, *, mode: int = PRIVATE_FILE) -> None:
 
 
 def make_folder(path: Path, *, mode: int = 0o755) -> None:
-    """Create a folder and its parents; existing ones keep their permissions."""
+    """Create a folder and its parents; existing ones keep their permissions.
+
+    Args:
+        path: The folder.
+        mode: Permission bits of the last one.
+
+    Raises:
+        StorageError: A file is in the way, or no folder can be made in that place.
+    """
     if path.is_dir():
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.mkdir(mode=mode, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=mode, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, FileNotFoundError) as error:
+        raise StorageError(f"{path}: cannot be made here ({error.strerror}: {error.filename}); name another") from error
 
 
 def sync_file(path: Path) -> None:

@@ -1,11 +1,13 @@
 """What lies in a run directory and belongs to nothing there: foreign files, outputs without a record, unpublished tables.
 
-`verify` names them; a resume sets them aside first. A CSV beside a published Parquet table may be written by whoever likes
-CSV: it belongs there as long as it says the same, byte for byte.
+`verify` names them; a resume sets them aside first. A table that equals a finished task's output byte for byte was being
+published when the process died: it belongs there, and the next resume lists it. A CSV beside a published Parquet table may
+be written by whoever likes CSV: it belongs there as long as it says the same, byte for byte.
 """
 
 from __future__ import annotations
 
+import glob
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from refusal_lens.rundir.digests import digest_file
 from refusal_lens.rundir.published import FOLDER, published
 from refusal_lens.rundir.records import is_name, split_id
 
@@ -70,9 +73,21 @@ def _tables(run: RunDir) -> Iterator[tuple[Path, str]]:
             continue
         table = path.with_suffix(".parquet")
         if path.suffix != ".csv" or table.name not in known:
-            yield path, "foreign, no task published it"
+            if not _being_published(run, path):
+                yield path, "foreign, no task published it"
         elif not _says_the_same(path, table):
             yield path, f"does not say what {table.name} says"
+
+
+def _being_published(run: RunDir, path: Path) -> bool:
+    if path.is_symlink() or not path.is_file():
+        return False
+    digest = digest_file(path)
+    makers = (
+        run.record(f"{file.parent.parent.name}/{file.parent.name}")
+        for file in run.root.glob(f"data/*/*/{glob.escape(path.name)}")
+    )
+    return any(record is not None and record.outputs.get(path.name) == digest for record in makers)
 
 
 def _says_the_same(path: Path, table: Path) -> bool:

@@ -1,0 +1,47 @@
+"""Looking at where results are to go before anything is computed: an hour's work must not fail at its last line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from refusal_lens.errors import UserError
+
+
+def check_folder(path: Path, option: str) -> None:
+    """Check that a folder is there and writable, or can be made; writes nothing.
+
+    Args:
+        path: The folder.
+        option: The option that names it, for messages.
+
+    Raises:
+        UserError: A file is in its way, or it may not be written.
+    """
+    place = path.absolute()
+    try:
+        while not place.exists():
+            if place.is_symlink():
+                raise UserError(f"{option} {path}: {place} is a link to nowhere; name another folder")
+            place = place.parent
+        if not place.is_dir():
+            raise UserError(f"{option} {path}: {place} is a file, not a folder; name another folder")
+    except (OSError, ValueError) as error:  # a name that is too long, a null byte, a loop of links
+        raise UserError(f"{option} {str(path)[:200]!r}: no usable name for a folder ({error})") from None
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UserError(f"{option} {path}: {place} may not be written; change its permissions or name another folder")
+
+
+def check_file(path: Path, option: str) -> None:
+    """Check that a file can be written; writes nothing.
+
+    Args:
+        path: The file.
+        option: The option that names it, for messages.
+
+    Raises:
+        UserError: A folder has its name, or its folder may not be written.
+    """
+    if path.is_dir():
+        raise UserError(f"{option} {path}: is a folder; name a file")
+    check_folder(path.parent, option)
