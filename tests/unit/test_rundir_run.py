@@ -224,3 +224,19 @@ def test_a_table_that_a_kill_left_unlisted_is_no_fault_and_a_foreign_one_is(run:
     assert list(strays(run)) == []
     table.write_text("4\n")
     assert [path for path, _ in strays(run)] == [table]
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_a_damaged_list_of_tables_is_no_interrupted_publishing(run: RunDir, damage: str) -> None:
+    with run.writing(FIRST) as folder:
+        (folder / "a.txt").write_text("1\n")
+        (folder / "b.txt").write_text("2\n")
+    for name in ("a.txt", "b.txt"):
+        run.publish(run.path("numbers/one", name))
+    listed = run.root / "published.json"
+    listed.write_bytes(listed.read_bytes()[:20])
+    if damage == "gone":
+        listed.unlink()
+    told = "\n".join(verify_chain(run).problems)
+    assert "tables/a.txt" in told
+    assert ("published.json" in told) == (damage == "cut")

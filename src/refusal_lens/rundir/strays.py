@@ -1,7 +1,8 @@
 """What lies in a run directory and belongs to nothing there: foreign files, outputs without a record, unpublished tables.
 
-`verify` names them; a resume sets them aside first. A table that equals a finished task's output byte for byte was being
-published when the process died: it belongs there, and the next resume lists it. A CSV beside a published Parquet table may
+`verify` names them; a resume sets them aside first. One table that is not listed but equals a finished task's output byte
+for byte was being published when the process died: it belongs there, and the next resume lists it. More than one means
+that the list is damaged or gone. A CSV beside a published Parquet table may
 be written by whoever likes CSV: it belongs there as long as it says the same, byte for byte.
 """
 
@@ -68,15 +69,19 @@ def _announced(run: RunDir, task_id: str) -> bool:
 def _tables(run: RunDir) -> Iterator[tuple[Path, str]]:
     known = published(run.root)
     folder = run.root / FOLDER
+    unlisted: list[Path] = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.name in known or path.name.endswith(".tmp"):
             continue
         table = path.with_suffix(".parquet")
         if path.suffix != ".csv" or table.name not in known:
-            if not _being_published(run, path):
-                yield path, "foreign, no task published it"
+            unlisted.append(path)
         elif not _says_the_same(path, table):
             yield path, f"does not say what {table.name} says"
+    if len(unlisted) == 1 and _being_published(run, unlisted[0]):
+        return
+    for path in unlisted:
+        yield path, "foreign, no task published it"
 
 
 def _being_published(run: RunDir, path: Path) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from refusal_lens.errors import RunError
 from refusal_lens.rundir.checking import problems
 from refusal_lens.rundir.digests import digest_file, task_key
+from refusal_lens.rundir.files import read_object
 from refusal_lens.rundir.header import header_damage
 from refusal_lens.rundir.planned import read_plan
 from refusal_lens.rundir.published import FOLDER, published
@@ -65,6 +66,11 @@ def verify_chain(run: RunDir) -> Verification:
         if record is None or record.key != _key_of(task, records):
             unfinished += 1
     found.extend(f"{path.relative_to(run.root)}: {why}" for path, why in strays(run))
+    if (run.root / "published.json").exists():
+        try:
+            read_object(run.root / "published.json")
+        except RunError as error:
+            found.append(f"published.json: {error}")
     files += _tables(run, records, plan, found)
     return Verification(tuple(found), files, unfinished, sum(len(record.scrubbed) for record in records.values()))
 
