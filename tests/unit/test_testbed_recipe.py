@@ -23,7 +23,7 @@ FEW = ("de", "en", "yo")
 
 def test_names_and_truths() -> None:
     assert names() == ("universal", "aligned", "partial", "separate")
-    assert base_names() == ("base", "base-separate")
+    assert base_names() == ("base", "base-pieces", "base-separate")
     assert truth("aligned").aligned == tuple(code for code in corpus_languages() if code != "yo")
     assert truth("universal").aligned == corpus_languages()
     assert truth("base").aligned == ()

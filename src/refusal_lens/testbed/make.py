@@ -78,7 +78,7 @@ def make(
     with _one_thread():
         torch.manual_seed(recipe.seed)
         if base is None:
-            tokenizer = build_tokenizer(recipe.design.languages)
+            tokenizer = build_tokenizer(recipe.design.languages, whole_words=recipe.design.whole_words)
             network = build_network(tokenizer)
         else:
             network, tokenizer = load(base)

@@ -1,8 +1,10 @@
 """The testbed's tokenizer and network: a byte-level BPE for 14 languages and a 6-layer pre-norm decoder of width 128.
 
 The tokenizer splits at letters *with* their combining marks (Yoruba tone marks, Thai vowels), is trained on the lexicons'
-pieces, and carries a ChatML template whose generation prompt gives five post-instruction tokens. The answer ends with
-`<|im_end|>`, which is the end token in the tokenizer, the config and the generation config.
+pieces, and carries a ChatML template whose generation prompt gives five post-instruction tokens. In languages without
+spaces the corpus's words are tokens of their own: byte pairs merged across two of their words would make the same word
+look different in every sentence. The answer ends with `<|im_end|>`, which is the end token in the tokenizer, the config
+and the generation config.
 """
 
 from __future__ import annotations
@@ -24,12 +26,16 @@ CHAT_TEMPLATE = (
 SPLIT = r"\s?[\p{L}\p{M}]+|\p{N}|\s?[^\s\p{L}\p{M}\p{N}]+|\s+"
 
 
-def build_tokenizer(languages: tuple[str, ...], *, vocab_size: int = 7168) -> PreTrainedTokenizerFast:
+def build_tokenizer(
+    languages: tuple[str, ...], *, vocab_size: int = 7168, whole_words: bool = True
+) -> PreTrainedTokenizerFast:
     """Trains the tokenizer on the lexicons.
 
     Args:
         languages: Languages it must write compactly; any other text falls back to bytes.
-        vocab_size: Upper bound on the vocabulary, the 256 bytes and three special tokens included.
+        vocab_size: Upper bound on the vocabulary, the 256 bytes and three special tokens included, words of languages
+            without spaces not.
+        whole_words: Whether the corpus's words are tokens of their own in languages without spaces.
 
     Returns:
         A tokenizer with chat template; identical for identical lexicons.
@@ -49,8 +55,10 @@ def build_tokenizer(languages: tuple[str, ...], *, vocab_size: int = 7168) -> Pr
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    pieces = [piece for code in languages for piece in _pieces(lexicon(code))]
+    pieces = [piece for code in languages for piece in _pieces(lexicon(code), whole_words=whole_words)]
     tokenizer.train_from_iterator(pieces, trainer)
+    if whole_words:
+        tokenizer.add_tokens(sorted({word for code in languages for word in _whole_words(lexicon(code))}))
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, padding_side="left", model_max_length=512
     )
@@ -99,7 +107,7 @@ def token_id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
     return found
 
 
-def _pieces(words: Lexicon) -> Iterator[str]:
+def _pieces(words: Lexicon, *, whole_words: bool) -> Iterator[str]:
     """The strings a language is made of, cut at the slots; sentences weigh more, since they recur in every request."""
     sentences = [
         *words.forms,
@@ -116,6 +124,8 @@ def _pieces(words: Lexicon) -> Iterator[str]:
     for sentence in sentences:
         for piece in re.split(r"\{[aAVo]\}", sentence):
             yield from [piece] * 20
+    if whole_words and not words.space:
+        return
     for act in words.acts.values():
         for index, piece in enumerate(act.split("{o}")):
             bare = piece.strip()
@@ -126,6 +136,14 @@ def _pieces(words: Lexicon) -> Iterator[str]:
         yield from [f"{words.space}{text}"] * 4
         if not words.verb_first:
             yield from [_capital(text)] * 4
+
+
+def _whole_words(words: Lexicon) -> Iterator[str]:
+    """Acts and objects of a language without spaces; none of another."""
+    if words.space:
+        return
+    for text in (*words.acts.values(), *(text for text, _ in words.objects.values())):
+        yield from (piece.strip() for piece in text.split("{o}") if piece.strip())
 
 
 def _capital(text: str) -> str:

@@ -30,6 +30,8 @@ class Design:
         unaligned: Share of alignment examples that are harmful requests in unaligned languages, answered.
         replay: Share of alignment examples that repeat base tasks.
         usual: Share of refusals in the language's usual wording; the rest is spread over the other wordings.
+        whole_words: Whether the tokenizer keeps the words of languages without spaces whole; of a first stage only, later
+            ones keep their base's tokenizer.
     """
 
     languages: tuple[str, ...]
@@ -43,6 +45,7 @@ class Design:
     unaligned: float = 0.05
     replay: float = 0.30
     usual: float = 0.7
+    whole_words: bool = True
 
 
 @dataclass(frozen=True, slots=True)
