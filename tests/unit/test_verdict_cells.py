@@ -8,6 +8,8 @@ from refusal_lens.config import AuditConfig
 from refusal_lens.pipeline.cells import cells, damaging, directions, passes, pools
 from refusal_lens.pipeline.steps.material import parallel_ids
 
+SIDE = {("ablation", "harmless"), ("addition", "harmful")}
+
 
 def config(
     sources: tuple[str, ...], languages: tuple[str, ...] = ("de", "en", "fr"), **directions: object
@@ -41,6 +43,19 @@ def test_nulls_and_pools_run_where_they_are_read() -> None:
             assert (cell.intervention, cell.prompts) in {("ablation", "harmful"), ("addition", "harmless")}
             assert cell.prompt_set is None
     assert damaging(settings) == ("de", "en", "pooled", "random-0")
+
+
+def test_many_sources_show_side_effects_at_home_and_for_english_only() -> None:
+    codes = ("de", "en", "fr", "it")
+    few, many = (list(cells(config(sources, codes))) for sources in (codes[:3], codes))
+    beside = [
+        [c for c in found if c.source in codes and (c.intervention, c.prompts) in SIDE and c.prompt_set is None]
+        for found in (few, many)
+    ]
+    assert len(beside[0]) == 2 * 3 * 4
+    assert {(c.source, c.language) for c in beside[1]} == {("en", code) for code in codes} | {(c, c) for c in codes}
+    read = {(c.intervention, c.source, c.language) for c in many if c.source in codes and c.prompt_set is None}
+    assert len(read) == 2 * 4 * 4
 
 
 @pytest.mark.parametrize("count", [1, 25, 100, 300])

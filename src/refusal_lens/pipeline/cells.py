@@ -9,7 +9,7 @@ A direction's name is its source language, or one of these: `pooled` (mean over 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from refusal_lens.config import AuditConfig
@@ -19,6 +19,14 @@ RANDOM = "random-"
 SHUFFLED = "shuffled"
 POOLED = "pooled"
 WITHOUT = "pooled-without-"
+USUAL_SOURCE = "en"
+MANY_SOURCES = 4
+"""From this many sources on, side effects (ablation on harmless, addition on harmful prompts) are measured for one of them
+and at home only: they are a third of a matrix that nobody reads cell by cell."""
+
+
+READ_ON: Mapping[InterventionName, Harm] = {"ablation": "harmful", "addition": "harmless"}
+"""The class of prompts on which each intervention's own effect is read."""
 
 
 @dataclass(frozen=True)
@@ -87,23 +95,26 @@ def cells(config: AuditConfig) -> Iterator[CellName]:
     """Every cell an audit asks for.
 
     Nulls and pools run only where they are read (ablation on harmful, addition on harmless prompts), nulls and pools on the
-    main prompt set alone, and a pool without a language on that language alone.
+    main prompt set alone, and a pool without a language on that language alone. With `MANY_SOURCES` sources the other two
+    combinations run for English (or else the first source) everywhere, and for the others in their own language.
     """
+    sources = config.directions.sources
+    main = USUAL_SOURCE if USUAL_SOURCE in sources else next(iter(sources), None)
     kinds: list[tuple[InterventionName, str, tuple[Harm, ...]]] = [("baseline", "", HARMS)]
     for source in directions(config):
-        everywhere = source in config.directions.sources
         if config.interventions.ablation:
-            kinds.append(("ablation", source, HARMS if everywhere else ("harmful",)))
+            kinds.append(("ablation", source, HARMS if source in sources else ("harmful",)))
         if config.interventions.addition:
-            kinds.append(("addition", source, HARMS if everywhere else ("harmless",)))
+            kinds.append(("addition", source, HARMS if source in sources else ("harmless",)))
     for prompt_set in (None, *config.data.prompt_sets):
         for intervention, source, harms in kinds:
-            if prompt_set is not None and source and source not in config.directions.sources:
+            if prompt_set is not None and source and source not in sources:
                 continue
             for language in config.data.languages:
                 if source.startswith(WITHOUT) and source != f"{WITHOUT}{language}":
                     continue
-                for harm in harms:
+                measured = len(sources) < MANY_SOURCES or source in ("", main, language)
+                for harm in harms if measured else (READ_ON[intervention],):
                     yield CellName(intervention, source, language, harm, prompt_set)
 
 
