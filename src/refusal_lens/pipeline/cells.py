@@ -12,14 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from refusal_lens.config import AuditConfig
+from refusal_lens.config import AuditConfig, DirectionConfig
 from refusal_lens.types import HARMS, Harm, InterventionName
 
 RANDOM = "random-"
 SHUFFLED = "shuffled"
 POOLED = "pooled"
 WITHOUT = "pooled-without-"
-USUAL_SOURCE = "en"
 MANY_SOURCES = 4
 """From this many sources on, side effects (ablation on harmless, addition on harmful prompts) are measured for one of them
 and at home only: they are a third of a matrix that nobody reads cell by cell."""
@@ -96,10 +95,11 @@ def cells(config: AuditConfig) -> Iterator[CellName]:
 
     Nulls and pools run only where they are read (ablation on harmful, addition on harmless prompts), nulls and pools on the
     main prompt set alone, and a pool without a language on that language alone. With `MANY_SOURCES` sources the other two
-    combinations run for English (or else the first source) everywhere, and for the others in their own language.
+    combinations run for the usual source (or else the first) everywhere, and for the others in their own language.
     """
     sources = config.directions.sources
-    main = USUAL_SOURCE if USUAL_SOURCE in sources else next(iter(sources), None)
+    usual = [source for source in DirectionConfig().sources if source in sources]
+    main = next(iter([*usual, *sources]), None)
     kinds: list[tuple[InterventionName, str, tuple[Harm, ...]]] = [("baseline", "", HARMS)]
     for source in directions(config):
         if config.interventions.ablation:
