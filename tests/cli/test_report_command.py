@@ -16,15 +16,15 @@ from refusal_lens.report.views import Figure
 from report_runs import make_run
 
 
-def no_figures(figures: Sequence[Figure], folder: Path) -> list[Path]:
-    return []
+def no_figures(figures: Sequence[Figure]) -> dict[str, bytes]:
+    return {}
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out what is slow and tested in test_report_browser: the chart library and the figure files."""
     monkeypatch.setattr(page, "_bundle", lambda: "window.vegaEmbed = null;")
-    monkeypatch.setattr(page, "export_figures", no_figures)
+    monkeypatch.setattr(page, "draw_figures", no_figures)
 
 
 def test_prints_the_path_alone_on_stdout(tmp_path: Path) -> None:

@@ -130,8 +130,9 @@ def test_damage_anywhere_is_named_set_aside_and_repaired(zygote: Zygote, finishe
     files = sorted(
         path for folder in ("data", "tasks", "tables") for path in (finished / folder).rglob("*") if path.is_file()
     )
-    files += [finished / "run.json", finished / "plan.json", finished / "published.json"]
-    damaged = dice.sample(files, 8) + files[-3:]
+    figures = sorted((finished / "figures").iterdir())
+    single = ("report.html", "rendered.json", "run.json", "plan.json", "published.json")  # run.json, not its copy too
+    damaged = dice.sample(files, 8) + dice.sample(figures, 2) + [finished / name for name in single]
     for index, path in enumerate(damaged):
         content = bytearray(path.read_bytes())
         if index % 3 == 0 or not content:

@@ -20,15 +20,15 @@ from report_runs import LANGUAGES, make_run, write_completions, write_rows
 ATTACK = "</script><script>window.pwned=1</script><img src=x onerror=window.pwned=1>\u202e\x1b[31m"
 
 
-def no_figures(figures: Sequence[Figure], folder: Path) -> list[Path]:
-    return []
+def no_figures(figures: Sequence[Figure]) -> dict[str, bytes]:
+    return {}
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out what is slow and tested in test_report_browser: the chart library and the figure files."""
     monkeypatch.setattr(page, "_bundle", lambda: "window.vegaEmbed = null;")
-    monkeypatch.setattr(page, "export_figures", no_figures)
+    monkeypatch.setattr(page, "draw_figures", no_figures)
 
 
 def html_of(path: Path) -> str:

@@ -26,16 +26,16 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     if request.param == "file":
         yield f"file://{tmp_path}/store"
         return
-    pytest.importorskip("s3fs")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0)
+    import s3fs
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(port=0)
     server.start()
     host, port = server.get_host_and_port()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "x")
-    import s3fs
-
     s3fs.S3FileSystem.clear_instance_cache()
     s3fs.S3FileSystem().makedirs("bucket", exist_ok=True)  # the server's memory outlives it
     yield f"s3://bucket/runs/{tmp_path.name}"

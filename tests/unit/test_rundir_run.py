@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from refusal_lens.errors import RunError
-from refusal_lens.rundir import RunDir, StorageError, verify_chain
+from refusal_lens.rundir import RunDir, StorageError, verify_chain, write_plan
 from refusal_lens.rundir.strays import strays
 from refusal_lens.types import Task
 
@@ -240,3 +240,30 @@ def test_a_damaged_list_of_tables_is_no_interrupted_publishing(run: RunDir, dama
     told = "\n".join(verify_chain(run).problems)
     assert "tables/a.txt" in told
     assert ("published.json" in told) == (damage == "cut")
+
+
+def test_a_missing_plan_and_a_damaged_history_are_named_and_mended(run: RunDir) -> None:
+    compute(run, FIRST)
+    write_plan(run, [FIRST])
+    history = run.root / "history.jsonl"
+    assert not verify_chain(run).problems
+    run.plan_path.unlink()
+    history.write_text(history.read_text().replace('"seed": 0', '"seed": 1'))
+    assert [line.split(": ")[-1] for line in verify_chain(run).problems] == [
+        "line 1 was altered after it was written",
+        "is missing",
+    ]
+    again = RunDir.create(run.root, header={"seed": 0})
+    write_plan(again, [FIRST])
+    assert not verify_chain(again).problems and again.is_valid(FIRST)
+    assert [path.name for path in (run.root / "aside").glob("*/*.jsonl")] == ["history.jsonl"]
+
+
+@pytest.mark.parametrize("folder", ["data", "tasks"])
+def test_a_foreign_file_beside_the_steps_is_named(run: RunDir, folder: str) -> None:
+    compute(run, FIRST)
+    write_plan(run, [FIRST])
+    (run.root / folder / "guest.bin").write_bytes(b"x")
+    assert verify_chain(run).problems == (f"{folder}/guest.bin: foreign",)
+    run.sweep()
+    assert not verify_chain(run).problems

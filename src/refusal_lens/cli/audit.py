@@ -200,6 +200,7 @@ def _go(settings: AuditConfig, out: Path, *, reveal: bool, dry_run: bool) -> Non
     from refusal_lens.cli.report import write_report_and_headline
     from refusal_lens.cli.show import plan_table, progress_of
     from refusal_lens.pipeline import prepare, run_audit
+    from refusal_lens.rundir import RunDir, Store
 
     prepared = prepare(settings)
     if dry_run:
@@ -212,6 +213,8 @@ def _go(settings: AuditConfig, out: Path, *, reveal: bool, dry_run: bool) -> Non
         typer.echo(f"interrupted: nothing finished is lost; go on with `refusal-lens resume {out}`", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     write_report_and_headline(result.path, changed=result.computed > 0, reveal=reveal)
+    if settings.transport.store is not None:
+        Store(settings.transport.store).push_rest(RunDir.open(result.path))
     if not result.valid_sources:
         reasons = "; ".join(f"{source}: {why}" for source, why in result.why_none.items())
         raise NoValidDirection(

@@ -111,9 +111,12 @@ def _number(value: object, where: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise DataError(f"{where}: expected a number or null, found {value!r}")
     try:
-        return float(value)
+        number = float(value)
     except OverflowError:
-        raise DataError(f"{where}: the number is too large") from None
+        number = math.inf
+    if math.isinf(number):
+        raise DataError(f"{where}: the number is infinite or too large")
+    return number
 
 
 def _finite(value: float | None) -> float | None:

@@ -19,7 +19,7 @@ import jinja2
 from refusal_lens.report.appendix import asked_section, tail_sections
 from refusal_lens.report.charts import vega_config
 from refusal_lens.report.facts import Facts, source_name
-from refusal_lens.report.figures import export_figures, script_bundle
+from refusal_lens.report.figures import draw_figures, script_bundle
 from refusal_lens.report.inputs import read_inputs, write_missing_csv
 from refusal_lens.report.reveal import reveal_texts
 from refusal_lens.report.sections import figures_of, result_sections
@@ -54,12 +54,17 @@ def build_report(run_dir: Path, *, out: Path | None = None, reveal: bool = False
         bundling = pool.submit(_bundle)
         facts = Facts(inputs)
         sections = [asked_section(facts), *result_sections(facts), *tail_sections(facts)]
-        export_figures(figures_of(sections), run.figures_dir)
+        figures = {f"figures/{name}": content for name, content in draw_figures(figures_of(sections)).items()}
         write_missing_csv(run_dir)
         page = _render(facts, sections, bundle=bundling.result(), reveal=reveal)
-    target = run.report_path if out is None else out
-    write_atomic(target, page.encode("utf-8", errors="replace"), mode=PRIVATE if reveal else PUBLIC)
-    return target
+    content = page.encode("utf-8", errors="replace")
+    if out is None or out.absolute() == run.report_path:
+        own = run.report_path.name
+        run.render({**figures, own: content}, private=[own] if reveal else [])
+        return run.report_path
+    run.render(figures)
+    write_atomic(out, content, mode=PRIVATE if reveal else PUBLIC)
+    return out
 
 
 def _render(facts: Facts, sections: Sequence[Section], *, bundle: str, reveal: bool) -> str:

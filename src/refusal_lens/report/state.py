@@ -28,7 +28,10 @@ def is_current(run_dir: Path, *, reveal: bool = False) -> bool:
     Returns:
         True when building again would change nothing.
     """
-    report = RunDir.open(run_dir).report_path
+    run = RunDir.open(run_dir)
+    if not run.report_is_intact():
+        return False
+    report = run.report_path
     try:
         with report.open("rb") as stream:
             head = stream.read(4096)

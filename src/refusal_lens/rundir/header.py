@@ -50,6 +50,19 @@ def header_damage(root: Path) -> str | None:
     return None if unseal(data) is not None else f"{root / FILE}: was altered after it was written"
 
 
+def history_damage(root: Path) -> str | None:
+    """What is wrong with the history of the header; None when every line is sound."""
+    path = root / HISTORY
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return f"{path}: is missing"
+    except (OSError, ValueError):
+        return f"{path}: cannot be read"
+    wrong = [str(number) for number, line in enumerate(lines, 1) if _sound(line) is None]
+    return f"{path}: line {', '.join(wrong)} was altered after it was written" if wrong else None
+
+
 def read_header(root: Path) -> dict[str, JsonValue]:
     """Read a run's header, from its history when `run.json` is damaged.
 
@@ -88,12 +101,13 @@ def _last(path: Path) -> dict[str, JsonValue] | None:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError):
         return None
-    for line in reversed(lines):
-        try:
-            data: JsonValue = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        header = unseal(data) if isinstance(data, dict) else None
-        if header is not None:
-            return header
-    return None
+    return next((header for line in reversed(lines) if (header := _sound(line)) is not None), None)
+
+
+def _sound(line: str) -> dict[str, JsonValue] | None:
+    """The header that a line of the history holds; None when the line is damaged."""
+    try:
+        data: JsonValue = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return unseal(data) if isinstance(data, dict) else None

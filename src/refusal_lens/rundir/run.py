@@ -1,6 +1,6 @@
 """The run directory: the only place that knows where a run's files lie.
 
-    run.json  plan.json  history.jsonl  published.json  lock
+    run.json  plan.json  history.jsonl  published.json  rendered.json  lock
     tasks/<step>/<name>.json    records        data/<step>/<name>/*   outputs, private
     tables/  figures/  report.html             aside/  what is not believed      tmp/  what is being written
 
@@ -12,7 +12,7 @@ digest (`checking`); it appears in one step (`writing`). This room does not deci
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -21,11 +21,21 @@ from refusal_lens.rundir.aside import move_aside
 from refusal_lens.rundir.checking import believable
 from refusal_lens.rundir.digests import task_key
 from refusal_lens.rundir.files import make_folder, storage_errors
-from refusal_lens.rundir.header import FILE, SCHEMA_VERSION, exists, header_damage, read_header, write_header
+from refusal_lens.rundir.header import (
+    FILE,
+    HISTORY,
+    SCHEMA_VERSION,
+    exists,
+    header_damage,
+    history_damage,
+    read_header,
+    write_header,
+)
 from refusal_lens.rundir.lock import RunLock
 from refusal_lens.rundir.published import publish
 from refusal_lens.rundir.records import DamagedRecordError, Record, read_record, split_id
 from refusal_lens.rundir.redact import redact
+from refusal_lens.rundir.rendered import PAGE, page_is_intact, render
 from refusal_lens.rundir.strays import strays
 from refusal_lens.rundir.writing import finish_announced, writing
 from refusal_lens.types import JsonValue, Task
@@ -64,10 +74,11 @@ class RunDir:
             make_folder(root)
         content = redact({**header, "schema_version": SCHEMA_VERSION})
         assert isinstance(content, dict)
-        damage = header_damage(root) if (root / FILE).exists() else None
-        if damage is not None:
-            move_aside(root, [root / FILE], damage)
-        if not (root / FILE).exists() or read_header(root) != content:
+        for file, damage_of in ((FILE, header_damage), (HISTORY, history_damage)):
+            damage = damage_of(root) if (root / file).exists() else None
+            if damage is not None:
+                move_aside(root, [root / file], damage)
+        if not ((root / FILE).exists() and (root / HISTORY).exists()) or read_header(root) != content:
             write_header(root, content)
         return cls(root, content)
 
@@ -95,14 +106,9 @@ class RunDir:
         return self.root / "tables"
 
     @property
-    def figures_dir(self) -> Path:
-        """Folder of the figures."""
-        return self.root / "figures"
-
-    @property
     def report_path(self) -> Path:
         """The HTML report."""
-        return self.root / "report.html"
+        return self.root / PAGE
 
     @property
     def plan_path(self) -> Path:
@@ -224,6 +230,22 @@ class RunDir:
             StorageError: The storage refuses.
         """
         publish(self, file)
+
+    def render(self, files: Mapping[str, bytes], *, private: Collection[str] = ()) -> None:
+        """Write the report's files and remember their digests; what lies in their place unrecorded is set aside.
+
+        Args:
+            files: Content by path within the run: `report.html`, `figures/NAME`. Without the page the present one stays.
+            private: Those that only the owner may read.
+
+        Raises:
+            StorageError: The storage refuses.
+        """
+        render(self, files, private=private)
+
+    def report_is_intact(self) -> bool:
+        """Whether the page and all its figures lie there as they were drawn."""
+        return page_is_intact(self.root)
 
     def sweep(self) -> None:
         """Set aside whatever lies in the run and belongs to nothing. Call it while holding the lock, before any work."""

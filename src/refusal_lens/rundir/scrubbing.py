@@ -8,7 +8,6 @@ what was computed from it; nothing that would need the text again is recomputed.
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from refusal_lens.rundir.records import DamagedRecordError, Record, read_record, write_record
+from refusal_lens.rundir.rendered import forget_page
 
 if TYPE_CHECKING:
     from refusal_lens.rundir.run import RunDir
@@ -61,9 +61,7 @@ def scrub(run: RunDir) -> Scrubbed:
         copies = [path for path in sorted((run.root / "aside").rglob("*")) if path.is_file() and _may_hold_text(path)]
         for path in copies:
             path.unlink()
-        report = run.report_path.exists()
-        run.report_path.unlink(missing_ok=True)
-        shutil.rmtree(run.figures_dir / "revealed", ignore_errors=True)
+        report = forget_page(run)
     return Scrubbed(outputs, len(copies), report)
 
 

@@ -26,7 +26,7 @@ from refusal_lens.rundir.records import split_id
 from refusal_lens.rundir.run import RunDir
 from refusal_lens.types import Task
 
-_REST = ("run.json", "plan.json", "history.jsonl", "published.json", "report.html")
+_REST = ("run.json", "plan.json", "history.jsonl", "published.json", "rendered.json", "report.html")
 _FOLDERS = ("tables", "figures")
 
 

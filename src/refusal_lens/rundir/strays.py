@@ -1,9 +1,9 @@
-"""What lies in a run directory and belongs to nothing there: foreign files, outputs without a record, unpublished tables.
+"""What lies in a run directory and belongs to nothing there: foreign files, outputs without a record, tables without a task.
 
 `verify` names them; a resume sets them aside first. One table that is not listed but equals a finished task's output byte
 for byte was being published when the process died: it belongs there, and the next resume lists it. More than one means
-that the list is damaged or gone. A CSV beside a published Parquet table may
-be written by whoever likes CSV: it belongs there as long as it says the same, byte for byte.
+that the list is damaged or gone. A CSV beside a published Parquet table may be written by whoever likes CSV: it belongs
+there as long as it says the same, byte for byte. Figures that no report drew are told by `rendered`.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ import pyarrow.parquet as pq
 from refusal_lens.rundir.digests import digest_file
 from refusal_lens.rundir.published import FOLDER, published
 from refusal_lens.rundir.records import is_name, split_id
+from refusal_lens.rundir.rendered import drawn_strays
 
 if TYPE_CHECKING:
     from refusal_lens.rundir.run import RunDir
 
 _KNOWN = {
-    "run.json", "plan.json", "history.jsonl", "published.json", "failures.json", "lock",
+    "run.json", "plan.json", "history.jsonl", "published.json", "rendered.json", "failures.json", "lock",
     "tasks", "data", "tables", "figures", "report.html", "aside", "tmp",
 }  # fmt: skip
 
@@ -43,6 +44,9 @@ def strays(run: RunDir) -> Iterator[tuple[Path, str]]:
     for path in sorted(run.root.iterdir()):
         if path.name not in _KNOWN and not path.name.endswith(".tmp"):
             yield path, "foreign"
+    for path in sorted([*(run.root / "tasks").glob("*"), *(run.root / "data").glob("*")]):
+        if path.is_symlink() or not path.is_dir():
+            yield path, "foreign"
     for path in sorted((run.root / "tasks").glob("*/*")):
         if not path.name.endswith((".tmp", ".json.new")) and (path.suffix != ".json" or not is_name(path.name)):
             yield path, "foreign"
@@ -50,6 +54,7 @@ def strays(run: RunDir) -> Iterator[tuple[Path, str]]:
         if not _recorded(run, path):
             yield path, "no record that could be believed belongs to it"
     yield from _tables(run)
+    yield from drawn_strays(run.root)
 
 
 def _recorded(run: RunDir, path: Path) -> bool:

@@ -1,9 +1,10 @@
 """Recompute every digest of a run and follow the chain from records to final tables.
 
-Checked: `run.json` and `plan.json` readable; every record sealed and its key that of its own fields; every output hashed
-(no fast path) and compared; every input of a planned task still has the digest it was computed from; every final table
-has its recorded digest and belongs to a current record; nothing foreign lies between. A seal shows damage and careless
-edits; it is no signature, so who rewrites the whole chain consistently is not found out.
+Checked: `run.json`, its history and `plan.json` sound; every record sealed and its key that of its own fields; every
+output hashed (no fast path) and compared; every input of a planned task still has the digest it was computed from; every
+final table has its recorded digest and belongs to a current record; so have report and figures; nothing foreign lies
+between. A seal shows damage and careless edits; it is no signature, so who rewrites the whole chain consistently is not
+found out.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from refusal_lens.errors import RunError
 from refusal_lens.rundir.checking import problems
 from refusal_lens.rundir.digests import digest_file, task_key
 from refusal_lens.rundir.files import read_object
-from refusal_lens.rundir.header import header_damage
+from refusal_lens.rundir.header import header_damage, history_damage
 from refusal_lens.rundir.planned import read_plan
 from refusal_lens.rundir.published import FOLDER, published
 from refusal_lens.rundir.records import DamagedRecordError, Record, is_name, read_record
+from refusal_lens.rundir.rendered import drawn_damage
 from refusal_lens.rundir.strays import strays
 from refusal_lens.types import Task
 
@@ -52,14 +54,15 @@ def verify_chain(run: RunDir) -> Verification:
     Returns:
         Everything that is off.
     """
-    damage = header_damage(run.root)
-    found = [] if damage is None else [damage]
+    found = [damage for damage in (header_damage(run.root), history_damage(run.root)) if damage is not None]
     records, files = _records(run, found)
     try:
         plan = {task.task_id: task for task in read_plan(run)}
     except RunError as error:
         found.append(str(error))
         plan = {}
+    if not run.plan_path.exists() and records:
+        found.append("plan.json: is missing")
     unfinished = 0
     for task_id, task in plan.items():
         record = records.get(task_id)
@@ -71,6 +74,7 @@ def verify_chain(run: RunDir) -> Verification:
             read_object(run.root / "published.json")
         except RunError as error:
             found.append(f"published.json: {error}")
+    found.extend(drawn_damage(run.root))
     files += _tables(run, records, plan, found)
     return Verification(tuple(found), files, unfinished, sum(len(record.scrubbed) for record in records.values()))
 
