@@ -21,7 +21,7 @@ PARTS = ("extraction", "sweep", "generation", "memory")
 def main() -> None:
     """Run the measurements that were asked for."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--models", default="small,large", help="comma-separated: small, large")
+    parser.add_argument("--models", default="small,deep,large", help="comma-separated: small, deep, large")
     parser.add_argument("--parts", default=",".join(PARTS), help=f"comma-separated: {', '.join(PARTS)}")
     parser.add_argument("--repeats", type=int, default=3, help="interleaved repetitions of extraction and generation")
     parser.add_argument("--whole", action="store_true", help="run all candidates of the large model too (an hour)")
@@ -63,7 +63,7 @@ def main() -> None:
             if "sweep" in parts:
                 tokens = refusal_tokens(model, prompts)
                 for line in sweep_lines(
-                    name, model, candidates, prompts, tokens, whole=name == "small" or options.whole
+                    name, model, candidates, prompts, tokens, whole=name != "large" or options.whole
                 ):
                     say(line)
             if "generation" in parts:

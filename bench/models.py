@@ -1,7 +1,8 @@
 """Models and prompts to measure on: the reference files where they are at hand, otherwise the same shapes with random weights.
 
-`small` has 12 layers, d 256, vocabulary 8,192; `large` has 24 layers, d 512, vocabulary 32,000 (always random weights,
-seed 0). Prompts are PolyRefuse English (128 train, 32 validation per class) or, without the shared folder, mild sentences
+`small` has 12 layers, d 256, vocabulary 8,192; `deep` is `small` with every block twice, each writing half as much (24 layers,
+and a direction to find where the reference is at hand); `large` has 24 layers, d 512, vocabulary 32,000 (always random
+weights, seed 0: no candidate stands out, the worst case of a race). Prompts are PolyRefuse English (128 train, 32 validation per class) or, without the shared folder, mild sentences
 of similar length.
 """
 
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 TEMPLATE = (
@@ -66,7 +67,7 @@ def model_folder(name: str, scratch: Path) -> tuple[Path, str]:
     """Folder of a model with its tokenizer, built when needed.
 
     Args:
-        name: `small` or `large`.
+        name: `small`, `deep` or `large`.
         scratch: Where built models go.
 
     Returns:
@@ -77,6 +78,10 @@ def model_folder(name: str, scratch: Path) -> tuple[Path, str]:
     if name == "small" and reference is not None:
         return reference, "reference model_small (12 layers, d 256, vocabulary 8192)"
     folder = scratch / name
+    if name == "deep":
+        source, phrase = model_folder("small", scratch)
+        _deepen(source, folder)
+        return folder, f"{phrase}, every block twice, each writing half as much (24 layers)"
     if not (folder / "config.json").exists():
         torch.manual_seed(0)
         config = Qwen2Config(
@@ -97,6 +102,24 @@ def model_folder(name: str, scratch: Path) -> tuple[Path, str]:
         folder,
         f"random weights ({shape['num_hidden_layers']} layers, d {shape['hidden_size']}, vocabulary {shape['vocab_size']})",
     )
+
+
+def _deepen(source: Path, folder: Path) -> None:
+    """Twice as many blocks that do about the same: each is repeated, and both write half of it to the residual stream."""
+    shallow = Qwen2ForCausalLM.from_pretrained(source, dtype=torch.float32)
+    config = Qwen2Config.from_pretrained(source)
+    config.num_hidden_layers, config.layer_types = 2 * config.num_hidden_layers, 2 * config.layer_types
+    weights: dict[str, torch.Tensor] = {}
+    for key, value in shallow.state_dict().items():
+        head, middle, tail = key.partition(".layers.")
+        number, _, rest = tail.partition(".")
+        share = 0.5 if rest.startswith(("self_attn.o_proj.", "mlp.down_proj.")) else 1.0
+        copies = [f"{head}{middle}{2 * int(number) + copy}.{rest}" for copy in (0, 1)] if middle else [key]
+        weights |= {copy: value * share for copy in copies}
+    deep = Qwen2ForCausalLM(config)
+    deep.load_state_dict(weights)
+    deep.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(source).save_pretrained(folder)
 
 
 def _tokenizer(reference: Path | None) -> PreTrainedTokenizerFast:
