@@ -1,9 +1,9 @@
 """Models and prompts to measure on: the reference files where they are at hand, otherwise the same shapes with random weights.
 
-`small` has 12 layers, d 256, vocabulary 8,192; `deep` is `small` with every block twice, each writing half as much (24 layers,
-and a direction to find where the reference is at hand); `large` has 24 layers, d 512, vocabulary 32,000 (always random
-weights, seed 0: no candidate stands out, the worst case of a race). Prompts are PolyRefuse English (128 train, 32 validation per class) or, without the shared folder, mild sentences
-of similar length.
+`small` has 12 layers, d 256, vocabulary 8,192. `deep` is `small` with every block twice, each writing half as much: 24
+layers, and a direction to find where the reference is at hand. `large` has 24 layers, d 512, vocabulary 32,000, always
+random weights (seed 0): no candidate stands out, the worst case of a race. Prompts are PolyRefuse English (128 train, 32
+validation per class) or, without the shared folder, mild sentences of similar length.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _deepen(source: Path, folder: Path) -> None:
         number, _, rest = tail.partition(".")
         share = 0.5 if rest.startswith(("self_attn.o_proj.", "mlp.down_proj.")) else 1.0
         copies = [f"{head}{middle}{2 * int(number) + copy}.{rest}" for copy in (0, 1)] if middle else [key]
-        weights |= {copy: value * share for copy in copies}
+        weights |= dict.fromkeys(copies, value * share)
     deep = Qwen2ForCausalLM(config)
     deep.load_state_dict(weights)
     deep.save_pretrained(folder)

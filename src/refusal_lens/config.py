@@ -12,19 +12,22 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, field_validator
 
 from refusal_lens.errors import UserError
 from refusal_lens.types import JsonValue, Rule
 
 SCHEMA_VERSION = 1
 
-Positive: TypeAlias = Annotated[int, Field(ge=1)]
-NonNegative: TypeAlias = Annotated[int, Field(ge=0)]
+Positive: TypeAlias = Annotated[int, Strict(), Field(ge=1)]
+NonNegative: TypeAlias = Annotated[int, Strict(), Field(ge=0)]
+Seed: TypeAlias = Annotated[int, Strict(), Field(ge=0, lt=2**32)]
+"""Strict: `true` and `"3"` are no numbers. A seed is what every generator takes."""
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    # NaN and infinity can stand in TOML but not in JSON, of which keys and manifests are made.
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
 
 class ModelConfig(_Frozen):
@@ -49,7 +52,7 @@ class DataConfig(_Frozen):
 class DirectionConfig(_Frozen):
     """How directions are extracted and selected (defaults: the paper's)."""
 
-    sources: tuple[str, ...] = ("en",)
+    sources: tuple[str, ...] = Field(default=("en",), min_length=1)
     n_train: Positive = 128
     n_val: Positive = 32
     rule: Rule = "paper"
@@ -113,7 +116,7 @@ class AuditConfig(_Frozen):
     generation: GenerationConfig = GenerationConfig()
     geometry: GeometryConfig = GeometryConfig()
     judge: str = "native"
-    seed: NonNegative = 0
+    seed: Seed = 0
     transport: Transport = Transport()
 
     @field_validator("schema_version", mode="before")
@@ -159,7 +162,7 @@ def read_config(path: Path) -> AuditConfig:
     """
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number of 5,000 digits
         raise UserError(f"{path}: not a readable TOML configuration ({error})") from None
     return parse_config(data, where=str(path))
 

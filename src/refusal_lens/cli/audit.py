@@ -197,11 +197,13 @@ def resume(
 
 
 def _go(settings: AuditConfig, out: Path, *, reveal: bool, dry_run: bool) -> None:
+    from refusal_lens.cli.outputs import check_folder
     from refusal_lens.cli.report import write_report_and_headline
     from refusal_lens.cli.show import plan_table, progress_of
     from refusal_lens.pipeline import prepare, run_audit
     from refusal_lens.rundir import RunDir, Store
 
+    check_folder(out, "--out")
     prepared = prepare(settings)
     if dry_run:
         plan_table(prepared)
@@ -271,8 +273,8 @@ def _text(path: Path | None) -> str | None:
 def _batch_size(text: str | None) -> str | int | None:
     if text is None or text == "auto":
         return text
-    if not text.isdigit() or int(text) < 1:
-        raise UserError(f"--batch-size {text!r}: give a whole number from 1 up, or auto")
+    if re.fullmatch("0*[1-9][0-9]{0,8}", text) is None:
+        raise UserError(f"--batch-size {text[:40]!r}: give a whole number from 1 up, or auto")
     return int(text)
 
 

@@ -26,7 +26,7 @@ def get_executor(
         The executor.
 
     Raises:
-        UserError: A setting does not fit the executor, or Ray is not installed.
+        UserError: A setting does not fit the executor, Ray is not installed, or nothing answers at the address.
     """
     if name == "local":
         if address is not None:
@@ -34,6 +34,8 @@ def get_executor(
         return SequentialExecutor() if workers == 1 else PoolExecutor(workers)
     if importlib.util.find_spec("ray") is None:
         raise UserError("--executor ray needs Ray: pip install 'refusal-lens[ray]'")
-    from refusal_lens.executors.on_ray import RayExecutor
+    from refusal_lens.executors.on_ray import RayExecutor, check_address
 
+    if address is not None:
+        check_address(address)
     return RayExecutor(workers, address=address, gpus_per_worker=gpus_per_worker)

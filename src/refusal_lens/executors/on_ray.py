@@ -9,6 +9,8 @@ loses nothing that was finished. Every node needs this package, the model and th
 from __future__ import annotations
 
 import logging
+import re
+import socket
 import time
 from collections import deque
 from collections.abc import Generator
@@ -33,6 +35,8 @@ _LOG = logging.getLogger(__name__)
 _WAIT_SECONDS = 30.0
 _GIVE_UP_SECONDS = 600.0
 _INIT_HINT = "is the cluster up? `ray status --address ADDRESS` tells"
+_ADDRESS = re.compile(r"(?:ray://)?\[?(?P<host>[^\s/]+?)\]?:(?P<port>\d{1,5})")
+_ANSWER_SECONDS = 10.0
 
 
 class Holder:
@@ -54,6 +58,24 @@ class Holder:
 
 
 _REMOTE_HOLDER = ray.remote(Holder)
+
+
+def check_address(address: str) -> None:
+    """See whether anything listens at an address; Ray itself keeps trying for a quarter of an hour.
+
+    Args:
+        address: `HOST:PORT` or `ray://HOST:PORT`; any other form is left to Ray.
+
+    Raises:
+        UserError: Nothing answers there.
+    """
+    found = _ADDRESS.fullmatch(address)
+    if found is None:
+        return
+    try:
+        socket.create_connection((found["host"], int(found["port"])), timeout=_ANSWER_SECONDS).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise UserError(f"--address {address}: no Ray cluster answers ({error}); {_INIT_HINT}") from None
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def too_long(
     try:
         config = AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
     except Exception as error:  # a foreign configuration can raise anything
-        raise ModelError(f"{folder}: no readable config.json ({first_line(error)})") from error
+        raise ModelError(f"{folder}: its configuration cannot be used: {first_line(error)}") from error
     context = getattr(config.get_text_config(), "max_position_embeddings", None)
     if not context:
         return []

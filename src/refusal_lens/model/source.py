@@ -107,6 +107,8 @@ def _from_hub(spec: str, revision: str | None, *, code: bool) -> Source:
 
 def first_line(error: BaseException) -> str:
     """The first line of an error's text, with its class where the text alone says nothing: enough to act on in one line."""
+    if "trust_remote_code=True" in str(error):  # transformers' own advice, which names no option of ours
+        return "it needs Python code that comes with it; read that code, then pass --trust-remote-code"
     lines = [line.strip() for line in str(error).strip().splitlines()]
     if not lines:
         return type(error).__name__

@@ -123,10 +123,19 @@ def run_audit(
         ExecutionError: Some tasks failed; the rest is kept.
     """
     config = prepared.config
-    store = Store(config.transport.store) if config.transport.store is not None else None
-    alone = config.transport.executor == "local" and config.transport.workers == 1 and store is None
+    transport = config.transport
+    executor = get_executor(
+        transport.executor,
+        workers=transport.workers,
+        address=transport.address,
+        gpus_per_worker=transport.gpus_per_worker,
+    )
+    store = Store(transport.store) if transport.store is not None else None
+    if store is not None:
+        store.check()
+    alone = transport.executor == "local" and transport.workers == 1 and store is None
     model = None
-    if config.transport.executor == "local" and not (out / "run.json").exists():
+    if transport.executor == "local" and not (out / "run.json").exists():
         loaded = load_audited(config)  # a model that cannot be used must not leave a run directory behind
         model = loaded if alone else None
         del loaded
@@ -134,13 +143,6 @@ def run_audit(
     total = len(prepared.tasks)
     computed = 0
     with run.lock():
-        transport = config.transport
-        executor = get_executor(
-            transport.executor,
-            workers=transport.workers,
-            address=transport.address,
-            gpus_per_worker=transport.gpus_per_worker,
-        )
         factory: WorkerFactory = WorkshopFactory(str(run.root), config)
         if alone:
             factory = partial(partial, compute, Workshop(run, config, prepared.dataset, model))

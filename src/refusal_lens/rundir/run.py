@@ -96,7 +96,11 @@ class RunDir:
             RunError: There is no run, or its `run.json` is damaged or of another layout.
         """
         root = Path(path).absolute()
-        if not exists(root):
+        try:
+            found = exists(root)
+        except (OSError, ValueError) as error:  # a name that is too long, a null byte, a folder that may not be entered
+            raise RunError(f"{str(root)[:200]!r}: cannot be looked into ({type(error).__name__}: {error})") from None
+        if not found:
             raise RunError(f"{root}: no run here (no {FILE}); `refusal-lens audit MODEL --out {root}` makes one")
         return cls(root, read_header(root))
 

@@ -13,7 +13,8 @@ import hashlib
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,14 @@ from typing import Protocol, runtime_checkable
 
 from refusal_lens.errors import RunError, UserError
 from refusal_lens.rundir.checking import problems
-from refusal_lens.rundir.files import PRIVATE_FILE, PRIVATE_FOLDER, make_folder, write_atomic
+from refusal_lens.rundir.files import (
+    PRIVATE_FILE,
+    PRIVATE_FOLDER,
+    PUBLIC_FILE,
+    StorageError,
+    make_folder,
+    write_atomic,
+)
 from refusal_lens.rundir.records import split_id
 from refusal_lens.rundir.run import RunDir
 from refusal_lens.types import Task
@@ -33,6 +41,8 @@ _FOLDERS = ("tables", "figures")
 @runtime_checkable
 class FileSystem(Protocol):
     """What a store needs of fsspec."""
+
+    protocol: str | tuple[str, ...]
 
     def exists(self, path: str) -> bool:
         """Whether an object or folder is there."""
@@ -86,14 +96,39 @@ class Store:
             raise UserError(f"{self.url}: this storage cannot be used ({error})") from None
         return system, str(path).rstrip("/")
 
+    def check(self) -> None:
+        """Make sure that the store answers and can hold a run, before anything is computed.
+
+        Raises:
+            UserError: No such kind of storage is known here.
+            StorageError: It does not answer, or refuses.
+        """
+        system, root = self._place
+        with self._answering():
+            system.makedirs(root, exist_ok=True)
+            system.exists(f"{root}/tasks")
+
+    @contextmanager
+    def _answering(self) -> Generator[None]:
+        try:
+            yield
+        except StorageError:
+            raise
+        except Exception as error:  # each kind of storage has errors of its own; all mean the same to the user
+            why = (str(error).strip().splitlines() or [""])[0][:200]
+            raise StorageError(
+                f"{self.url}: the store cannot be used ({type(error).__name__}: {why}); credentials come from the environment; "
+                "what is finished is safe, `refusal-lens resume` goes on from there"
+            ) from error
+
     def push(self, run: RunDir, task_id: str) -> None:
         """Copy a finished task's outputs, then its record, to the store."""
         record = run.record(task_id)
         if record is None:
             raise RunError(f"{run.root}: {task_id} is not finished")
         for name in record.outputs:
-            self._write(f"data/{task_id}/{name}", (run.folder(task_id) / name).read_bytes())
-        self._write(f"tasks/{task_id}.json", run.record_path(task_id).read_bytes())
+            self._write(f"data/{task_id}/{name}", run.folder(task_id) / name)
+        self._write(f"tasks/{task_id}.json", run.record_path(task_id))
 
     def pull(self, run: RunDir, task_id: str) -> bool:
         """Copy a finished task from the store, unless the run has it already.
@@ -137,9 +172,9 @@ class Store:
     def pull_all(self, run: RunDir) -> int:
         """Copy every finished task the store has; gives how many the run then has."""
         system, root = self._place
-        if not system.exists(f"{root}/tasks"):
-            return 0
-        names = [path.removeprefix(f"{root}/tasks/").removesuffix(".json") for path in system.find(f"{root}/tasks")]
+        with self._answering():
+            found = system.find(f"{root}/tasks") if system.exists(f"{root}/tasks") else []
+        names = [path.removeprefix(f"{root}/tasks/").removesuffix(".json") for path in found]
         return sum(self.pull(run, name) for name in names if _is_id(name))
 
     def push_rest(self, run: RunDir) -> None:
@@ -149,7 +184,7 @@ class Store:
             files.extend(sorted((run.root / folder).glob("*")))
         for path in files:
             if path.is_file():
-                self._write(str(path.relative_to(run.root)), path.read_bytes())
+                self._write(str(path.relative_to(run.root)), path)
 
     def factory(self, worker_factory: Callable[[], Callable[[Task], None]]) -> StoreFactory:
         """A worker factory that works in a run directory of its own and exchanges results through the store.
@@ -169,16 +204,25 @@ class Store:
 
     def _read(self, place: str) -> bytes | None:
         system, root = self._place
-        try:
-            return system.cat_file(f"{root}/{place}")
-        except FileNotFoundError:
-            return None
+        with self._answering():
+            try:
+                return system.cat_file(f"{root}/{place}")
+            except FileNotFoundError:
+                return None
 
-    def _write(self, place: str, content: bytes) -> None:
+    def _write(self, place: str, file: Path) -> None:
+        """Copy a file; in a folder whole and as private as the original, elsewhere as private as the storage is."""
         system, root = self._place
         target = f"{root}/{place}"
-        system.makedirs(target.rpartition("/")[0], exist_ok=True)
-        system.pipe_file(target, content)
+        with self._answering():
+            if "file" in system.protocol:
+                private = file.stat().st_mode & 0o077 == 0
+                if place.startswith("data/"):
+                    make_folder(Path(root) / "data", mode=PRIVATE_FOLDER)
+                write_atomic(Path(target), file.read_bytes(), mode=PRIVATE_FILE if private else PUBLIC_FILE)
+                return
+            system.makedirs(target.rpartition("/")[0], exist_ok=True)
+            system.pipe_file(target, file.read_bytes())
 
 
 @dataclass(frozen=True)
