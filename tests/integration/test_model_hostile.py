@@ -123,7 +123,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         "generation_config.json is not readable",
     ),
     "pickle": (_pickle, "pickled weights"),
-    "remote code": (_remote_code, "cannot load"),
+    "remote code": (_remote_code, "pass --trust-remote-code"),
     "no tokenizer": (
         lambda f: [file.unlink() for file in f.glob("tokenizer*")],
         "no usable tokenizer|has no tokenizer",

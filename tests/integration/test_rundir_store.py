@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 
 from refusal_lens.errors import UserError
 from refusal_lens.executors import SequentialExecutor, get_executor
-from refusal_lens.rundir import RunDir, Store, locate, verify_chain
+from refusal_lens.rundir import RunDir, StorageError, Store, locate, verify_chain
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 from executors_work import Factory, plan  # noqa: E402
@@ -102,3 +103,22 @@ def test_paths_and_file_urls_need_no_store(tmp_path: Path) -> None:
     assert locate("runs/one", default=tmp_path) == (Path("runs/one"), None)
     assert locate("file:///a/b", default=tmp_path) == (Path("/a/b"), None)
     assert locate("s3://b/c", default=tmp_path) == (tmp_path, Store("s3://b/c"))
+
+
+def test_a_folder_as_a_store_keeps_completion_text_for_the_owner_alone(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        go(tmp_path / "run", f"file://{tmp_path}/store", tmp_path / "notes")
+    finally:
+        os.umask(before)
+    store = tmp_path / "store"
+    assert {path.stat().st_mode & 0o077 for path in (store / "data").rglob("*") if path.is_file()} == {0}
+    assert (store / "data").stat().st_mode & 0o077 == 0
+
+
+def test_a_store_that_refuses_is_one_message_and_the_run_goes_on_after(tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("a file in the way")
+    with pytest.raises(StorageError, match="store"):
+        go(tmp_path / "run", f"file://{tmp_path}/store", tmp_path / "notes")
+    (tmp_path / "store").unlink()
+    assert go(tmp_path / "run", f"file://{tmp_path}/store", tmp_path / "notes").count("done") == 5

@@ -1,0 +1,77 @@
+"""audit with options that cannot be: one message, exit 2, nothing written; found by trying them by hand."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from test_rundir_commands import lens
+
+BASE = '[model]\nspec = "testbed:universal"\n[data]\nlanguages = ["en"]\nlimit = 1\n'
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--address 1.2.3.4:5", "add --executor ray"),
+        ("--store foo://bar", "foo://bar: this storage cannot be used"),
+        ("--store file:///dev/null", "the store cannot be used"),
+        ("--store file:///proc/none", "the store cannot be used"),
+        ("--coefficient nan", "interventions.coefficient: Input should be a finite number"),
+        ("--kl-threshold inf", "directions.kl_threshold: Input should be a finite number"),
+        ("--seed 99999999999999999999", "seed: Input should be less than 4294967296"),
+        ("--batch-size ²", "give a whole number from 1 up, or auto"),
+    ],
+)
+def test_options_that_do_not_fit_leave_nothing_behind(options: str, message: str, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = f"audit testbed:universal --languages en --limit 1 --out {out} {options}"
+    assert message in lens(*command.split(), code=2).stderr
+    assert not out.exists()
+
+
+def test_an_address_where_nothing_listens_is_told_at_once(tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    out = tmp_path / "run"
+    command = f"audit testbed:universal --languages en --limit 1 --out {out} --executor ray"
+    started = time.monotonic()
+    done = lens(*command.split(), "--address", f"127.0.0.1:{free_port()}", code=2)
+    assert "no Ray cluster answers" in done.stderr
+    assert time.monotonic() - started < 60
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"{BASE}[interventions]\ncoefficient = nan\n", "interventions.coefficient: Input should be a finite number"),
+        (f"{BASE}[directions]\nn_train = true\n", "directions.n_train: Input should be a valid integer"),
+        (f'{BASE}[directions]\nn_train = "3"\n', "directions.n_train: Input should be a valid integer"),
+        (f"{BASE}[directions]\nsources = []\n", "directions.sources: Tuple should have at least 1 item"),
+        (f"{BASE}[directions]\nn_train = 1{'0' * 5000}\n", "not a readable TOML configuration"),
+    ],
+)
+def test_a_configuration_with_impossible_values_leaves_nothing_behind(text: str, message: str, tmp_path: Path) -> None:
+    file, out = tmp_path / "audit.toml", tmp_path / "run"
+    file.write_text(text)
+    assert message in lens("audit", "--config", file, "--out", out, code=2).stderr
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("command", ["status", "rates", "verify", "scrub", "resume", "report"])
+def test_a_name_that_no_folder_can_have(command: str, tmp_path: Path) -> None:
+    done = lens(command, tmp_path / ("x" * 300), code=2)
+    assert "cannot be looked into" in done.stderr
+
+
+def test_an_audit_into_a_name_that_no_folder_can_have(tmp_path: Path) -> None:
+    name = "x" * 300
+    assert "--out" in lens("audit", "testbed:universal", "--languages", "en", "--out", tmp_path / name, code=2).stderr
