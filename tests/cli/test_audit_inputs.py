@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from test_rundir_commands import lens
 
+from refusal_lens.rundir import RunDir
+
 BASE = '[model]\nspec = "testbed:universal"\n[data]\nlanguages = ["en"]\nlimit = 1\n'
 
 
@@ -75,3 +77,18 @@ def test_a_name_that_no_folder_can_have(command: str, tmp_path: Path) -> None:
 def test_an_audit_into_a_name_that_no_folder_can_have(tmp_path: Path) -> None:
     name = "x" * 300
     assert "--out" in lens("audit", "testbed:universal", "--languages", "en", "--out", tmp_path / name, code=2).stderr
+
+
+@pytest.mark.parametrize(("place", "what"), [("prepare", "nothing was written yet"), ("report", "resume")])
+def test_an_interruption_says_what_is_true(
+    place: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the first task there is nothing to resume; in the report, after the last one, there is."""
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    run = RunDir.create(tmp_path / "run", header={"seed": 0}).root if place == "report" else tmp_path / "run"
+    monkeypatch.setattr("refusal_lens.pipeline.prepare", interrupted)
+    done = lens("audit", "testbed:universal", "--languages", "en", "--out", run, code=130)
+    assert what in done.stderr

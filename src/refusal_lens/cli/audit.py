@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from refusal_lens.errors import EXIT_INTERRUPTED, NoValidDirection, UserError
+from refusal_lens.errors import EXIT_INTERRUPTED, NoValidDirection, RunError, UserError
 
 if TYPE_CHECKING:
     from refusal_lens.config import AuditConfig
@@ -204,24 +204,34 @@ def _go(settings: AuditConfig, out: Path, *, reveal: bool, dry_run: bool) -> Non
     from refusal_lens.rundir import RunDir, Store
 
     check_folder(out, "--out")
-    prepared = prepare(settings)
-    if dry_run:
-        plan_table(prepared)
-        return
     try:
+        prepared = prepare(settings)
+        if dry_run:
+            plan_table(prepared)
+            return
         with progress_of(prepared) as on_outcome:
             result = run_audit(prepared, out, on_outcome=on_outcome)
+        write_report_and_headline(result.path, changed=result.computed > 0, reveal=reveal)
+        if settings.transport.store is not None:
+            Store(settings.transport.store).push_rest(RunDir.open(result.path))
     except KeyboardInterrupt:
-        typer.echo(f"interrupted: nothing finished is lost; go on with `refusal-lens resume {out}`", err=True)
+        typer.echo(f"interrupted: {_how_to_go_on(out)}", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    write_report_and_headline(result.path, changed=result.computed > 0, reveal=reveal)
-    if settings.transport.store is not None:
-        Store(settings.transport.store).push_rest(RunDir.open(result.path))
     if not result.valid_sources:
         reasons = "; ".join(f"{source}: {why}" for source, why in result.why_none.items())
         raise NoValidDirection(
             f"no valid direction ({reasons}); the report explains and shows the best candidate it would have had"
         )
+
+
+def _how_to_go_on(out: Path) -> str:
+    from refusal_lens.rundir import RunDir
+
+    try:
+        RunDir.open(out)
+    except RunError:
+        return "nothing was written yet"
+    return f"nothing finished is lost; go on with `refusal-lens resume {out}`"
 
 
 def _build(asked: dict[str, dict[str, JsonValue]], top: dict[str, JsonValue], file: Path | None) -> AuditConfig:
