@@ -162,10 +162,17 @@ def test_verify_finds_missing_and_foreign_files(root: Path) -> None:
     (root / "data" / "verdicts" / "guest").mkdir()
     (root / "tables" / "guest.csv").write_text("x")
     (root / "guest.txt").write_text("x")
+    (root / "figures").mkdir(exist_ok=True)
+    for folder in (".", "tables", "figures", "tasks/rates"):
+        (root / folder / "guest.tmp").write_text("not what a killed process leaves")
+        (root / folder / ".rates.json.0a1b2c3d.tmp").write_text("what a killed process leaves")
     shown = lens("verify", root, code=2).stdout
     assert "verdicts.parquet is missing" in shown
     for name in ("data/verdicts/guest", "tables/guest.csv", "guest.txt"):
         assert name in shown
+    for name in ("guest.tmp", "tables/guest.tmp", "figures/guest.tmp", "tasks/rates/guest.tmp"):
+        assert f"\n{name}: foreign" in f"\n{shown}"
+    assert "0a1b2c3d" not in shown
 
 
 def test_verify_derives_the_rates_again(root: Path) -> None:

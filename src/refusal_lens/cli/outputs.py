@@ -29,7 +29,9 @@ def check_folder(path: Path, option: str) -> None:
     except (OSError, ValueError) as error:  # a name that is too long, a null byte, a loop of links
         raise UserError(f"{option} {str(path)[:200]!r}: no usable name for a folder ({error})") from None
     if not os.access(place, os.W_OK | os.X_OK):
-        raise UserError(f"{option} {path}: {place} may not be written; change its permissions or name another folder")
+        raise UserError(
+            f"{option} {path}: {place} may not be written (read-only or forbidden); change its permissions or name another folder"
+        )
 
 
 def check_file(path: Path, option: str) -> None:

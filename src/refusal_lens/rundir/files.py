@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import secrets
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
@@ -23,6 +24,7 @@ PUBLIC_FILE = 0o644
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 _FULL_WORDS = ("no space left on device", "disk quota exceeded", "file too large")
 
 
@@ -102,6 +104,11 @@ def write_atomic(path: Path, data: bytes, *, mode: int = PRIVATE_FILE) -> None:
                 temporary.unlink(missing_ok=True)
             raise
         sync_folder(path.parent)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file's name is one that `write_atomic` gives to what it has not finished."""
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def make_folder(path: Path, *, mode: int = 0o755) -> None:

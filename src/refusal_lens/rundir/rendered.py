@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from refusal_lens.errors import RunError
 from refusal_lens.rundir.digests import digest_file
-from refusal_lens.rundir.files import PRIVATE_FILE, PUBLIC_FILE, pretty_json, read_object, write_atomic
+from refusal_lens.rundir.files import PRIVATE_FILE, PUBLIC_FILE, is_temporary, pretty_json, read_object, write_atomic
 from refusal_lens.rundir.header import seal, unseal
 from refusal_lens.types import JsonValue
 
@@ -94,7 +94,7 @@ def drawn_strays(root: Path) -> Iterator[tuple[Path, str]]:
     known = _read(root)
     figures = [root / FOLDER] if (root / FOLDER).is_symlink() else sorted((root / FOLDER).rglob("*"))
     for path in [root / PAGE, *figures]:
-        if not (path.exists() or path.is_symlink()) or path.name.endswith(".tmp"):
+        if not (path.exists() or path.is_symlink()) or is_temporary(path.name):
             continue
         if path.is_dir() and not path.is_symlink() and any(path.iterdir()):
             continue  # its files speak for themselves

@@ -19,6 +19,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from refusal_lens.rundir.digests import digest_file
+from refusal_lens.rundir.files import is_temporary
 from refusal_lens.rundir.published import FOLDER, published
 from refusal_lens.rundir.records import is_name, split_id
 from refusal_lens.rundir.rendered import drawn_strays
@@ -39,16 +40,17 @@ def strays(run: RunDir) -> Iterator[tuple[Path, str]]:
         run: The run.
 
     Yields:
-        Path and reason. Half-written files of a killed process (`.tmp`) are not strays: they vanish with the next write.
+        Path and reason. Half-written files of a killed process (`.NAME.HEX.tmp`) are not strays: they vanish with the next run.
     """
     for path in sorted(run.root.iterdir()):
-        if path.name not in _KNOWN and not path.name.endswith(".tmp"):
+        if path.name not in _KNOWN and not is_temporary(path.name):
             yield path, "foreign"
     for path in sorted([*(run.root / "tasks").glob("*"), *(run.root / "data").glob("*")]):
         if path.is_symlink() or not path.is_dir():
             yield path, "foreign"
     for path in sorted((run.root / "tasks").glob("*/*")):
-        if not path.name.endswith((".tmp", ".json.new")) and (path.suffix != ".json" or not is_name(path.name)):
+        unfinished = is_temporary(path.name) or path.name.endswith(".json.new")
+        if not unfinished and (path.suffix != ".json" or not is_name(path.name)):
             yield path, "foreign"
     for path in sorted((run.root / "data").glob("*/*")):
         if not _recorded(run, path):
@@ -76,7 +78,7 @@ def _tables(run: RunDir) -> Iterator[tuple[Path, str]]:
     folder = run.root / FOLDER
     unlisted: list[Path] = []
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.name in known or path.name.endswith(".tmp"):
+        if path.name in known or is_temporary(path.name):
             continue
         table = path.with_suffix(".parquet")
         if path.suffix != ".csv" or table.name not in known:
