@@ -55,6 +55,9 @@ def publish(run: RunDir, file: Path) -> None:
     ):
         run.move_aside([target], f"{FOLDER}/{file.name} does not have its recorded digest")
     if not intact:
+        copy = _unlisted_copy(target, {*known, *record.outputs})
+        if copy is not None:
+            run.move_aside([copy], f"{FOLDER}/{copy.name} says what an earlier {file.name} said")
         write_atomic(target, content, mode=PUBLIC_FILE)
     if before != entry:
         _write(run.root, {**known, file.name: entry})
@@ -66,10 +69,19 @@ def retract(run: RunDir, task_ids: Collection[str]) -> None:
     gone = {name for name, entry in known.items() if entry.task not in task_ids}
     if not gone:
         return
-    present = [run.root / FOLDER / name for name in sorted(gone) if (run.root / FOLDER / name).exists()]
+    places = [run.root / FOLDER / name for name in sorted(gone)]
+    copies = [copy for place in places if (copy := _unlisted_copy(place, known)) is not None]
+    present = [place for place in [*places, *copies] if place.exists()]
     if present:
         run.move_aside(present, "published by an earlier plan")
     _write(run.root, {name: entry for name, entry in known.items() if name not in gone})
+
+
+def _unlisted_copy(table: Path, listed: Collection[str]) -> Path | None:
+    """The CSV that someone wrote beside a published Parquet table; None when there is none, or a task published it."""
+    copy = table.with_suffix(".csv")
+    mine = table.suffix != ".parquet" or copy.name in listed
+    return None if mine or not copy.exists() else copy
 
 
 def published(root: Path) -> dict[str, Published]:

@@ -31,6 +31,7 @@ from refusal_lens.rundir.files import (
     write_atomic,
 )
 from refusal_lens.rundir.records import split_id
+from refusal_lens.rundir.redact import redact_text
 from refusal_lens.rundir.run import RunDir
 from refusal_lens.types import Task
 
@@ -89,11 +90,15 @@ class Store:
         try:
             import fsspec
         except ImportError:
-            raise UserError(f"{self.url}: storage URLs need fsspec: pip install 'refusal-lens[ray]'") from None
+            raise UserError(
+                f"{redact_text(self.url)}: storage URLs need fsspec: pip install 'refusal-lens[ray]'"
+            ) from None
         try:
             system, path = fsspec.core.url_to_fs(self.url)
         except (ImportError, ValueError) as error:
-            raise UserError(f"{self.url}: this storage cannot be used ({error})") from None
+            raise UserError(
+                f"{redact_text(self.url)}: this storage cannot be used ({redact_text(str(error))})"
+            ) from None
         return system, str(path).rstrip("/")
 
     def check(self) -> None:
@@ -115,9 +120,9 @@ class Store:
         except StorageError:
             raise
         except Exception as error:  # each kind of storage has errors of its own; all mean the same to the user
-            why = (str(error).strip().splitlines() or [""])[0][:200]
+            why = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"
             raise StorageError(
-                f"{self.url}: the store cannot be used ({type(error).__name__}: {why}); credentials come from the environment; "
+                f"{redact_text(f'{self.url}: the store cannot be used ({why})')}; credentials come from the environment; "
                 "what is finished is safe, `refusal-lens resume` goes on from there"
             ) from error
 
@@ -199,7 +204,7 @@ class Store:
             UserError: The factory cannot work elsewhere.
         """
         if not isinstance(worker_factory, Relocatable):
-            raise UserError(f"{self.url}: this pipeline's workers need a shared disk")
+            raise UserError(f"{redact_text(self.url)}: this pipeline's workers need a shared disk")
         return StoreFactory(worker_factory, self.url)
 
     def _read(self, place: str) -> bytes | None:
@@ -244,7 +249,9 @@ class StoreFactory:
         def compute(task: Task) -> None:
             for task_id in task.inputs:
                 if not store.pull(run, task_id):
-                    raise RunError(f"{self.url}: {task_id} is missing or damaged there; resume computes it again")
+                    raise RunError(
+                        f"{redact_text(self.url)}: {task_id} is missing or damaged there; resume computes it again"
+                    )
             work(task)
             store.push(run, task.task_id)
 
