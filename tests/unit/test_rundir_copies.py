@@ -1,4 +1,4 @@
-"""CSV copies go with their tables; secrets are masked and folders are not: found by running audits by hand."""
+"""CSV copies go with their tables, folders are not masked, a held run keeps its configuration: found by hand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
-from refusal_lens.errors import UserError
+from refusal_lens.errors import RunError, UserError
 from refusal_lens.rundir import RunDir, Store, redact_text, retract, verify_chain, write_plan
 from refusal_lens.types import Task
 
@@ -60,3 +60,11 @@ def test_a_secret_in_a_stores_url_stays_out_of_its_messages() -> None:
         store.check()
     assert "foo://***@bucket" in str(told.value)
     assert "hunter2pass" not in str(told.value) and "SIGNED123" not in str(told.value)
+
+
+def test_a_held_run_keeps_the_configuration_of_its_holder(run: RunDir) -> None:
+    """Otherwise the next resume would go on with what the second process was asked for."""
+    with run.lock(), pytest.raises(RunError, match="held by process"):
+        RunDir.create(run.root, header={"seed": 1})
+    assert RunDir.open(run.root).header["seed"] == 0
+    assert RunDir.create(run.root, header={"seed": 1}).header["seed"] == 1

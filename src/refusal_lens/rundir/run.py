@@ -62,7 +62,7 @@ class RunDir:
             The run.
 
         Raises:
-            RunError: The folder holds something else, or an unreadable run.
+            RunError: The folder holds something else, an unreadable run, or a run that another process holds.
             StorageError: The storage refuses to write.
         """
         root = Path(path).absolute()
@@ -74,13 +74,15 @@ class RunDir:
             make_folder(root)
         content = redact({**header, "schema_version": SCHEMA_VERSION})
         assert isinstance(content, dict)
-        for file, damage_of in ((FILE, header_damage), (HISTORY, history_damage)):
-            damage = damage_of(root) if (root / file).exists() else None
-            if damage is not None:
-                move_aside(root, [root / file], damage)
-        if not ((root / FILE).exists() and (root / HISTORY).exists()) or read_header(root) != content:
-            write_header(root, content)
-        return cls(root, content)
+        run = cls(root, content)
+        with run.lock():  # the header of a run that another process holds is that process's
+            for file, damage_of in ((FILE, header_damage), (HISTORY, history_damage)):
+                damage = damage_of(root) if (root / file).exists() else None
+                if damage is not None:
+                    move_aside(root, [root / file], damage)
+            if not ((root / FILE).exists() and (root / HISTORY).exists()) or read_header(root) != content:
+                write_header(root, content)
+        return run
 
     @classmethod
     def open(cls, path: Path | str) -> RunDir:
