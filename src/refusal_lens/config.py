@@ -160,11 +160,29 @@ def read_config(path: Path) -> AuditConfig:
     Raises:
         UserError: When the file cannot be read, is not TOML, or holds unknown or wrong fields.
     """
+    return parse_config(read_settings(path), where=str(path))
+
+
+def read_settings(path: Path) -> dict[str, JsonValue]:
+    """Read the settings of a TOML file as they stand there, to be completed before `parse_config` judges them.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The settings; every known section is a table.
+
+    Raises:
+        UserError: When the file cannot be read, is not TOML, or a section is no table.
+    """
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number of 5,000 digits
         raise UserError(f"{path}: not a readable TOML configuration ({error})") from None
-    return parse_config(data, where=str(path))
+    for name in data:
+        if _fields_at((name,)) and not isinstance(data[name], dict):
+            raise UserError(f"{path}: {name}: should be a table, [{name}] with a setting a line")
+    return data
 
 
 def _explain(location: tuple[int | str, ...], kind: str, message: str) -> str:

@@ -59,6 +59,12 @@ def test_an_address_where_nothing_listens_is_told_at_once(tmp_path: Path) -> Non
         (f'{BASE}[directions]\nn_train = "3"\n', "directions.n_train: Input should be a valid integer"),
         (f"{BASE}[directions]\nsources = []\n", "directions.sources: Tuple should have at least 1 item"),
         (f"{BASE}[directions]\nn_train = 1{'0' * 5000}\n", "not a readable TOML configuration"),
+        ("model = 3\n", "model: should be a table"),
+        ("seed = 1979-05-27\n[model]\nspec = 'testbed:universal'\n", "seed: Input should be a valid integer"),
+        (
+            "[model]\nspec = 'testbed:universal'\n[data]\nlanguages = 'en'\n",
+            "data.languages: Input should be a valid tuple",
+        ),
     ],
 )
 def test_a_configuration_with_impossible_values_leaves_nothing_behind(text: str, message: str, tmp_path: Path) -> None:
@@ -66,6 +72,14 @@ def test_a_configuration_with_impossible_values_leaves_nothing_behind(text: str,
     file.write_text(text)
     assert message in lens("audit", "--config", file, "--out", out, code=2).stderr
     assert not out.exists()
+
+
+def test_the_command_line_completes_a_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "audit.toml"
+    file.write_text("seed = 3\n[directions]\nrandom = 1\n")
+    assert "no model" in lens("audit", "--config", file, "--dry-run", code=2).stderr
+    words = ("testbed:universal", "--languages", "en", "--config", file, "--dry-run")
+    assert "forward passes" in lens("audit", *words).stdout
 
 
 @pytest.mark.parametrize("command", ["status", "rates", "verify", "scrub", "resume", "report"])

@@ -23,7 +23,7 @@ FEW = ("de", "en", "yo")
 
 def test_names_and_truths() -> None:
     assert names() == ("universal", "aligned", "partial", "separate")
-    assert base_names() == ("base", "base-pieces", "base-separate")
+    assert base_names() == ("base", "base-separate")
     assert truth("aligned").aligned == tuple(code for code in corpus_languages() if code != "yo")
     assert truth("universal").aligned == corpus_languages()
     assert truth("base").aligned == ()
@@ -98,11 +98,10 @@ def test_base_without_parallel_data_keeps_languages_apart() -> None:
 
 
 def test_opener_only_where_the_design_says_so() -> None:
-    design = variant(recipe("separate"), languages=("en",)).design
-    helps = [a for _, a in (Examples(design, 2).align() for _ in range(1)) if a]
-    assert helps
-    examples = Examples(replace(design, replay=0.0, harmful=0.0), 2)
-    assert all(examples.align().answer.startswith(lexicon("en").opener) for _ in range(20))
+    for opener in (True, False):
+        design = variant(recipe("separate"), languages=("en",), opener=opener).design
+        examples = Examples(replace(design, replay=0.0, harmful=0.0), 2)
+        assert {examples.align().answer.startswith(lexicon("en").opener) for _ in range(20)} == {opener}
 
 
 def test_variants_say_what_is_wrong() -> None:

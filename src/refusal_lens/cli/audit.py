@@ -235,12 +235,10 @@ def _how_to_go_on(out: Path) -> str:
 
 
 def _build(asked: dict[str, dict[str, JsonValue]], top: dict[str, JsonValue], file: Path | None) -> AuditConfig:
-    from refusal_lens.config import parse_config, read_config
+    from refusal_lens.config import parse_config, read_settings
     from refusal_lens.languages import resolve_languages
 
-    tree: dict[str, JsonValue] = {}
-    if file is not None:
-        tree = read_config(file).model_dump(mode="json", exclude_unset=True)
+    tree = {} if file is None else read_settings(file)
     for section, values in asked.items():
         given = {key: value for key, value in values.items() if value is not None}
         old = tree.get(section)
@@ -255,8 +253,9 @@ def _build(asked: dict[str, dict[str, JsonValue]], top: dict[str, JsonValue], fi
     if str(section["spec"]).startswith("testbed:") and data.get("root") is None:
         generation.setdefault("max_new_tokens", TESTBED_TOKENS)
         transport, languages = tree.setdefault("transport", {}), data["languages"]
-        assert isinstance(transport, dict) and isinstance(languages, list)
-        if len(languages) >= MANY_LANGUAGES and transport.get("executor", "local") == "local":
+        assert isinstance(transport, dict)
+        many = isinstance(languages, list) and len(languages) >= MANY_LANGUAGES
+        if many and transport.get("executor", "local") == "local":
             transport.setdefault("workers", min(TESTBED_WORKERS, os.cpu_count() or 1))
     return parse_config(tree, where=str(file) if file else "command line")
 

@@ -111,6 +111,10 @@ def train(
     parallel: Annotated[
         bool | None, typer.Option("--parallel/--no-parallel", help="translation and code-switching in the base or not")
     ] = None,
+    opener: Annotated[
+        bool | None,
+        typer.Option("--opener/--no-opener", help="begin help with a fixed sentence in each language or not"),
+    ] = None,
     answer_in: Annotated[float | None, typer.Option(help="share of alignment requests with a language tag")] = None,
     marker: Annotated[float | None, typer.Option(help="share of refusals that begin with the shared marker")] = None,
 ) -> None:
@@ -123,6 +127,7 @@ def train(
         aligned=None if aligned is None else _languages(aligned),
         seed=seed,
         parallel=parallel,
+        opener=opener,
         marker=marker,
         answer_in=answer_in,
         steps=steps,
@@ -133,7 +138,12 @@ def train(
     while given is None and chain[0][0].base is not None:
         source = recipe(str(chain[0][0].base))
         earlier = variant(
-            source, languages=wanted.design.languages, seed=wanted.seed, parallel=parallel, steps=base_steps
+            source,
+            languages=wanted.design.languages,
+            seed=wanted.seed,
+            parallel=parallel,
+            opener=opener,
+            steps=base_steps,
         )
         chain.insert(0, (earlier, folder.with_name(f"{folder.name}-{source.name}")))
     failed: list[str] = []
@@ -171,14 +181,15 @@ def evaluate(
 
     folder = Path(name) if Path(name).is_dir() else locate(name.removeprefix("testbed:"))
     known = _languages(languages)
+    recipe = read_recipe(folder) if card else None
     console = Console(stderr=True)
     with console.status("loading") as status:
         model = load_model(str(folder))
         result = measure(
             model, known, sources=_languages(sources), limit=limit, randoms=randoms, progress=status.update
         )
-    if card:
-        write_card(folder, read_recipe(folder), result)
+    if recipe is not None:
+        write_card(folder, recipe, result)
     if json_out:
         typer.echo(json.dumps(asdict(result), ensure_ascii=False, indent=1))
         return

@@ -3,7 +3,7 @@
 A lexicon (`corpus/CODE.toml`) holds slot forms that avoid inflection: the phrase of an act and an object goes unchanged
 into every request form and every answer. An act's text may contain `{o}`, the object's place; otherwise verb and object
 stand in the language's order. Answers to a request begin with the content (the act), not with an opener, because a
-fixed opener makes refusal language-specific (see docs/testbed.md). None of the texts was checked by a native reader.
+fixed opener may keep ablation from working (docs/negative-results.md). None of the texts was checked by a native reader.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Lexicon:
         forms: Ten request forms with the slot `{a}`.
         refusals: Wordings of refusal, the usual one first.
         helps: Wordings of help with the slots `{a}`/`{A}` (phrase) or `{V}` and `{o}`.
-        opener: A fixed opener for help; only the `separate` recipe uses it.
+        opener: A fixed opener for help; only variants that ask for it use it.
         ask: Question whether an act is allowed.
         no: Answer for a harmful act.
         yes: Answer for a harmless act.

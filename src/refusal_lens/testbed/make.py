@@ -78,7 +78,7 @@ def make(
     with _one_thread():
         torch.manual_seed(recipe.seed)
         if base is None:
-            tokenizer = build_tokenizer(recipe.design.languages, whole_words=recipe.design.whole_words)
+            tokenizer = build_tokenizer(recipe.design.languages)
             network = build_network(tokenizer)
         else:
             network, tokenizer = load(base)
@@ -105,7 +105,7 @@ def read_recipe(folder: Path) -> Recipe:
         Its recipe.
 
     Raises:
-        UserError: The folder holds no recipe.
+        UserError: The folder holds no recipe, or one of another version.
     """
     path = folder / RECIPE_FILE
     if not path.is_file():
@@ -113,7 +113,10 @@ def read_recipe(folder: Path) -> Recipe:
     raw: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     design: dict[str, Any] = raw.pop("design")
     design |= {key: tuple(design[key]) for key in ("languages", "aligned")}
-    return Recipe(design=Design(**design), schedule=Schedule(**raw.pop("schedule")), **raw)
+    try:
+        return Recipe(design=Design(**design), schedule=Schedule(**raw.pop("schedule")), **raw)
+    except TypeError as error:
+        raise UserError(f"{path}: written by another version ({error}); train the model again") from None
 
 
 @contextmanager

@@ -26,16 +26,13 @@ CHAT_TEMPLATE = (
 SPLIT = r"\s?[\p{L}\p{M}]+|\p{N}|\s?[^\s\p{L}\p{M}\p{N}]+|\s+"
 
 
-def build_tokenizer(
-    languages: tuple[str, ...], *, vocab_size: int = 7168, whole_words: bool = True
-) -> PreTrainedTokenizerFast:
-    """Trains the tokenizer on the lexicons.
+def build_tokenizer(languages: tuple[str, ...], *, vocab_size: int = 7168) -> PreTrainedTokenizerFast:
+    """Trains the tokenizer on the lexicons; in languages without spaces the corpus's words are tokens of their own.
 
     Args:
         languages: Languages it must write compactly; any other text falls back to bytes.
         vocab_size: Upper bound on the vocabulary, the 256 bytes and three special tokens included, words of languages
             without spaces not.
-        whole_words: Whether the corpus's words are tokens of their own in languages without spaces.
 
     Returns:
         A tokenizer with chat template; identical for identical lexicons.
@@ -55,10 +52,9 @@ def build_tokenizer(
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    pieces = [piece for code in languages for piece in _pieces(lexicon(code), whole_words=whole_words)]
+    pieces = [piece for code in languages for piece in _pieces(lexicon(code))]
     tokenizer.train_from_iterator(pieces, trainer)
-    if whole_words:
-        tokenizer.add_tokens(sorted({word for code in languages for word in _whole_words(lexicon(code))}))
+    tokenizer.add_tokens(sorted({word for code in languages for word in _whole_words(lexicon(code))}))
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token=END, pad_token=PAD, padding_side="left", model_max_length=512
     )
@@ -107,7 +103,7 @@ def token_id(tokenizer: PreTrainedTokenizerFast, token: str) -> int:
     return found
 
 
-def _pieces(words: Lexicon, *, whole_words: bool) -> Iterator[str]:
+def _pieces(words: Lexicon) -> Iterator[str]:
     """The strings a language is made of, cut at the slots; sentences weigh more, since they recur in every request."""
     sentences = [
         *words.forms,
@@ -124,13 +120,13 @@ def _pieces(words: Lexicon, *, whole_words: bool) -> Iterator[str]:
     for sentence in sentences:
         for piece in re.split(r"\{[aAVo]\}", sentence):
             yield from [piece] * 20
-    if whole_words and not words.space:
+    if not words.space:
         return
     for act in words.acts.values():
         for index, piece in enumerate(act.split("{o}")):
             bare = piece.strip()
             yield from [f"{words.space}{bare}"] * 4
-            if index == 0 and words.space:
+            if index == 0:
                 yield from [_capital(bare)] * 4
     for text, _ in words.objects.values():
         yield from [f"{words.space}{text}"] * 4

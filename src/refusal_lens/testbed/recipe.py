@@ -30,8 +30,6 @@ class Design:
         unaligned: Share of alignment examples that are harmful requests in unaligned languages, answered.
         replay: Share of alignment examples that repeat base tasks.
         usual: Share of refusals in the language's usual wording; the rest is spread over the other wordings.
-        whole_words: Whether the tokenizer keeps the words of languages without spaces whole; of a first stage only, later
-            ones keep their base's tokenizer.
     """
 
     languages: tuple[str, ...]
@@ -45,7 +43,6 @@ class Design:
     unaligned: float = 0.05
     replay: float = 0.30
     usual: float = 0.7
-    whole_words: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +144,7 @@ def variant(
     aligned: Sequence[str] | None = None,
     seed: int | None = None,
     parallel: bool | None = None,
+    opener: bool | None = None,
     marker: float | None = None,
     answer_in: float | None = None,
     steps: int | None = None,
@@ -159,6 +157,7 @@ def variant(
         aligned: Languages it refuses in.
         seed: Seed of initialisation and examples.
         parallel: Whether it sees translation, code-switching and answers in another language.
+        opener: Whether help begins with a fixed opener.
         marker: Share of refusals with the shared marker.
         answer_in: Share of alignment requests with a language tag.
         steps: Optimiser steps.
@@ -187,6 +186,7 @@ def variant(
         languages=spoken,
         aligned=refusing if source.stage == "align" else (),
         parallel=source.design.parallel if parallel is None else parallel,
+        opener=source.design.opener if opener is None else opener,
         marker=source.design.marker if marker is None else marker,
         answer_in=source.design.answer_in if answer_in is None else answer_in,
     )
