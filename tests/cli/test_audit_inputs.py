@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from test_rundir_commands import lens
 
+from refusal_lens.config import parse_config
+from refusal_lens.pipeline.dataset import load_dataset
 from refusal_lens.rundir import RunDir
 
 BASE = '[model]\nspec = "testbed:universal"\n[data]\nlanguages = ["en"]\nlimit = 1\n'
@@ -80,6 +82,25 @@ def test_the_command_line_completes_a_configuration(tmp_path: Path) -> None:
     assert "no model" in lens("audit", "--config", file, "--dry-run", code=2).stderr
     words = ("testbed:universal", "--languages", "en", "--config", file, "--dry-run")
     assert "forward passes" in lens("audit", *words).stdout
+
+
+def test_fewer_prompts_than_asked_is_an_error_and_fewer_than_usual_is_named(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ("audit", "testbed:universal", "--languages", "en", "--out", out)
+    assert "en has 160 harmful ones: give --n-train 160 or less" in lens(*words, "--n-train", "161", code=2).stderr
+    assert not out.exists()
+    tree = {"model": {"spec": "testbed:universal"}, "data": {"languages": ["en"]}, "directions": {"n_val": 99}}
+    found = load_dataset(parse_config(tree, where="test"))
+    assert [item.why for item in found.missing] == ["only 48 of 99 prompts: all are used"] * 2
+    assert found.count("en.select", "harmful") == 128 + 48
+
+
+def test_a_key_in_the_place_of_a_model_is_refused(tmp_path: Path) -> None:
+    key = "sk-abcdefghijklmnopqrst"
+    words = ("audit", "testbed:universal", "--languages", "en", "--out", tmp_path / "run")
+    done = lens(*words, "--judge", f"endpoint:http://localhost:9/v1#{key}", code=2)
+    assert "looks like a key" in done.stderr and key not in done.stderr
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("command", ["status", "rates", "verify", "scrub", "resume", "report"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -161,7 +162,7 @@ def audit(
     }
     settings = _build(asked, {"judge": judge, "seed": seed}, config)
     run_directory = out or Path("runs") / slug(settings.model.spec)
-    _go(settings, run_directory, reveal=reveal, dry_run=dry_run)
+    _go(settings, run_directory, reveal=reveal, dry_run=dry_run, asked=settings.directions.model_fields_set)
 
 
 def demo(
@@ -196,7 +197,7 @@ def resume(
     _go(AuditConfig.model_validate(tree), run, reveal=reveal, dry_run=False)
 
 
-def _go(settings: AuditConfig, out: Path, *, reveal: bool, dry_run: bool) -> None:
+def _go(settings: AuditConfig, out: Path, *, reveal: bool, dry_run: bool, asked: Collection[str] = ()) -> None:
     from refusal_lens.cli.outputs import check_folder
     from refusal_lens.cli.report import write_report_and_headline
     from refusal_lens.cli.show import plan_table, progress_of
@@ -205,7 +206,7 @@ def _go(settings: AuditConfig, out: Path, *, reveal: bool, dry_run: bool) -> Non
 
     check_folder(out, "--out")
     try:
-        prepared = prepare(settings)
+        prepared = prepare(settings, asked=asked)
         if dry_run:
             plan_table(prepared)
             return

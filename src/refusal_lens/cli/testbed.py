@@ -258,6 +258,11 @@ def _print_evaluation(result: Evaluation) -> None:
         if found.harmless:
             _row("  harmless refused", found.harmless, _refused)
             _row("  harmless helped on topic", found.harmless, _on_topic)
+    if len(result.sources) > 1:
+        own, others = result.left_refusing()
+        typer.echo(
+            f"mean over sources, refused under ablation: own language {100 * own:.1f}, others {100 * others:.1f}"
+        )
     for number, drawn in enumerate(result.random):
         _row(f"random {number}: refused", drawn, _refused)
 

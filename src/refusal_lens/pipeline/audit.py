@@ -11,7 +11,7 @@ import logging
 import platform
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,7 @@ from refusal_lens.pipeline.driver import run_tasks
 from refusal_lens.pipeline.plan import Identity, plan
 from refusal_lens.pipeline.steps.selection import NO_VALID_DIRECTION, SELECTED
 from refusal_lens.pipeline.workshop import Workshop, WorkshopFactory, compute, load_audited
-from refusal_lens.rundir import RunDir, Store
+from refusal_lens.rundir import RunDir, Store, redact_text
 from refusal_lens.types import JsonValue, Outcome, Task
 
 log = logging.getLogger(__name__)
@@ -73,11 +73,12 @@ class AuditResult:
     why_none: dict[str, str]
 
 
-def prepare(config: AuditConfig) -> Prepared:
+def prepare(config: AuditConfig, *, asked: Collection[str] = ()) -> Prepared:
     """Check and load an audit's inputs and plan its tasks.
 
     Args:
         config: The audit.
+        asked: Numbers of prompts that must be there, see `load_dataset`.
 
     Returns:
         What `run_audit` needs.
@@ -88,13 +89,15 @@ def prepare(config: AuditConfig) -> Prepared:
     for language in all_languages(config):
         get_language(language)
     judge = get_judge(config.judge)
+    if redact_text(judge.name) != judge.name:
+        raise UserError("--judge: the model's name looks like a key; give keys as environment variables")
     wanted = config.model
     template = Path(wanted.chat_template) if wanted.chat_template else None
     check_source(
         wanted.spec, revision=wanted.revision, chat_template=template, trust_remote_code=wanted.trust_remote_code
     )
     model_digest = fingerprint(wanted.spec, revision=wanted.revision, chat_template=template)
-    dataset = load_dataset(config)
+    dataset = load_dataset(config, asked=asked)
     base = config.geometry.base
     identity = Identity(model=model_digest, judge=judge.name, base=None if base is None else fingerprint(base))
     return Prepared(config, dataset, identity, tuple(plan(config, dataset, identity)))

@@ -85,20 +85,22 @@ def test_part(language: str, prompt_set: str | None = None) -> str:
     return f"{language}.test" if prompt_set is None else f"{language}.test-{prompt_set}"
 
 
-def load_dataset(config: AuditConfig) -> Dataset:
+def load_dataset(config: AuditConfig, *, asked: Collection[str] = ()) -> Dataset:
     """Load every prompt an audit needs.
 
     Args:
         config: The audit.
+        asked: Numbers of selection prompts that a user asked for by name (`n_train`, `n_val`): they must be there in every
+            source language. Of a default number what is there is used, and a shortage named.
 
     Returns:
         The prompts by part, and the cells that are missing.
 
     Raises:
         UserError: No prompt source is named for a model that is not a testbed.
-        DataError: A source language lacks its selection prompts, or no test prompt is left at all.
+        DataError: A source language lacks its selection prompts or has fewer than asked, or no test prompt is left at all.
     """
-    reader = _Reader(config)
+    reader = _Reader(config, asked)
     parts: dict[str, tuple[Prompt, ...]] = {}
     for language in all_languages(config):
         selection = reader.selection(language)
@@ -146,8 +148,9 @@ def _fitting(dataset: Dataset, config: AuditConfig) -> Dataset:
 
 
 class _Reader:
-    def __init__(self, config: AuditConfig) -> None:
+    def __init__(self, config: AuditConfig, asked: Collection[str]) -> None:
         self._config = config
+        self._asked = asked
         self.missing: list[Missing] = []
         if config.data.root is None and not config.model.spec.startswith(TESTBED):
             raise UserError(
@@ -156,13 +159,27 @@ class _Reader:
             )
 
     def selection(self, language: str) -> tuple[Prompt, ...]:
-        wanted = {"train": self._config.directions.n_train, "val": self._config.directions.n_val}
+        choice = self._config.directions
+        wanted: dict[Split, int] = {"train": choice.n_train, "val": choice.n_val}
         drawn: list[Prompt] = []
         for split, count in wanted.items():
             for harm in HARMS:
-                found = self._cell(language, "train" if split == "train" else "val", harm, None)
+                found = self._cell(language, split, harm, None)
+                if 0 < len(found) < count:
+                    self._note_shortage(found, count)
                 drawn.extend(sample(found, n=min(count, len(found)), seed=self._config.seed))
         return tuple(drawn)
+
+    def _note_shortage(self, found: Sequence[Prompt], count: int) -> None:
+        language, split, harm = found[0].language, found[0].split, found[0].harm
+        if f"n_{split}" in self._asked and language in self._config.directions.sources:
+            raise DataError(
+                f"{count} {split} prompts per class were asked for, {language} has {len(found)} {harm} ones: "
+                f"give --n-{split} {len(found)} or less"
+            )
+        self.missing.append(
+            Missing(language, split, harm, found[0].prompt_set, f"only {len(found)} of {count} prompts: all are used")
+        )
 
     def test(self, language: str, prompt_set: str | None, selected: Sequence[Prompt]) -> tuple[Prompt, ...]:
         chosen: list[Prompt] = []

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 
 from refusal_lens.directions import Direction, extract, random_direction, score, select
 from refusal_lens.errors import UserError
@@ -88,6 +89,14 @@ class Evaluation:
     novel: Mapping[str, Cell]
     sources: tuple[SourceResult, ...]
     random: tuple[Mapping[str, Cell], ...]
+
+    def left_refusing(self) -> tuple[float, float]:
+        """Mean share of harmful prompts refused under a source's ablation (two languages or more): its own, the others."""
+        shares = {
+            item.source: {code: cell.refused / cell.n for code, cell in item.harmful.items()} for item in self.sources
+        }
+        others = [share for source, row in shares.items() for code, share in row.items() if code != source]
+        return fmean(row[source] for source, row in shares.items()), fmean(others)
 
 
 def evaluate(
