@@ -144,3 +144,12 @@ def test_checker_keeps_the_third_outcome() -> None:
     assert kinds == {"other": 4}
     foreign = outcome(prompt, lexicon("de").refusals[0])
     assert (foreign.kind, foreign.language) == ("refused", "de")
+
+
+def test_width_and_depth_are_variables_of_a_variant() -> None:
+    design = variant(recipe("base"), width=64, depth=2).design
+    assert (design.width, design.depth) == (64, 2)
+    assert (recipe("base").design.width, recipe("base").design.depth) == (128, 6)
+    for width in (16, 48, 160):
+        with pytest.raises(UserError, match="multiple of 64"):
+            variant(recipe("base"), width=width)

@@ -117,6 +117,10 @@ def train(
     ] = None,
     answer_in: Annotated[float | None, typer.Option(help="share of alignment requests with a language tag")] = None,
     marker: Annotated[float | None, typer.Option(help="share of refusals that begin with the shared marker")] = None,
+    width: Annotated[
+        int | None, typer.Option(min=32, help="width of the residual stream, 32 or a multiple of 64  [default: 128]")
+    ] = None,
+    depth: Annotated[int | None, typer.Option(min=1, help="number of blocks  [default: 6]")] = None,
 ) -> None:
     """Train a model or a variant of it, and check its gates."""
     from refusal_lens.testbed.recipe import recipe, variant
@@ -130,6 +134,8 @@ def train(
         opener=opener,
         marker=marker,
         answer_in=answer_in,
+        width=width,
+        depth=depth,
         steps=steps,
     )
     folder = out or Path("models") / name
@@ -143,6 +149,8 @@ def train(
             seed=wanted.seed,
             parallel=parallel,
             opener=opener,
+            width=width,
+            depth=depth,
             steps=base_steps,
         )
         chain.insert(0, (earlier, folder.with_name(f"{folder.name}-{source.name}")))

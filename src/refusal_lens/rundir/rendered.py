@@ -56,7 +56,7 @@ def render(run: RunDir, files: Mapping[str, bytes], *, private: Collection[str] 
     """
     for path, why in list(drawn_strays(run.root)):
         run.move_aside([path], f"{path.relative_to(run.root)}: {why}")
-    known = _read(run.root)
+    known = _known(run.root)
     wanted = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     kept = {name: digest for name, digest in known.files.items() if name == PAGE and name not in wanted}
     gone = [run.root / name for name in known.files if name not in wanted | kept and (run.root / name).exists()]
@@ -76,7 +76,7 @@ def forget_page(run: RunDir) -> bool:
     path = run.root / PAGE
     there = path.exists()
     path.unlink(missing_ok=True)
-    known = _read(run.root)
+    known = _known(run.root)
     if PAGE in known.files or PAGE in known.next:
         _write(run.root, _Drawn({name: digest for name, digest in known.files.items() if name != PAGE}))
     return there
@@ -91,7 +91,7 @@ def drawn_strays(root: Path) -> Iterator[tuple[Path, str]]:
     Yields:
         Path and reason.
     """
-    known = _read(root)
+    known = _known(root)
     figures = [root / FOLDER] if (root / FOLDER).is_symlink() else sorted((root / FOLDER).rglob("*"))
     for path in [root / PAGE, *figures]:
         if not (path.exists() or path.is_symlink()) or is_temporary(path.name):
@@ -105,35 +105,34 @@ def drawn_strays(root: Path) -> Iterator[tuple[Path, str]]:
 
 def drawn_damage(root: Path) -> list[str]:
     """What `drawn_strays` cannot see, one line each: an altered list, files that are gone."""
-    known = _read(root)
-    damage = [] if _believable(root) else [f"{FILE}: was altered"]
+    known = _known(root)
+    damage = [f"{FILE}: was altered"] if _read(root) is None else []
     expected = () if known.next else known.files
     return damage + [f"{name}: is missing" for name in expected if not (root / name).exists()]
 
 
 def page_is_intact(root: Path) -> bool:
     """Whether the page and all its figures lie there as they were drawn."""
-    known = _read(root)
+    known = _known(root)
     return PAGE in known.files and not known.next and not drawn_damage(root) and not list(drawn_strays(root))
 
 
-def _read(root: Path) -> _Drawn:
-    """The list; empty when there is none or it cannot be believed."""
-    try:
-        content = unseal(read_object(root / FILE)) or {}
-    except RunError:
+def _known(root: Path) -> _Drawn:
+    return _read(root) or _Drawn()
+
+
+def _read(root: Path) -> _Drawn | None:
+    """The list: empty where nothing was drawn yet, None where it cannot be believed."""
+    if not (root / FILE).exists():
         return _Drawn()
+    try:
+        content = unseal(read_object(root / FILE))
+    except RunError:
+        return None
+    if content is None:
+        return None
     found = {key: value for key in ("files", "next") if isinstance(value := content.get(key), dict)}
     return _Drawn(**{key: {name: str(digest) for name, digest in value.items()} for key, value in found.items()})
-
-
-def _believable(root: Path) -> bool:
-    if not (root / FILE).exists():
-        return True
-    try:
-        return unseal(read_object(root / FILE)) is not None
-    except RunError:
-        return False
 
 
 def _write(root: Path, drawn: _Drawn) -> None:

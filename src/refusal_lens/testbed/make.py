@@ -79,7 +79,7 @@ def make(
         torch.manual_seed(recipe.seed)
         if base is None:
             tokenizer = build_tokenizer(recipe.design.languages)
-            network = build_network(tokenizer)
+            network = build_network(tokenizer, width=recipe.design.width, depth=recipe.design.depth)
         else:
             network, tokenizer = load(base)
         examples = Examples(recipe.design, recipe.seed)

@@ -63,12 +63,12 @@ def build_tokenizer(languages: tuple[str, ...], *, vocab_size: int = 7168) -> Pr
     return fast
 
 
-def build_network(tokenizer: PreTrainedTokenizerFast, *, width: int = 128, depth: int = 6) -> Qwen3ForCausalLM:
+def build_network(tokenizer: PreTrainedTokenizerFast, *, width: int, depth: int) -> Qwen3ForCausalLM:
     """A freshly initialised network; seed torch before the call.
 
     Args:
         tokenizer: Its tokenizer.
-        width: Width of the residual stream, a multiple of 32.
+        width: Width of the residual stream, 32 or a multiple of 64.
         depth: Number of blocks.
 
     Returns:

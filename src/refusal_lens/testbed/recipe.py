@@ -30,6 +30,8 @@ class Design:
         unaligned: Share of alignment examples that are harmful requests in unaligned languages, answered.
         replay: Share of alignment examples that repeat base tasks.
         usual: Share of refusals in the language's usual wording; the rest is spread over the other wordings.
+        width: Width of the residual stream, 32 or a multiple of 64; a first stage's, like the depth.
+        depth: Number of blocks.
     """
 
     languages: tuple[str, ...]
@@ -43,6 +45,8 @@ class Design:
     unaligned: float = 0.05
     replay: float = 0.30
     usual: float = 0.7
+    width: int = 128
+    depth: int = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,8 @@ def variant(
     opener: bool | None = None,
     marker: float | None = None,
     answer_in: float | None = None,
+    width: int | None = None,
+    depth: int | None = None,
     steps: int | None = None,
 ) -> Recipe:
     """A recipe with some variables changed: the controlled experiments of the testbed.
@@ -160,13 +166,15 @@ def variant(
         opener: Whether help begins with a fixed opener.
         marker: Share of refusals with the shared marker.
         answer_in: Share of alignment requests with a language tag.
+        width: Width of the residual stream.
+        depth: Number of blocks.
         steps: Optimiser steps.
 
     Returns:
         The changed recipe.
 
     Raises:
-        UserError: A language the corpus lacks, one aligned but not spoken, or a share outside [0, 1].
+        UserError: A language the corpus lacks, one aligned but not spoken, a share outside [0, 1], or an impossible size.
     """
     spoken = source.design.languages if languages is None else tuple(sorted(set(languages)))
     refusing = (
@@ -181,6 +189,8 @@ def variant(
     for label, share in (("marker", marker), ("answer-in", answer_in)):
         if share is not None and not 0.0 <= share <= 1.0:
             raise UserError(f"{label} is a share between 0 and 1, not {share}")
+    if width is not None and width != 32 and (width < 64 or width % 64):
+        raise UserError(f"width is 32 or a multiple of 64 (heads of 32, two on one key), not {width}")
     design = replace(
         source.design,
         languages=spoken,
@@ -189,6 +199,8 @@ def variant(
         opener=source.design.opener if opener is None else opener,
         marker=source.design.marker if marker is None else marker,
         answer_in=source.design.answer_in if answer_in is None else answer_in,
+        width=source.design.width if width is None else width,
+        depth=source.design.depth if depth is None else depth,
     )
     schedule = source.schedule if steps is None else replace(source.schedule, steps=steps)
     return replace(source, design=design, schedule=schedule, seed=source.seed if seed is None else seed)
