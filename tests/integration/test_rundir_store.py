@@ -9,11 +9,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from refusal_lens.errors import UserError
 from refusal_lens.executors import SequentialExecutor, get_executor
-from refusal_lens.rundir import RunDir, StorageError, Store, locate, verify_chain
+from refusal_lens.rundir import RunDir, StorageError, Store, scrub, verify_chain, write_plan
+from refusal_lens.types import Task
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 from executors_work import Factory, plan  # noqa: E402
@@ -99,12 +102,6 @@ def test_an_unknown_storage_is_one_clear_message(tmp_path: Path, bad: str) -> No
         Store(bad).push_rest(RunDir.create(tmp_path / "run", header={}))
 
 
-def test_paths_and_file_urls_need_no_store(tmp_path: Path) -> None:
-    assert locate("runs/one", default=tmp_path) == (Path("runs/one"), None)
-    assert locate("file:///a/b", default=tmp_path) == (Path("/a/b"), None)
-    assert locate("s3://b/c", default=tmp_path) == (tmp_path, Store("s3://b/c"))
-
-
 def test_a_folder_as_a_store_keeps_completion_text_for_the_owner_alone(tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
@@ -122,3 +119,26 @@ def test_a_store_that_refuses_is_one_message_and_the_run_goes_on_after(tmp_path:
         go(tmp_path / "run", f"file://{tmp_path}/store", tmp_path / "notes")
     (tmp_path / "store").unlink()
     assert go(tmp_path / "run", f"file://{tmp_path}/store", tmp_path / "notes").count("done") == 5
+
+
+def test_a_scrub_reaches_the_store(url: str, tmp_path: Path) -> None:
+    task = Task("completions", 1, "en", {})
+    run = RunDir.create(tmp_path / "run", header={"seed": 0})
+    with run.writing(task) as folder:
+        pq.write_table(pa.table({"text": ["a secret answer"]}), folder / "completions.parquet")
+    write_plan(run, [task])
+    run.render({"report.html": b"a secret answer", "figures/a.svg": b"<svg/>", "figures/b.svg": b"<svg/>"})
+    store = Store(url)
+    store.push(run, "completions/en")
+    store.settle(run)
+    system, root = store._place
+    assert any(b"secret" in system.cat_file(path) for path in system.find(root))
+    scrub(run)
+    run.render({"figures/a.svg": b"<svg/>"})
+    store.push_scrubbed(run)
+    left = {path.removeprefix(f"{root}/"): system.cat_file(path) for path in system.find(root)}
+    assert not any(b"secret" in content for content in left.values())
+    assert {place for place in left if place.startswith(("figures", "report"))} == {"figures/a.svg"}
+    fresh = RunDir.create(tmp_path / "fresh", header={"seed": 0})
+    assert store.pull_all(fresh) == 1 and fresh.scrubbed(["completions/en"]) == ["completions/en"]
+    store.push_scrubbed(run)

@@ -214,7 +214,7 @@ def _go(settings: AuditConfig, out: Path, *, reveal: bool, dry_run: bool, asked:
             result = run_audit(prepared, out, on_outcome=on_outcome)
         write_report_and_headline(result.path, changed=result.computed > 0, reveal=reveal)
         if settings.transport.store is not None:
-            Store(settings.transport.store).push_rest(RunDir.open(result.path))
+            Store(settings.transport.store).settle(RunDir.open(result.path))
     except KeyboardInterrupt:
         typer.echo(f"interrupted: {_how_to_go_on(out)}", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None

@@ -18,6 +18,7 @@ from refusal_lens.errors import EXIT_USER, RunError, UserError
 
 if TYPE_CHECKING:
     from refusal_lens.rundir import RunDir
+    from refusal_lens.types import JsonValue
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="run directory")]
 COLUMNS: tuple[str, ...] = (
@@ -156,21 +157,26 @@ def verify(run: RunArgument) -> None:
 
 
 def scrub(run: RunArgument) -> None:
-    """Remove all completion text from a run; verdicts, rates and the chain of digests stay and can still be verified.
+    """Remove all completion text from a run (and its --store); verdicts, rates and the chain of digests stay verifiable.
 
     What was removed cannot be brought back. The report is removed too, since it may show text; `refusal-lens report` writes it
     again without.
 
     Example: refusal-lens scrub runs/qwen
     """
-    from refusal_lens.rundir import RunDir
+    from refusal_lens.rundir import RunDir, Store
     from refusal_lens.rundir import scrub as remove
 
-    done = remove(RunDir.open(run))
+    opened = RunDir.open(run)
+    done = remove(opened)
     line = f"scrubbed: {done.outputs} files with text removed, {done.copies} set-aside copies removed"
     if done.report:
         line += f"; the report was removed too, `refusal-lens report {run}` writes it again without text"
     typer.echo(line)
+    url = _setting(opened, "transport", "store")
+    if isinstance(url, str):
+        Store(url).push_scrubbed(opened)
+        typer.echo("its store was scrubbed, too")
 
 
 def _rate_rows(run: RunDir, prompt_set: str | None) -> list[dict[str, str | int | float | None]]:
@@ -199,10 +205,15 @@ def _rate_rows(run: RunDir, prompt_set: str | None) -> list[dict[str, str | int 
 
 
 def _further_sets(run: RunDir) -> set[str]:
-    config = run.header.get("config")
-    data = config.get("data") if isinstance(config, dict) else None
-    names = data.get("prompt_sets") if isinstance(data, dict) else None
+    names = _setting(run, "data", "prompt_sets")
     return {str(name) for name in names} if isinstance(names, list) else set()
+
+
+def _setting(run: RunDir, section: str, name: str) -> JsonValue:
+    """A setting of the run's configuration; None where the header has none."""
+    config = run.header.get("config")
+    table = config.get(section) if isinstance(config, dict) else None
+    return table.get(name) if isinstance(table, dict) else None
 
 
 def _print_rates(rows: list[dict[str, str | int | float | None]]) -> None:

@@ -11,7 +11,7 @@ from refusal_lens.rundir.records import DamagedRecordError, Record
 from refusal_lens.rundir.redact import RedactingFilter, redact, redact_text
 from refusal_lens.rundir.run import RunDir
 from refusal_lens.rundir.scrubbing import Scrubbed, scrub
-from refusal_lens.rundir.store import Relocatable, Store, locate
+from refusal_lens.rundir.store import Relocatable, Store
 from refusal_lens.rundir.verifying import Verification, verify_chain
 
 __all__ = [
@@ -32,7 +32,6 @@ __all__ = [
     "canonical_json",
     "digest_file",
     "digest_json",
-    "locate",
     "progress",
     "published",
     "read_holder",

@@ -13,8 +13,8 @@ import hashlib
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -65,6 +65,10 @@ class FileSystem(Protocol):
         """Make a folder where there are folders."""
         ...
 
+    def rm_file(self, path: str) -> None:
+        """Delete an object."""
+        ...
+
 
 @runtime_checkable
 class Relocatable(Protocol):
@@ -96,9 +100,7 @@ class Store:
         try:
             system, path = fsspec.core.url_to_fs(self.url)
         except (ImportError, ValueError) as error:
-            raise UserError(
-                f"{redact_text(self.url)}: this storage cannot be used ({redact_text(str(error))})"
-            ) from None
+            raise UserError(redact_text(f"{self.url}: this storage cannot be used ({error})")) from None
         return system, str(path).rstrip("/")
 
     def check(self) -> None:
@@ -121,10 +123,9 @@ class Store:
             raise
         except Exception as error:  # each kind of storage has errors of its own; all mean the same to the user
             why = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"
-            raise StorageError(
-                f"{redact_text(f'{self.url}: the store cannot be used ({why})')}; credentials come from the environment; "
-                "what is finished is safe, `refusal-lens resume` goes on from there"
-            ) from error
+            said = redact_text(f"{self.url}: the store cannot be used ({why})")
+            how = "credentials come from the environment; what is finished is safe, `refusal-lens resume` goes on from there"
+            raise StorageError(f"{said}; {how}") from error
 
     def push(self, run: RunDir, task_id: str) -> None:
         """Copy a finished task's outputs, then its record, to the store."""
@@ -176,20 +177,29 @@ class Store:
 
     def pull_all(self, run: RunDir) -> int:
         """Copy every finished task the store has; gives how many the run then has."""
-        system, root = self._place
-        with self._answering():
-            found = system.find(f"{root}/tasks") if system.exists(f"{root}/tasks") else []
-        names = [path.removeprefix(f"{root}/tasks/").removesuffix(".json") for path in found]
+        names = [place.removeprefix("tasks/").removesuffix(".json") for place in self._places("tasks")]
         return sum(self.pull(run, name) for name in names if _is_id(name))
 
     def push_rest(self, run: RunDir) -> None:
         """Copy the run's header, plan, tables, figures and report to the store."""
-        files = [run.root / name for name in _REST]
-        for folder in _FOLDERS:
-            files.extend(sorted((run.root / folder).glob("*")))
-        for path in files:
-            if path.is_file():
-                self._write(str(path.relative_to(run.root)), path)
+        for place, path in _rest(run).items():
+            self._write(place, path)
+
+    def settle(self, run: RunDir) -> None:
+        """Copy as `push_rest` does, at the end of an audit, and delete there the figures, tables and page that the run lacks."""
+        self.push_rest(run)
+        there = [place for folder in _FOLDERS for place in self._places(folder)]
+        self._delete({*there, *_REST} - _rest(run).keys())
+
+    def push_scrubbed(self, run: RunDir) -> None:
+        """Remove from the store the text that was scrubbed from the run: records with their marks first, then the files."""
+        ids = [f"{path.parent.name}/{path.stem}" for path in sorted((run.root / "tasks").glob("*/*.json"))]
+        for task_id in run.scrubbed(ids):
+            record = run.record(task_id)
+            assert record is not None, "a scrubbed task has a record"
+            self._write(f"tasks/{task_id}.json", run.record_path(task_id))
+            self._delete(f"data/{task_id}/{name}" for name in record.scrubbed)
+        self.settle(run)
 
     def factory(self, worker_factory: Callable[[], Callable[[Task], None]]) -> StoreFactory:
         """A worker factory that works in a run directory of its own and exchanges results through the store.
@@ -214,6 +224,19 @@ class Store:
                 return system.cat_file(f"{root}/{place}")
             except FileNotFoundError:
                 return None
+
+    def _places(self, folder: str) -> list[str]:
+        """All objects in a folder of the store, by their place in the run."""
+        system, root = self._place
+        with self._answering():
+            found = system.find(f"{root}/{folder}") if system.exists(f"{root}/{folder}") else []
+        return [path.removeprefix(f"{root}/") for path in found]
+
+    def _delete(self, places: Iterable[str]) -> None:
+        system, root = self._place
+        for place in places:
+            with self._answering(), suppress(FileNotFoundError):
+                system.rm_file(f"{root}/{place}")
 
     def _write(self, place: str, file: Path) -> None:
         """Copy a file; in a folder whole and as private as the original, elsewhere as private as the storage is."""
@@ -250,7 +273,7 @@ class StoreFactory:
             for task_id in task.inputs:
                 if not store.pull(run, task_id):
                     raise RunError(
-                        f"{redact_text(self.url)}: {task_id} is missing or damaged there; resume computes it again"
+                        f"{redact_text(self.url)}: {task_id} is missing or damaged; resume computes it again"
                     )
             work(task)
             store.push(run, task.task_id)
@@ -258,22 +281,11 @@ class StoreFactory:
         return compute
 
 
-def locate(text: str, *, default: Path) -> tuple[Path, Store | None]:
-    """Where a run lies that was named by a path or a URL.
-
-    Args:
-        text: A path, `file://` URL, or any fsspec URL.
-        default: Run directory on this machine for a URL that is no file.
-
-    Returns:
-        The run directory on this machine, and the store when the name is a URL of one.
-    """
-    scheme, separator, rest = text.partition("://")
-    if not separator:
-        return Path(text), None
-    if scheme in {"file", "local"}:
-        return Path(rest), None
-    return default, Store(text)
+def _rest(run: RunDir) -> dict[str, Path]:
+    """What of a run stands outside its tasks, by place."""
+    files = [run.root / name for name in _REST]
+    files += [path for folder in _FOLDERS for path in sorted((run.root / folder).glob("*"))]
+    return {str(path.relative_to(run.root)): path for path in files if path.is_file()}
 
 
 def _is_id(name: str) -> bool:
