@@ -115,6 +115,24 @@ def test_killed_at_random_moments_and_resumed_the_tables_are_the_same(
     print(f"killed {killed} times, finished tasks lost: {lost}")  # noqa: T201  the figure for docs/reliability.md
 
 
+def test_two_workers_killed_in_the_middle_lose_nothing(
+    zygote: Zygote, config: Path, reference: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    words: tuple[str | Path, ...] = ("audit", "--config", config, "--workers", "2", "--out", run)
+    before: dict[str, tuple[str, str]] = {}
+    for target in (12, 40):
+        assert zygote.run(*words, when=lambda target=target: count_finished(run) >= target) == -signal.SIGKILL
+        assert zygote.run("verify", run) == 0, zygote.output()
+        after = records(run)
+        assert len(after) >= target and before.items() <= after.items()
+        before, words = after, ("resume", run, "--workers", "2")
+    assert zygote.run(*words) in {0, 3}, zygote.output()
+    assert before.items() <= records(run).items()
+    assert digests(run) == digests(reference)
+    assert zygote.run("verify", run) == 0, zygote.output()
+
+
 def test_the_same_command_again_recomputes_nothing(
     zygote: Zygote, config: Path, finished: Path, reference: Path
 ) -> None:
