@@ -148,21 +148,6 @@ def parse_config(data: JsonValue, *, where: str) -> AuditConfig:
         ) from None
 
 
-def read_config(path: Path) -> AuditConfig:
-    """Read an audit configuration from a TOML file.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The frozen configuration.
-
-    Raises:
-        UserError: When the file cannot be read, is not TOML, or holds unknown or wrong fields.
-    """
-    return parse_config(read_settings(path), where=str(path))
-
-
 def read_settings(path: Path) -> dict[str, JsonValue]:
     """Read the settings of a TOML file as they stand there, to be completed before `parse_config` judges them.
 

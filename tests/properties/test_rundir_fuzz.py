@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from refusal_lens.cli.plain import plain
 from refusal_lens.cli.rederive import rederive_rates
 from refusal_lens.cli.runs import _rate_rows
-from refusal_lens.config import parse_config, read_config
+from refusal_lens.config import parse_config, read_settings
 from refusal_lens.errors import UserError
 from refusal_lens.rundir import RunDir, progress, read_plan, redact, redact_text, verify_chain, write_plan
 from refusal_lens.rundir.lock import read_holder
@@ -213,9 +213,11 @@ workers = 2
 def test_configurations(tmp_path: Path) -> None:
     path = tmp_path / "audit.toml"
     path.write_bytes(CONFIG)
-    refused = survive(path, mutants(CONFIG, 2 * MUTANTS), lambda: read_config(path), UserError)
+    refused = survive(
+        path, mutants(CONFIG, 2 * MUTANTS), lambda: parse_config(read_settings(path), where=str(path)), UserError
+    )
     assert MUTANTS < refused < 2 * MUTANTS
-    assert read_config(path).seed == 3
+    assert parse_config(read_settings(path), where=str(path)).seed == 3
 
 
 @FAST

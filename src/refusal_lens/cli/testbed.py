@@ -123,19 +123,18 @@ def train(
     depth: Annotated[int | None, typer.Option(min=1, help="number of blocks  [default: 6]")] = None,
 ) -> None:
     """Train a model or a variant of it, and check its gates."""
+    from functools import partial
+
     from refusal_lens.testbed.recipe import recipe, variant
 
-    wanted = variant(
+    changed = partial(variant, parallel=parallel, opener=opener, width=width, depth=depth)  # in every stage alike
+    wanted = changed(
         recipe(name),
         languages=_languages(languages),
         aligned=None if aligned is None else _languages(aligned),
         seed=seed,
-        parallel=parallel,
-        opener=opener,
         marker=marker,
         answer_in=answer_in,
-        width=width,
-        depth=depth,
         steps=steps,
     )
     folder = out or Path("models") / name
@@ -143,16 +142,7 @@ def train(
     chain: list[tuple[Recipe, Path]] = [(wanted, folder)]
     while given is None and chain[0][0].base is not None:
         source = recipe(str(chain[0][0].base))
-        earlier = variant(
-            source,
-            languages=wanted.design.languages,
-            seed=wanted.seed,
-            parallel=parallel,
-            opener=opener,
-            width=width,
-            depth=depth,
-            steps=base_steps,
-        )
+        earlier = changed(source, languages=wanted.design.languages, seed=wanted.seed, steps=base_steps)
         chain.insert(0, (earlier, folder.with_name(f"{folder.name}-{source.name}")))
     failed: list[str] = []
     for made, place in chain:

@@ -98,8 +98,7 @@ def cells(config: AuditConfig) -> Iterator[CellName]:
     combinations run for the usual source (or else the first) everywhere, and for the others in their own language.
     """
     sources = config.directions.sources
-    usual = [source for source in DirectionConfig().sources if source in sources]
-    main = next(iter([*usual, *sources]), None)
+    main = next((source for source in DirectionConfig().sources if source in sources), sources[0])
     kinds: list[tuple[InterventionName, str, tuple[Harm, ...]]] = [("baseline", "", HARMS)]
     for source in directions(config):
         if config.interventions.ablation:

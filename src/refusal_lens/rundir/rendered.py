@@ -105,10 +105,11 @@ def drawn_strays(root: Path) -> Iterator[tuple[Path, str]]:
 
 def drawn_damage(root: Path) -> list[str]:
     """What `drawn_strays` cannot see, one line each: an altered list, files that are gone."""
-    known = _known(root)
-    damage = [f"{FILE}: was altered"] if _read(root) is None else []
+    known = _read(root)
+    if known is None:
+        return [f"{FILE}: was altered"]
     expected = () if known.next else known.files
-    return damage + [f"{name}: is missing" for name in expected if not (root / name).exists()]
+    return [f"{name}: is missing" for name in expected if not (root / name).exists()]
 
 
 def page_is_intact(root: Path) -> bool:
