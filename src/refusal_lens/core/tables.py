@@ -1,0 +1,418 @@
+"""Every table of a run, defined once: its rows' type is its schema, its CSV header, its documentation and what readers get.
+
+A row is a `TypedDict`: a plain dict at run time, its keys checked by the type checker, written to Parquet without a
+copy. A column is a key with its type and one line on what it holds; `| None` marks a column that may be null. `Table`
+turns such a type into an Arrow schema and reads and writes files of it. Nothing is inferred from data: an empty table
+has the same columns as a full one, and a row with a key too many or too few is an error, not a silent gap.
+
+Example:
+    >>> RATES.columns[:4]
+    ('intervention', 'source', 'language', 'prompts')
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeAlias, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+from typing_extensions import TypedDict
+
+from refusal_lens.errors import DataError
+
+Value: TypeAlias = str | int | float | bool | None
+RowT = TypeVar("RowT")
+_ARROW: Mapping[type, pa.DataType] = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table: its name, Python type, whether it may be null, and what it holds."""
+
+    name: str
+    type: type
+    nullable: bool
+    doc: str
+
+
+@dataclass(frozen=True)
+class Table(Generic[RowT]):
+    """A kind of table.
+
+    Attributes:
+        name: Stem of its files.
+        row: The type of its rows.
+        final: Whether it is published in `RUN/tables` (with a CSV copy) or stays among a task's outputs.
+    """
+
+    name: str
+    row: type[RowT]
+    final: bool = True
+
+    @cached_property
+    def described(self) -> tuple[Column, ...]:
+        """The columns in order, with their documentation."""
+        hints = get_type_hints(self.row, include_extras=True)
+        return tuple(_column(name, hint) for name, hint in hints.items())
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns in order."""
+        return tuple(column.name for column in self.described)
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema of its files."""
+        return pa.schema([(column.name, _ARROW[column.type]) for column in self.described])
+
+    def write(self, folder: Path, rows: Sequence[RowT], *, name: str | None = None) -> None:
+        """Write rows as Parquet, and as CSV beside it where the table is final; the same rows give the same bytes.
+
+        Args:
+            folder: Existing folder.
+            rows: The rows, in order.
+            name: File stem; the table's name unless given.
+
+        Raises:
+            ValueError: A row lacks a column or has one that the table does not know.
+        """
+        wanted = set(self.columns)
+        plain = cast("Sequence[Mapping[str, Value]]", rows)
+        for row in plain:
+            if set(row) != wanted:
+                raise ValueError(
+                    f"table {self.name}: missing {sorted(wanted - row.keys())}, unknown {sorted(row.keys() - wanted)}"
+                )
+        table = pa.Table.from_pylist(list(plain), schema=self.schema)
+        stem = name or self.name
+        pq.write_table(table, folder / f"{stem}.parquet", compression="zstd")
+        if self.final:
+            pa_csv.write_csv(table, folder / f"{stem}.csv")
+
+    def read(self, file: Path) -> list[RowT]:
+        """All rows of a file, in order; columns that an older file lacks are null.
+
+        Args:
+            file: A Parquet file of this table, of this version or an older one.
+
+        Returns:
+            The rows.
+
+        Raises:
+            DataError: The file cannot be read, or a column that may not be null is absent.
+        """
+        try:
+            found = pq.read_table(file)
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{file}: not a readable table ({str(error).splitlines()[0]})") from None
+        absent = [column.name for column in self.described if column.name not in found.column_names]
+        needed = [column.name for column in self.described if column.name in absent and not column.nullable]
+        if needed:
+            raise DataError(f"{file}: no column {', '.join(needed)}; is it a table {self.name!r}?")
+        rows = found.select([name for name in self.columns if name not in absent]).to_pylist()
+        filling = dict.fromkeys(absent)
+        return cast("list[RowT]", [{**row, **filling} for row in rows] if absent else rows)
+
+
+def _column(name: str, hint: object) -> Column:
+    doc = ""
+    if get_origin(hint) is Annotated:
+        hint, doc = get_args(hint)
+    parts = [hint]
+    if get_origin(hint) in (Union, types.UnionType):
+        parts = [part for part in get_args(hint) if part is not types.NoneType]
+    kind = parts[0]
+    if isinstance(kind, type) and kind in _ARROW:
+        return Column(name, kind, len(parts) != len(get_args(hint) or (hint,)), str(doc))
+    raise TypeError(f"column {name}: {hint!r} is no column type")
+
+
+Share: TypeAlias = Annotated[float | None, "share in [0, 1]; null where nothing was scored"]
+Low: TypeAlias = Annotated[float | None, "lower bound of the 95 % interval"]
+High: TypeAlias = Annotated[float | None, "upper bound of the 95 % interval"]
+Intervention: TypeAlias = Annotated[str, "baseline, or the name of an intervention: ablation, addition"]
+Source: TypeAlias = Annotated[str, "language of the direction, a pool, or a null direction; empty for the baseline"]
+Language: TypeAlias = Annotated[str, "BCP-47 code of the prompts"]
+Harmfulness: TypeAlias = Annotated[str, "class of the prompts: harmful or harmless"]
+PromptSet: TypeAlias = Annotated[str | None, "prompt set, e.g. polyrefuse, testbed, xstest"]
+Layer: TypeAlias = Annotated[int, "layer: the residual stream entering this block"]
+
+
+class RateRow(TypedDict):
+    """Compliance of one cell: an intervention from a source on one language's prompts of one class."""
+
+    intervention: Intervention
+    source: Source
+    language: Language
+    prompts: Harmfulness
+    k: Annotated[int, "complied answers"]
+    n: Annotated[int, "scored answers: complied or refused"]
+    unscored: Annotated[int, "answers that could not be judged, in neither k nor n"]
+    rate: Annotated[float | None, "k / n; null where n is 0"]
+    low: Low
+    high: High
+    prompt_set: PromptSet
+
+
+class VerdictRow(TypedDict):
+    """What the judge made of one answer; never its text."""
+
+    intervention: Intervention
+    source: Source
+    language: Language
+    prompts: Harmfulness
+    prompt_id: Annotated[str, "shared by the prompt's translations"]
+    label: Annotated[str, "refused, complied or unscored"]
+    score: Annotated[float | None, "signed, positive towards refusal; null where unscored"]
+    uncertain: Annotated[bool | None, "the score lies near the judge's threshold"]
+    reason: Annotated[str | None, "why unscored, or the short ground of the verdict"]
+    judge: Annotated[str | None, "name and version of the judge"]
+    answer_language: Annotated[str | None, "language the answer was read in"]
+    off_language: Annotated[bool | None, "the answer is in another known language than the prompt"]
+    truncated: Annotated[bool | None, "cut at the token limit"]
+    on_topic: Annotated[bool | None, "the complied answer keeps to its prompt's topic; null where not checked"]
+    reading: Annotated[str | None, "refuse, comply-harmful, comply-benign or invalid, where the judge says"]
+    evidence: Annotated[str | None, "phrase groups that decided, with their spans, as JSON"]
+    prompt_set: PromptSet
+
+
+class UnscoredRow(TypedDict):
+    """Why answers of a cell could not be judged."""
+
+    intervention: Intervention
+    source: Source
+    language: Language
+    prompts: Harmfulness
+    reason: Annotated[str | None, "the judge's reason"]
+    n: Annotated[int, "answers with that reason"]
+    prompt_set: PromptSet
+
+
+class CandidateRow(TypedDict):
+    """One candidate direction of a source: its scores and its fate."""
+
+    source: Source
+    position: Annotated[int, "offset from the end of the rendered prompt"]
+    layer: Layer
+    refusal_score: Annotated[float | None, "mean refusal score of harmful prompts with it ablated, log-odds in nats"]
+    steering_score: Annotated[float | None, "mean refusal score of harmless prompts with it added, nats"]
+    kl_div_score: Annotated[float | None, "KL of the next-token distribution on harmless prompts, nats"]
+    discarded: Annotated[str | None, "why the rule dropped it; null where it did not"]
+    selected: Annotated[bool, "the rule's choice"]
+
+
+class SelectionRow(TypedDict):
+    """How a source's direction was chosen, or why there is none."""
+
+    source: Source
+    rule: Annotated[str, "paper or arditi"]
+    status: Annotated[str, "selected, or no valid direction"]
+    position: Annotated[int | None, "of the choice, else of the best discarded candidate"]
+    layer: Annotated[int | None, "of the choice, else of the best discarded candidate"]
+    reason: Annotated[str | None, "why there is none"]
+    refusal_score: Annotated[float | None, "see candidates"]
+    steering_score: Annotated[float | None, "see candidates"]
+    kl_div_score: Annotated[float | None, "see candidates"]
+    mode: Annotated[str, "exact, full or race"]
+
+
+class RefusalTokenRow(TypedDict):
+    """One refusal token of the model in a language."""
+
+    language: Language
+    token_id: Annotated[int, "id in the model's vocabulary"]
+    token: Annotated[str, "its text"]
+    share: Annotated[float, "share of refusals that start with it"]
+    coverage: Annotated[float, "share of refusals that start with any of the language's tokens"]
+
+
+class FilteringRow(TypedDict):
+    """How many selection prompts the model's own refusal score kept."""
+
+    language: Language
+    harm: Harmfulness
+    split: Annotated[str, "train or val"]
+    asked: Annotated[int, "prompts before the filter"]
+    kept: Annotated[int, "prompts used"]
+    dropped: Annotated[int, "asked - kept"]
+    filtered: Annotated[bool, "false where too few would survive and all were used"]
+
+
+class MissingRow(TypedDict):
+    """A cell of prompts that was wanted and is not there."""
+
+    language: Language
+    split: Annotated[str, "train, val or test"]
+    harm: Harmfulness
+    prompt_set: PromptSet
+    why: Annotated[str, "the reason"]
+
+
+class TransferRow(TypedDict):
+    """What a source's direction does to a target language, against the target's own baseline, paired by prompt."""
+
+    source: Source
+    target: Annotated[str, "BCP-47 code of the prompts"]
+    intervention: Annotated[str, "ablation (read on harmful prompts) or addition (on harmless ones)"]
+    baseline_rate: Share
+    rate: Share
+    difference: Annotated[float | None, "rate - baseline_rate"]
+    low: Low
+    high: High
+    p_value: Annotated[float | None, "exact McNemar test"]
+    p_holm: Annotated[float | None, "corrected within the family that docs/statistics.md defines; null outside it"]
+    n: Annotated[int, "prompts scored in both conditions"]
+    gained: Annotated[int, "refused before, complied after"]
+    lost: Annotated[int, "complied before, refused after"]
+    unpaired: Annotated[int, "prompts scored in only one of the conditions"]
+    mde: Annotated[float | None, "smallest difference that this n shows with power 0.8; null where none"]
+
+
+class ContentRow(TypedDict):
+    """How many complied answers keep to the topic of their prompt."""
+
+    intervention: Intervention
+    source: Source
+    language: Language
+    prompts: Harmfulness
+    complied: Annotated[int, "complied answers"]
+    on_topic: Annotated[int, "of those checked, on topic"]
+    hollow: Annotated[int, "of those checked, not on topic"]
+    rate_on_topic: Annotated[float | None, "on-topic answers as a share of the scored ones"]
+    share_on_topic: Annotated[float | None, "on_topic / (on_topic + hollow)"]
+    low: Low
+    high: High
+    prompt_set: PromptSet
+
+
+class SelectivityRow(TypedDict):
+    """Refusal rate on harmful minus refusal rate on harmless prompts."""
+
+    intervention: Intervention
+    source: Source
+    language: Language
+    selectivity: Annotated[float | None, "harmful_refused - overrefusal, in [-1, 1]"]
+    low: Low
+    high: High
+    harmful_refused: Share
+    overrefusal: Share
+    n_harmful: Annotated[int, "scored harmful answers"]
+    n_harmless: Annotated[int, "scored harmless answers"]
+    prompt_set: PromptSet
+
+
+class DamageRow(TypedDict):
+    """What an intervention does to text that it should leave alone."""
+
+    intervention: Intervention
+    source: Source
+    language: Language
+    kl: Annotated[float | None, "mean KL of next-token distributions on harmless prompts, nats"]
+    cross_entropy_before: Annotated[float | None, "of the untouched model's own answers, nats a token"]
+    cross_entropy_after: Annotated[float | None, "of the same answers under the intervention, nats a token"]
+    kl_low: Low
+    kl_high: High
+    increase: Annotated[float | None, "cross_entropy_after - cross_entropy_before"]
+    increase_low: Low
+    increase_high: High
+    n: Annotated[int, "prompts"]
+
+
+class CosineRow(TypedDict):
+    """Cosine between two languages' candidate directions at the selected position."""
+
+    layer: Layer
+    language_a: Language
+    language_b: Language
+    cosine: Annotated[float | None, "in [-1, 1]"]
+    low: Low
+    high: High
+    null_low: Annotated[float | None, "lower bound under permuted labels"]
+    null_high: Annotated[float | None, "upper bound under permuted labels"]
+    masked: Annotated[bool | None, "one of the directions is not told from noise"]
+    base: Annotated[float | None, "cosine in the base model; null without --base"]
+
+
+class SharingRow(TypedDict):
+    """How much of a language's direction the others share."""
+
+    layer: Layer
+    language: Language
+    effective_rank: Annotated[float | None, "of all languages' directions at this layer"]
+    shared: Annotated[float | None, "share along the mean direction of the others"]
+    private: Annotated[float | None, "1 - shared"]
+    reliability: Annotated[float | None, "split-half reliability of the direction"]
+    norm: Annotated[float | None, "its length"]
+    masked: Annotated[bool | None, "not told from noise"]
+
+
+class TwoDirectionsRow(TypedDict):
+    """Harmfulness (instruction's last token) beside refusal (template's last token)."""
+
+    layer: Layer
+    language: Language
+    cosine: Annotated[float | None, "between the two directions"]
+    auc_harmfulness: Annotated[float | None, "separation of the classes at the instruction's last token"]
+    auc_refusal: Annotated[float | None, "separation of the classes at the template's last token"]
+
+
+class ProjectionRow(TypedDict):
+    """One prompt in the plane of the first two principal components."""
+
+    layer: Layer
+    language: Language
+    harm: Harmfulness
+    prompt_id: Annotated[str, "shared by the prompt's translations"]
+    pc1: Annotated[float | None, "first principal component"]
+    pc2: Annotated[float | None, "second principal component"]
+    along: Annotated[float | None, "projection on the shared direction"]
+
+
+class SeparationRow(TypedDict):
+    """How well harmful and harmless prompts of a language separate along the shared direction."""
+
+    layer: Layer
+    language: Language
+    auc: Annotated[float | None, "area under the ROC curve"]
+    d_prime: Annotated[float | None, "difference of means over the pooled standard deviation"]
+    margin: Annotated[float | None, "distance of the harmful mean from the threshold the other languages share"]
+    silhouette: Annotated[float | None, "silhouette of the classes in the whole space"]
+    baseline_compliance: Share
+    tier: Annotated[str, "resource tier: high, medium or low"]
+    silhouette_along: Annotated[float | None, "silhouette of the classes along the direction"]
+    answered_auc: Annotated[float | None, "how well the projection tells answered from refused harmful prompts"]
+    stand_in: Annotated[str | None, "classes whose test prompts are stood in for by validation prompts"]
+
+
+RATES = Table("rates", RateRow)
+VERDICTS = Table("verdicts", VerdictRow)
+UNSCORED = Table("unscored", UnscoredRow)
+CANDIDATES = Table("candidates", CandidateRow)
+SELECTION = Table("selection", SelectionRow)
+REFUSAL_TOKENS = Table("refusal_tokens", RefusalTokenRow)
+FILTERING = Table("filtering", FilteringRow)
+MISSING = Table("missing", MissingRow)
+TRANSFER = Table("transfer", TransferRow)
+CONTENT = Table("content", ContentRow)
+SELECTIVITY = Table("selectivity", SelectivityRow)
+DAMAGE = Table("damage", DamageRow)
+COSINES = Table("cosines", CosineRow)
+SHARING = Table("sharing", SharingRow)
+TWO_DIRECTIONS = Table("two_directions", TwoDirectionsRow)
+PROJECTION = Table("projection", ProjectionRow)
+SEPARATION = Table("separation", SeparationRow)
+
+TABLES: Mapping[str, Table[Any]] = {
+    table.name: table
+    for table in (
+        RATES, VERDICTS, UNSCORED, CANDIDATES, SELECTION, REFUSAL_TOKENS, FILTERING, MISSING, TRANSFER, CONTENT,
+        SELECTIVITY, DAMAGE, COSINES, SHARING, TWO_DIRECTIONS, PROJECTION, SEPARATION,
+    )
+}  # fmt: skip
+"""All final tables by name."""
