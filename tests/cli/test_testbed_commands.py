@@ -71,3 +71,22 @@ def test_evaluate_prints_counts_per_language() -> None:
     assert found["harmful"]["yo"]["helped"] >= 4
     assert [row["source"] for row in found["sources"]] == ["en"]
     assert len(found["random"]) == 1
+
+
+@pytest.mark.parametrize("arguments", [["train", "aligned", "--steps", "3"], ["corpus"], ["evaluate", "aligned"]])
+def test_without_the_laboratory_its_commands_say_where_they_are(arguments: list[str], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(commands, "LABORATORY", "no_such_laboratory")
+    alone = typer.Typer()
+    commands.register(alone)
+    result = CliRunner().invoke(alone, ["testbed", *arguments])
+    assert isinstance(result.exception, UserError)
+    assert arguments[0] in str(result.exception)
+    assert "checkout" in str(result.exception)
+    assert [row["model"] for row in json.loads(CliRunner().invoke(alone, ["testbed", "list", "--json"]).stdout)]
+
+
+def test_a_given_base_keeps_its_size(tmp_path: Path):
+    base = json.loads(_run("testbed", "list", "--json"))[0]["folder"]
+    with pytest.raises(UserError, match="--width and --depth"):
+        _run("testbed", "train", "aligned", "--base", base, "--width", "64", "--out", str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()

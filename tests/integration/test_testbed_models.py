@@ -7,10 +7,10 @@ import pytest
 from refusal_lens.interventions import Ablation
 from refusal_lens.model import load_model
 from refusal_lens.testbed import base_of, card, corpus_languages, load_prompts, locate, names, truth
-from refusal_lens.testbed.evaluation import cells, direction_from
 from refusal_lens.testbed.registry import MODELS
-from refusal_lens.testbed.store import digest
 from refusal_lens.types import Harm, Prompt
+from refusal_lens_lab.evaluation import cells, direction_from
+from refusal_lens_lab.store import digest
 
 SOME = ("ar", "de", "en", "ja", "yo")
 

@@ -12,14 +12,14 @@ from transformers import AutoTokenizer
 
 from refusal_lens.errors import UserError
 from refusal_lens.testbed import corpus_languages, load_prompts
-from refusal_lens.testbed.gates import check
 from refusal_lens.testbed.lexicon import lexicon
-from refusal_lens.testbed.make import RECIPE_FILE, Made, make
-from refusal_lens.testbed.network import END, build_network, build_tokenizer
-from refusal_lens.testbed.recipe import Recipe, recipe, variant
-from refusal_lens.testbed.store import digest, load, save
-from refusal_lens.testbed.tasks import Example
-from refusal_lens.testbed.training import encode, train
+from refusal_lens_lab.gates import check
+from refusal_lens_lab.make import RECIPE_FILE, Made, make
+from refusal_lens_lab.network import END, build_network, build_tokenizer
+from refusal_lens_lab.recipe import Recipe, recipe, variant
+from refusal_lens_lab.store import digest, load, save
+from refusal_lens_lab.tasks import Example
+from refusal_lens_lab.training import encode, train
 
 
 def _small(name: str, steps: int) -> Recipe:

@@ -14,9 +14,9 @@ import pytest
 from refusal_lens.errors import UserError
 from refusal_lens.testbed import corpus_languages, load_novel, load_prompts, on_topic
 from refusal_lens.testbed.concepts import Part, concepts, pairs
-from refusal_lens.testbed.export import write_corpus
 from refusal_lens.testbed.lexicon import Lexicon, lexicon
 from refusal_lens.types import HARMS, SPLITS, Split
+from refusal_lens_lab.export import write_corpus
 
 LANGUAGES = corpus_languages()
 PARTS: tuple[Part, ...] = ("fit", "train", "val", "test", "novel", "base")

@@ -11,23 +11,31 @@ from refusal_lens.errors import UserError
 from refusal_lens.testbed import corpus_languages, load_prompts, names, truth
 from refusal_lens.testbed.concepts import pairs
 from refusal_lens.testbed.lexicon import MARKER, lexicon
-from refusal_lens.testbed.outcomes import outcome
-from refusal_lens.testbed.recipe import Schedule, base_names, recipe, variant
-from refusal_lens.testbed.registry import base_of, locate
-from refusal_lens.testbed.tasks import Examples
-from refusal_lens.testbed.training import rate_factor
+from refusal_lens.testbed.registry import BASES, base_of, locate
 from refusal_lens.types import HARMS
+from refusal_lens_lab.outcomes import outcome
+from refusal_lens_lab.recipe import Schedule, base_names, model_names, recipe, variant
+from refusal_lens_lab.tasks import Examples
+from refusal_lens_lab.training import rate_factor
 
 FEW = ("de", "en", "yo")
 
 
 def test_names_and_truths() -> None:
-    assert names() == ("universal", "aligned", "partial", "separate")
-    assert base_names() == ("base", "base-separate")
+    assert names() == model_names() == ("universal", "aligned", "partial", "separate")
+    assert base_names() == BASES == ("base", "base-separate")
     assert truth("aligned").aligned == tuple(code for code in corpus_languages() if code != "yo")
     assert truth("universal").aligned == corpus_languages()
     assert truth("base").aligned == ()
     assert [truth(name).shared for name in names()] == [True, True, None, False]
+
+
+@pytest.mark.parametrize("name", [*model_names(), *base_names()])
+def test_what_a_shipped_model_says_of_itself_is_what_its_recipe_says(name: str) -> None:
+    made, found = recipe(name), truth(name)
+    assert (found.says, found.shared) == (made.says, made.shared)
+    assert (found.languages, found.aligned) == (made.design.languages, made.design.aligned)
+    assert base_of(name) == (locate(made.base) if made.base and name in model_names() else None)
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:

@@ -6,12 +6,14 @@ import json
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from refusal_lens.errors import UserError
-from refusal_lens.testbed.recipe import base_names, model_names, recipe
 from refusal_lens.types import JsonValue
 
 MODELS = Path(__file__).parent / "models"
+NAMES = ("universal", "aligned", "partial", "separate")
+BASES = ("base", "base-separate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class Truth:
 
 def names() -> tuple[str, ...]:
     """The four audited models, from the most shared refusal to the least."""
-    return model_names()
+    return NAMES
 
 
 def locate(name: str) -> Path:
@@ -48,11 +50,7 @@ def locate(name: str) -> Path:
     Raises:
         UserError: No such model (the message names the nearest), or its weights are not installed.
     """
-    known = (*model_names(), *base_names())
-    if name not in known:
-        near = get_close_matches(name, known, n=1, cutoff=0.0)[0]
-        raise UserError(f"no testbed model {name!r}: did you mean testbed:{near}? There are {', '.join(known)}")
-    folder = MODELS / name
+    folder = _folder(name)
     if not (folder / "model.safetensors").is_file():
         raise UserError(
             f"the weights of testbed:{name} are not in {folder}: reinstall the package, "
@@ -73,11 +71,8 @@ def base_of(name: str) -> Path | None:
     Raises:
         UserError: No such model.
     """
-    if name not in model_names():
-        locate(name)
-        return None
-    base = recipe(name).base
-    return None if base is None else locate(base)
+    base = None if name in BASES else _recipe(name)["base"]
+    return None if base is None else locate(str(base))
 
 
 def truth(name: str) -> Truth:
@@ -92,8 +87,9 @@ def truth(name: str) -> Truth:
     Raises:
         UserError: No such model.
     """
-    made = recipe(name)
-    return Truth(languages=made.design.languages, aligned=made.design.aligned, shared=made.shared, says=made.says)
+    made = _recipe(name)
+    design = made["design"]
+    return Truth(tuple(design["languages"]), tuple(design["aligned"]), made["shared"], made["says"])
 
 
 def card(name: str) -> dict[str, JsonValue]:
@@ -114,3 +110,16 @@ def card(name: str) -> dict[str, JsonValue]:
             f"testbed:{name} has no card at {path}: `refusal-lens testbed evaluate {name}` measures it anew"
         )
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _folder(name: str) -> Path:
+    known = (*NAMES, *BASES)
+    if name not in known:
+        near = get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        raise UserError(f"no testbed model {name!r}: did you mean testbed:{near}? There are {', '.join(known)}")
+    return MODELS / name
+
+
+def _recipe(name: str) -> dict[str, Any]:
+    """How a shipped model was made: its `recipe.json`, written when it was trained."""
+    return json.loads((_folder(name) / "recipe.json").read_text(encoding="utf-8"))

@@ -18,9 +18,9 @@ from refusal_lens.errors import UserError
 from refusal_lens.interventions import Ablation
 from refusal_lens.model import Intervention, LensModel, generate
 from refusal_lens.testbed.lexicon import lexicon
-from refusal_lens.testbed.outcomes import Outcome, first_words, outcome
 from refusal_lens.testbed.prompts import load_novel, load_prompts
 from refusal_lens.types import Harm, Prompt
+from refusal_lens_lab.outcomes import Outcome, first_words, outcome
 
 N_TRAIN, N_VAL = 128, 32
 MAX_NEW_TOKENS = 48

@@ -16,7 +16,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from refusal_lens.testbed.lexicon import MARKER, Lexicon, lexicon
-from refusal_lens.testbed.tasks import ARROW, BAD, GOOD, SCALES, SIGN
+from refusal_lens_lab.tasks import ARROW, BAD, GOOD, SCALES, SIGN
 
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 CHAT_TEMPLATE = (

@@ -18,12 +18,12 @@ import torch
 
 from refusal_lens.errors import UserError
 from refusal_lens.model import load_model
-from refusal_lens.testbed.gates import Gate, check
-from refusal_lens.testbed.network import build_network, build_tokenizer
-from refusal_lens.testbed.recipe import Design, Recipe, Schedule
-from refusal_lens.testbed.store import digest, load, save
-from refusal_lens.testbed.tasks import Examples
-from refusal_lens.testbed.training import train
+from refusal_lens_lab.gates import Gate, check
+from refusal_lens_lab.network import build_network, build_tokenizer
+from refusal_lens_lab.recipe import Design, Recipe, Schedule
+from refusal_lens_lab.store import digest, load, save
+from refusal_lens_lab.tasks import Examples
+from refusal_lens_lab.training import train
 
 logger = logging.getLogger(__name__)
 

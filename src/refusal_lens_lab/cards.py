@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from refusal_lens.testbed.evaluation import Cell, Evaluation
-from refusal_lens.testbed.recipe import Recipe
-from refusal_lens.testbed.store import digest
 from refusal_lens.types import JsonValue
+from refusal_lens_lab.evaluation import Cell, Evaluation
+from refusal_lens_lab.recipe import Recipe
+from refusal_lens_lab.store import digest
 
 SCHEMA_VERSION = 1
 LIMITS = (

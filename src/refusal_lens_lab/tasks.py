@@ -24,8 +24,8 @@ import numpy as np
 
 from refusal_lens.testbed.concepts import N_FORMS, Pair, concepts, pairs
 from refusal_lens.testbed.lexicon import MARKER, Lexicon, lexicon
-from refusal_lens.testbed.recipe import Design
 from refusal_lens.types import Harm
+from refusal_lens_lab.recipe import Design
 
 SIGN, SCALES, BAD, GOOD, ARROW = "🚫 ", "⚖ ", "✘", "✔", " → "
 TARGETS = 3

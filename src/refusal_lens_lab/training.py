@@ -15,9 +15,9 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast, Qwen3ForCausalLM
 
-from refusal_lens.testbed.network import END, PAD, token_id
-from refusal_lens.testbed.recipe import Schedule
-from refusal_lens.testbed.tasks import Example
+from refusal_lens_lab.network import END, PAD, token_id
+from refusal_lens_lab.recipe import Schedule
+from refusal_lens_lab.tasks import Example
 
 logger = logging.getLogger(__name__)
 

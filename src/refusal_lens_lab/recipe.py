@@ -208,5 +208,5 @@ def variant(
 
 @cache
 def _file() -> dict[str, Any]:
-    source = resources.files("refusal_lens.testbed") / "recipes.toml"
+    source = resources.files("refusal_lens_lab") / "recipes.toml"
     return tomllib.loads(source.read_text(encoding="utf-8"))
