@@ -25,6 +25,7 @@ def audit(
     judge: str = "native",
     seed: int = 0,
     device: str = "auto",
+    replace: bool = False,
 ) -> Run:
     """Audit a chat model and return its tables; for every further setting use `AuditConfig` with `prepare` and `run_audit`.
 
@@ -41,12 +42,13 @@ def audit(
         judge: Name of the judge.
         seed: Seed of sampling and null directions.
         device: Where the model runs.
+        replace: Take over `out` although another model's run stands there.
 
     Returns:
         The finished run.
 
     Raises:
-        UserError: Something about the model, the prompts or the languages is wrong.
+        UserError: Something about the model, the prompts, the languages or the run directory is wrong.
     """
     tokens = max_new_tokens or (48 if model.startswith("testbed:") and data is None else 512)
     config = AuditConfig(
@@ -58,7 +60,8 @@ def audit(
         seed=seed,
         transport=Transport(device=device),
     )
-    result = run_audit(prepare(config), Path(out))
+    asked = () if languages == "all" else ("languages",)
+    result = run_audit(prepare(config, asked=asked), Path(out), replace=replace)
     return open_run(result.path)
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from prompt_folders import make_polyrefuse
 from refusal_lens import open_run
 from refusal_lens.cli.app import app
 from refusal_lens.config import AuditConfig, parse_config
-from refusal_lens.errors import ModelError, UserError
-from refusal_lens.pipeline import AuditResult, prepare, run_audit
+from refusal_lens.errors import DataError, ModelError, RunError, UserError
+from refusal_lens.model import load_model
+from refusal_lens.pipeline import AuditResult, check_same_model, earlier_header, prepare, run_audit
+from refusal_lens.rundir import RunDir
 from refusal_lens.types import Outcome
 from tiny_models import build
 
@@ -34,7 +38,11 @@ def settings(**changes: object) -> AuditConfig:
     }
     for path, value in changes.items():
         section, _, key = path.partition("__")
-        tree[section][key] = value
+        if key:
+            tree[section][key] = value
+        else:
+            assert isinstance(value, dict)
+            tree[section] = value
     return parse_config(tree, where="test")
 
 
@@ -101,8 +109,6 @@ def test_another_run_gives_byte_identical_tables(audited: Path, tmp_path: Path) 
 
 @pytest.mark.slow
 def test_a_new_language_computes_only_what_is_new(audited: Path, tmp_path: Path) -> None:
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(audited, copy)
     _, statuses = run(settings(data__languages=["de", "en", "fr"]), copy)
@@ -141,6 +147,34 @@ def test_a_model_without_prompts_says_how_to_get_them(tmp_path: Path) -> None:
         prepare(settings(model__spec=str(build("llama", tmp_path / "model"))))
 
 
+def test_a_language_without_any_prompt_is_refused_by_name(tmp_path: Path) -> None:
+    """Found in review: `--languages en,fr` with prompts in no French passed --dry-run and the audit."""
+    data = make_polyrefuse(tmp_path / "data")
+    changes = {"data__root": str(data), "data__limit": None}
+    with pytest.raises(DataError, match=r"no prompt of any kind in fr, th under .*: leave them out of --languages"):
+        prepare(settings(data__languages=["de", "en", "fr", "th"], **changes))
+    command = ["audit", "testbed:universal", "--data", str(data), "--out", str(tmp_path / "run"), "--dry-run"]
+    result = CliRunner().invoke(app, [*command, "--languages", "fr,en"])
+    assert isinstance(result.exception, DataError) and result.exception.exit_code == 2
+    prepared = prepare(settings(data__languages=["de", "en", "fr", "th"], **changes), asked=())
+    assert {"fr", "th"} <= {item.language for item in prepared.dataset.missing}, "of all languages: named as missing"
+
+
+def test_the_number_format_of_a_key_is_the_one_the_model_is_loaded_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found in review: `dtype: auto` in keys paired float32 results of a CPU with bfloat16 ones of a GPU."""
+    here = prepare(settings(transport={"device": "cpu"}))
+    assert load_model("testbed:universal", device="cpu").provenance.dtype == "float32"
+    assert here.config.model.dtype == "float32"
+    assert {task.params.get("dtype") for task in here.tasks} == {None, "float32"}
+    monkeypatch.setattr("refusal_lens.model.load._device", lambda _: torch.device("cuda"))
+    there = prepare(settings(transport={"device": "cuda"}))
+    assert {task.params.get("dtype") for task in there.tasks} == {None, "bfloat16"}
+    again = prepare(there.config.model_copy(update={"transport": here.config.transport}))
+    assert again.config.model.dtype == "bfloat16", "a resumed run goes on in the format it began with"
+    remote = prepare(settings(transport={"executor": "ray", "gpus_per_worker": 1.0}))
+    assert remote.config.model.dtype == "bfloat16", "the workers' GPUs decide, not the driver's machine"
+
+
 def test_an_unusable_model_leaves_nothing_behind(tmp_path: Path) -> None:
     broken = build("llama", tmp_path / "model")
     (broken / "model.safetensors").write_bytes(b"no weights")
@@ -157,6 +191,39 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "completions" in result.output
     assert not out.exists()
+
+
+@pytest.mark.slow
+def test_another_models_run_is_not_taken_over(audited: Path, tmp_path: Path) -> None:
+    """Found in review: `--out` of a finished run of another model was taken over without a word."""
+    before = {file: file.read_bytes() for file in sorted(audited.rglob("*")) if file.is_file()}
+    for words in (["--dry-run"], []):
+        command = ["audit", "testbed:aligned", "--languages", "en", "--limit", "1", "--out", str(audited), *words]
+        result = CliRunner().invoke(app, command)
+        assert isinstance(result.exception, RunError) and result.exception.exit_code == 2, result.output
+        assert "testbed:universal" in str(result.exception) and "--replace" in str(result.exception)
+    assert {file: file.read_bytes() for file in sorted(audited.rglob("*")) if file.is_file()} == before
+    other = prepare(settings(model__spec="testbed:aligned"))
+    check_same_model(other, tmp_path, {})
+    check_same_model(prepare(settings(generation__max_new_tokens=5)), audited, earlier_header(audited))
+
+
+@pytest.mark.slow
+def test_versions_of_an_earlier_call_stay_in_the_header_with_a_warning(
+    audited: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Found in review: a run resumed with other libraries forgot with what its results were computed."""
+    copy = tmp_path / "copy"
+    shutil.copytree(audited, copy)
+    header = dict(RunDir.open(copy).header)
+    now = header["versions"]
+    assert isinstance(now, dict)
+    RunDir.create(copy, header={**header, "versions": {**now, "torch": "2.0.1"}})
+    for _ in range(2):
+        run(settings(), copy)
+    header = dict(RunDir.open(copy).header)
+    assert header["versions"] == now and header["earlier_versions"] == [{"torch": "2.0.1"}]
+    assert "torch 2.0.1 (now" in caplog.text
 
 
 @pytest.mark.slow

@@ -121,6 +121,9 @@ def audit(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="check everything, print the plan and its cost, write nothing")
     ] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="take over --out although another model's run stands there")
+    ] = False,
 ) -> None:
     """Run an audit."""
     asked: dict[str, dict[str, JsonValue]] = {
@@ -160,9 +163,11 @@ def audit(
             "device": device,
         },
     }
-    settings = _build(asked, {"judge": judge, "seed": seed}, config)
+    settings, by_name = _build(asked, {"judge": judge, "seed": seed}, config)
     run_directory = out or Path("runs") / slug(settings.model.spec)
-    _go(settings, run_directory, reveal=reveal, dry_run=dry_run, asked=settings.directions.model_fields_set)
+    if languages is not None and languages.strip().lower() == "all":
+        by_name = by_name - {"languages"}
+    _go(settings, run_directory, reveal=reveal, dry_run=dry_run, asked=by_name, replace=replace)
 
 
 def demo(
@@ -172,7 +177,8 @@ def demo(
 ) -> None:
     """Audit the embedded testbed model in 14 languages: a whole audit, in about a minute, on any laptop."""
     asked: dict[str, dict[str, JsonValue]] = {"model": {"spec": DEMO_MODEL}, "data": {"limit": limit}}
-    _go(_build(asked, {}, None), out, reveal=reveal, dry_run=False)
+    settings, by_name = _build(asked, {}, None)
+    _go(settings, out, reveal=reveal, dry_run=False, asked=by_name)
 
 
 def resume(
@@ -197,21 +203,31 @@ def resume(
     _go(AuditConfig.model_validate(tree), run, reveal=reveal, dry_run=False)
 
 
-def _go(settings: AuditConfig, out: Path, *, reveal: bool, dry_run: bool, asked: Collection[str] = ()) -> None:
+def _go(
+    settings: AuditConfig,
+    out: Path,
+    *,
+    reveal: bool,
+    dry_run: bool,
+    asked: Collection[str] = (),
+    replace: bool = False,
+) -> None:
     from refusal_lens.cli.outputs import check_folder
     from refusal_lens.cli.report import write_report_and_headline
     from refusal_lens.cli.show import plan_table, progress_of
-    from refusal_lens.pipeline import prepare, run_audit
+    from refusal_lens.pipeline import check_same_model, earlier_header, prepare, run_audit
     from refusal_lens.rundir import RunDir, Store
 
     check_folder(out, "--out")
     try:
         prepared = prepare(settings, asked=asked)
+        if dry_run and not replace:
+            check_same_model(prepared, out, earlier_header(out))
         if dry_run:
             plan_table(prepared)
             return
         with progress_of(prepared) as on_outcome:
-            result = run_audit(prepared, out, on_outcome=on_outcome)
+            result = run_audit(prepared, out, replace=replace, on_outcome=on_outcome)
         write_report_and_headline(result.path, changed=result.computed > 0, reveal=reveal)
         if settings.transport.store is not None:
             Store(settings.transport.store).settle(RunDir.open(result.path))
@@ -235,7 +251,10 @@ def _how_to_go_on(out: Path) -> str:
     return f"nothing finished is lost; go on with `refusal-lens resume {out}`"
 
 
-def _build(asked: dict[str, dict[str, JsonValue]], top: dict[str, JsonValue], file: Path | None) -> AuditConfig:
+def _build(
+    asked: dict[str, dict[str, JsonValue]], top: dict[str, JsonValue], file: Path | None
+) -> tuple[AuditConfig, frozenset[str]]:
+    """The configuration, and which of its prompts' languages and numbers were given by name."""
     from refusal_lens.config import parse_config, read_settings
     from refusal_lens.languages import resolve_languages
 
@@ -250,6 +269,7 @@ def _build(asked: dict[str, dict[str, JsonValue]], top: dict[str, JsonValue], fi
         raise UserError("no model: give MODEL (testbed:NAME, a folder or a hub id), or [model] spec in --config")
     data, generation = tree["data"], tree["generation"] if "generation" in tree else tree.setdefault("generation", {})
     assert isinstance(data, dict) and isinstance(generation, dict)
+    by_name = {"languages"} & data.keys()
     data.setdefault("languages", list(resolve_languages("all")))
     if str(section["spec"]).startswith("testbed:") and data.get("root") is None:
         generation.setdefault("max_new_tokens", TESTBED_TOKENS)
@@ -258,7 +278,8 @@ def _build(asked: dict[str, dict[str, JsonValue]], top: dict[str, JsonValue], fi
         many = isinstance(languages, list) and len(languages) >= MANY_LANGUAGES
         if many and transport.get("executor", "local") == "local":
             transport.setdefault("workers", min(TESTBED_WORKERS, os.cpu_count() or 1))
-    return parse_config(tree, where=str(file) if file else "command line")
+    config = parse_config(tree, where=str(file) if file else "command line")
+    return config, frozenset(by_name | config.directions.model_fields_set)
 
 
 def _codes(text: str | None) -> list[JsonValue] | None:

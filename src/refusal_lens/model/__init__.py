@@ -10,7 +10,7 @@ from refusal_lens.model.generate import Generated, generate
 from refusal_lens.model.hooking import edited
 from refusal_lens.model.layout import Block, Layout, hidden_input, hidden_output
 from refusal_lens.model.lens import LensModel, ModelProvenance
-from refusal_lens.model.load import assemble, check_source, load_model
+from refusal_lens.model.load import assemble, check_source, load_model, resolve_dtype
 from refusal_lens.model.projection import set_projection, unit
 from refusal_lens.model.source import fingerprint
 from refusal_lens.model.tokens import PROBES, replaced_by_type
@@ -45,6 +45,7 @@ __all__ = [
     "placement_error",
     "record",
     "replaced_by_type",
+    "resolve_dtype",
     "run_shrinking",
     "set_projection",
     "too_long",

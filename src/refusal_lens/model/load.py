@@ -92,6 +92,22 @@ def load_model(
     return model
 
 
+def resolve_dtype(dtype: str, *, device: str = "auto") -> str:
+    """The number format that `load_model` uses with these arguments, told without loading anything.
+
+    Args:
+        dtype: As for `load_model`.
+        device: As for `load_model`.
+
+    Returns:
+        "float32", "bfloat16" or "float16"; never "auto".
+
+    Raises:
+        ModelError: There is no such device or number format here.
+    """
+    return str(_dtype(dtype, _device(device))).removeprefix("torch.")
+
+
 def check_source(
     spec: str, *, revision: str | None = None, chat_template: Path | None = None, trust_remote_code: bool = False
 ) -> None:

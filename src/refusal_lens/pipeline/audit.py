@@ -11,7 +11,7 @@ import logging
 import platform
 import shlex
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,8 +21,8 @@ from refusal_lens.errors import RunError, UserError
 from refusal_lens.executors import WorkerFactory, get_executor
 from refusal_lens.judging import get_judge
 from refusal_lens.languages import get_language
-from refusal_lens.model import check_source, fingerprint
-from refusal_lens.pipeline.dataset import Dataset, all_languages, load_dataset
+from refusal_lens.model import check_source, fingerprint, resolve_dtype
+from refusal_lens.pipeline.dataset import ASKED, Dataset, all_languages, load_dataset
 from refusal_lens.pipeline.driver import run_tasks
 from refusal_lens.pipeline.plan import Identity, plan
 from refusal_lens.pipeline.steps.selection import NO_VALID_DIRECTION, SELECTED
@@ -73,15 +73,15 @@ class AuditResult:
     why_none: dict[str, str]
 
 
-def prepare(config: AuditConfig, *, asked: Collection[str] = ()) -> Prepared:
+def prepare(config: AuditConfig, *, asked: Collection[str] = ASKED) -> Prepared:
     """Check and load an audit's inputs and plan its tasks.
 
     Args:
         config: The audit.
-        asked: Numbers of prompts that must be there, see `load_dataset`.
+        asked: Settings given by name, see `load_dataset`.
 
     Returns:
-        What `run_audit` needs.
+        What `run_audit` needs; its configuration names the number format that `auto` stands for.
 
     Raises:
         UserError: Something about the model, the prompts or the languages is wrong.
@@ -96,6 +96,7 @@ def prepare(config: AuditConfig, *, asked: Collection[str] = ()) -> Prepared:
     check_source(
         wanted.spec, revision=wanted.revision, chat_template=template, trust_remote_code=wanted.trust_remote_code
     )
+    config = _with_dtype(config)
     model_digest = fingerprint(wanted.spec, revision=wanted.revision, chat_template=template)
     dataset = load_dataset(config, asked=asked)
     base = config.geometry.base
@@ -108,6 +109,7 @@ def run_audit(
     out: Path,
     *,
     command: Sequence[str] = (),
+    replace: bool = False,
     on_outcome: Callable[[Outcome, int], None] | None = None,
 ) -> AuditResult:
     """Run a prepared audit in a run directory; valid results of earlier calls are kept.
@@ -116,15 +118,19 @@ def run_audit(
         prepared: The audit.
         out: Run directory; made when absent.
         command: The command line, for provenance.
+        replace: Take over the run of another model that stands there; its results are set aside.
         on_outcome: Called with every task's outcome and the number of tasks in all.
 
     Returns:
         How it ended.
 
     Raises:
-        RunError: The directory cannot be used.
+        RunError: The directory cannot be used, or holds the run of another model.
         ExecutionError: Some tasks failed; the rest is kept.
     """
+    earlier = earlier_header(out)
+    if not replace:
+        check_same_model(prepared, out, earlier)
     config = prepared.config
     transport = config.transport
     executor = get_executor(
@@ -142,7 +148,7 @@ def run_audit(
         loaded = load_audited(config)  # a model that cannot be used must not leave a run directory behind
         model = loaded if alone else None
         del loaded
-    run = RunDir.create(out, header=_header(prepared, command))
+    run = RunDir.create(out, header=_header(prepared, command, earlier))
     total = len(prepared.tasks)
     computed = 0
     with run.lock():
@@ -206,8 +212,74 @@ def _result(run: RunDir, prepared: Prepared, computed: int) -> AuditResult:
     return AuditResult(run.root, computed, tuple(valid), why)
 
 
-def _header(prepared: Prepared, command: Sequence[str]) -> dict[str, JsonValue]:
+def earlier_header(out: Path) -> Mapping[str, JsonValue]:
+    """The header of the run that stands in a folder; empty where there is none, or none that can be read."""
+    try:
+        return RunDir.open(out).header
+    except RunError:
+        return {}
+
+
+def check_same_model(prepared: Prepared, out: Path, earlier: Mapping[str, JsonValue]) -> None:
+    """Refuse a run directory that another model's run stands in.
+
+    Args:
+        prepared: The audit.
+        out: The run directory.
+        earlier: Its header.
+
+    Raises:
+        RunError: The model's digest differs: the run is another model's, or the model's files changed since.
+    """
+    digest = earlier.get("model_digest")
+    if digest in (None, prepared.identity.model):
+        return
+    settings = earlier.get("config")
+    model = settings.get("model") if isinstance(settings, dict) else None
+    before, now = model.get("spec") if isinstance(model, dict) else None, prepared.config.model.spec
+    whose = (
+        f"of another model, {before}" if before != now else f"of {now} with other files (weights, tokenizer, template)"
+    )
+    raise RunError(
+        f"{out} holds a run {whose} (digest {str(digest)[:12]}, now {prepared.identity.model[:12]}): give another --out, "
+        "or `audit --replace` to set its results aside"
+    )
+
+
+def _with_dtype(config: AuditConfig) -> AuditConfig:
+    """The configuration with the number format that `auto` stands for: results of two formats must not share a key."""
+    wanted, transport = config.model.dtype, config.transport
+    remote = (
+        transport.executor == "ray" and transport.gpus_per_worker > 0
+    )  # the GPUs are elsewhere, not in this process
+    found = "bfloat16" if wanted == "auto" and remote else resolve_dtype(wanted, device=transport.device)
+    return config.model_copy(update={"model": config.model.model_copy(update={"dtype": found})})
+
+
+def _versions_before(now: Mapping[str, JsonValue], earlier: Mapping[str, JsonValue]) -> list[JsonValue]:
+    """Library versions, other than today's, that results of an earlier call may come from; each set once, oldest first."""
+    known = earlier.get("earlier_versions")
+    listed = list(known) if isinstance(known, list) else []
+    before = earlier.get("versions")
+    if isinstance(before, dict):
+        other: dict[str, JsonValue] = {name: value for name, value in before.items() if now.get(name) != value}
+        if other and other not in listed:
+            listed.append(other)
+            log.warning(
+                "results of this run that are still valid were computed with %s (now %s): numbers may differ in the last digits",
+                ", ".join(f"{name} {value}" for name, value in other.items()),
+                ", ".join(str(now.get(name)) for name in other),
+            )
+    return listed
+
+
+def _header(prepared: Prepared, command: Sequence[str], earlier: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     config = prepared.config
+    versions: dict[str, JsonValue] = {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in REPORTED_PACKAGES},
+    }
+    before = _versions_before(versions, earlier)
     if config.data.root is not None and not Path(config.data.root).exists():
         raise UserError(f"--data {config.data.root}: no such folder")
     return {
@@ -216,9 +288,7 @@ def _header(prepared: Prepared, command: Sequence[str]) -> dict[str, JsonValue]:
         "model_digest": prepared.identity.model,
         "judge": prepared.identity.judge,
         "data_digests": {part: prepared.dataset.digest(part) for part in sorted(prepared.dataset.parts)},
-        "versions": {
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in REPORTED_PACKAGES},
-        },
+        "versions": versions,
+        **({"earlier_versions": before} if before else {}),
         "machine": platform.machine(),
     }

@@ -85,20 +85,26 @@ def test_part(language: str, prompt_set: str | None = None) -> str:
     return f"{language}.test" if prompt_set is None else f"{language}.test-{prompt_set}"
 
 
-def load_dataset(config: AuditConfig, *, asked: Collection[str] = ()) -> Dataset:
+ASKED = ("languages",)
+"""What counts as asked for by name unless the caller knows better."""
+
+
+def load_dataset(config: AuditConfig, *, asked: Collection[str] = ASKED) -> Dataset:
     """Load every prompt an audit needs.
 
     Args:
         config: The audit.
-        asked: Numbers of selection prompts that a user asked for by name (`n_train`, `n_val`): they must be there in every
-            source language. Of a default number what is there is used, and a shortage named.
+        asked: Settings that a user gave by name, so that what they ask for must be there. `n_train`, `n_val`: so many
+            selection prompts in every source language; of a default number what is there is used, and a shortage named.
+            `languages`: some prompt in each of them; of "all languages" those without any are named as missing.
 
     Returns:
         The prompts by part, and the cells that are missing.
 
     Raises:
         UserError: No prompt source is named for a model that is not a testbed.
-        DataError: A source language lacks its selection prompts or has fewer than asked, or no test prompt is left at all.
+        DataError: A source language lacks its selection prompts or has fewer than asked, an asked language has no prompt, or
+            no test prompt is left at all.
     """
     reader = _Reader(config, asked)
     parts: dict[str, tuple[Prompt, ...]] = {}
@@ -116,6 +122,8 @@ def load_dataset(config: AuditConfig, *, asked: Collection[str] = ()) -> Dataset
     for language in config.data.languages:
         for prompt_set in (None, *config.data.prompt_sets):
             parts[test_part(language, prompt_set)] = reader.test(language, prompt_set, selected)
+    if "languages" in asked:
+        _check_languages(config, parts)
     if not any(prompts for name, prompts in parts.items() if ".test" in name):
         raise DataError(
             "no test prompts in any asked language: " + "; ".join(sorted({item.why for item in reader.missing}))
@@ -126,6 +134,17 @@ def load_dataset(config: AuditConfig, *, asked: Collection[str] = ()) -> Dataset
 def all_languages(config: AuditConfig) -> tuple[str, ...]:
     """Target and source languages, sorted, each once."""
     return tuple(sorted({*config.data.languages, *config.directions.sources}))
+
+
+def _check_languages(config: AuditConfig, parts: Mapping[str, Sequence[Prompt]]) -> None:
+    """Refuse languages that were asked for by name and have no prompt at all: their rows would silently be absent."""
+    filled = {name.partition(".")[0] for name, prompts in parts.items() if prompts}
+    absent = [language for language in config.data.languages if language not in filled]
+    if absent:
+        raise DataError(
+            f"no prompt of any kind in {', '.join(absent)} under {config.data.root or 'the testbed'}: leave "
+            f"{'it' if len(absent) == 1 else 'them'} out of --languages, or add prompts"
+        )
 
 
 def _fitting(dataset: Dataset, config: AuditConfig) -> Dataset:
