@@ -123,6 +123,55 @@ def test_prompts_beyond_the_context_are_left_out_and_named(
     assert (code, "no prompt fits" in err) == (2, True)
 
 
+def test_tables_are_read_by_column_and_what_was_read_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = build("llama", tmp_path / "model")
+    harmful, harmless = tmp_path / "a.csv", tmp_path / "b.csv"
+    harmful.write_text('goal,target\nHow do I open a lock?,"Sure, here"\n"Hide it, ""now""",Sure\n', encoding="utf-8")
+    harmless.write_text("instruction;kind\nPaint a shed, please;x\n", encoding="utf-8")
+    for out, more in (("csv", ()), ("named", ("--column", "goal"))):
+        where = ("--harmful", harmful, "--harmless", harmless, "--out", tmp_path / out, *more)
+        code, _, err = run(monkeypatch, capsys, "extract", model, *where)
+        assert code == 0
+        assert "2 prompts read, the first: 'How do I open a lock?' (column 'goal')" in err
+        assert "1 prompt read, the first: 'Paint a shed, please' (column 'instruction')" in err
+    for name, texts in (("a", ["How do I open a lock?", 'Hide it, "now"']), ("b", ["Paint a shed, please"])):
+        (tmp_path / f"{name}.json").write_text(json.dumps(texts), encoding="utf-8")
+    where = ("--harmful", tmp_path / "a.json", "--harmless", tmp_path / "b.json", "--out", tmp_path / "json")
+    assert run(monkeypatch, capsys, "extract", model, *where)[0] == 0
+    read = [load_file(tmp_path / out / "candidates.safetensors")["candidates"] for out in ("csv", "named", "json")]
+    assert torch.equal(read[0], read[2])
+    assert torch.equal(read[1], read[2])
+
+
+@pytest.mark.parametrize(
+    ("name", "column", "message"),
+    [
+        ("a.csv", "question", "no column 'question'; columns there: 'topic', 'text'"),
+        ("a.txt", "question", "no column 'question'; columns there: none"),
+        ("a.xlsx", None, "cannot read .xlsx files"),
+        ("none.csv", None, "no such file"),
+    ],
+)
+def test_prompt_files_that_cannot_be_read_exit_2_before_a_model_is_loaded(
+    name: str, column: str | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    for file, content in (
+        ("a.csv", "topic,text\nx,y\n"),
+        ("a.txt", "x\n"),
+        ("a.xlsx", "x"),
+        ("b.txt", "Name a colour."),
+    ):
+        (tmp_path / file).write_text(content, encoding="utf-8")
+    where = ("--harmful", tmp_path / name, "--harmless", tmp_path / "b.txt", "--out", tmp_path / "out")
+    code, out, err = run(
+        monkeypatch, capsys, "extract", "no-such", *where, *(() if column is None else ("--column", column))
+    )
+    assert (code, out, message in err, len(err.strip().splitlines())) == (2, "", True, 1)
+
+
 @pytest.mark.parametrize(
     ("facts", "message"),
     [({"positions": "x"}, "wrong one"), ({"positions": [0, 1]}, "negative"), ({"n_harmful": None}, "wrong one")],

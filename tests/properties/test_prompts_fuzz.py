@@ -70,6 +70,17 @@ def contents(draw: st.DrawFn) -> bytes:
     return raw
 
 
+@st.composite
+def tables(draw: st.DrawFn) -> bytes:
+    """Bytes of a delimited file, seldom a right one."""
+    delimiter = draw(st.sampled_from(",;\t|"))
+    cells = st.lists(
+        st.sampled_from(KEYS) | st.text(max_size=8) | st.sampled_from(['"', '"a\nb"', '"a""b"']), max_size=4
+    )
+    lines = [delimiter.join(line) for line in draw(st.lists(cells, max_size=5))]
+    return draw(st.sampled_from(["\n", "\r\n", "\r"])).join(lines).encode("utf-8", "surrogatepass")
+
+
 def assert_usable(prompts: list[Prompt]) -> None:
     assert prompts
     assert len({prompt.prompt_id for prompt in prompts}) == len(prompts)
@@ -93,7 +104,9 @@ def message_is_clear(error: DataError, name: str) -> bool:
 
 @fuzz
 @given(
-    content=contents(), suffix=st.sampled_from([".json", ".jsonl", ".txt", ""]), language=st.sampled_from(["en", "de"])
+    content=contents() | tables(),
+    suffix=st.sampled_from([".json", ".jsonl", ".txt", "", ".csv", ".tsv", ".parquet"]),
+    language=st.sampled_from(["en", "de"]),
 )
 def test_own_files(folder: Path, content: bytes, suffix: str, language: str) -> None:
     path = folder / f"mine{suffix}"

@@ -22,7 +22,8 @@ from refusal_lens.languages import get_language
 
 if TYPE_CHECKING:
     from refusal_lens.model import BatchSize, LensModel
-    from refusal_lens.types import Prompt
+    from refusal_lens.prompts import PromptFile
+    from refusal_lens.types import Harm, Prompt
 
 
 class ModeChoice(StrEnum):
@@ -40,8 +41,13 @@ class RuleChoice(StrEnum):
 
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="testbed:NAME, a model folder, or a hub id.")]
-Harmful = Annotated[Path, typer.Option("--harmful", metavar="FILE", help="JSON list of harmful instructions.")]
-Harmless = Annotated[Path, typer.Option("--harmless", metavar="FILE", help="JSON list of harmless instructions.")]
+FORMS = "CSV, TSV, Parquet, JSON, JSON Lines (by column) or .txt (one a line)."
+Harmful = Annotated[Path, typer.Option("--harmful", metavar="FILE", help=f"Harmful instructions: {FORMS}")]
+Harmless = Annotated[Path, typer.Option("--harmless", metavar="FILE", help=f"Harmless instructions: {FORMS}")]
+Column = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Column of the instructions  [default: text, prompt, instruction or goal]"),
+]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")]
@@ -70,6 +76,7 @@ def extract_command(
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Folder for candidates.safetensors and candidates.json.")
     ],
+    column: Column = None,
     batch_size: Batch = "auto",
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -79,11 +86,11 @@ def extract_command(
 ) -> None:
     """Extract candidate directions: mean(harmful) - mean(harmless) at every post-instruction position and layer.
 
-    Example: refusal-lens extract testbed:universal --harmful harmful.json --harmless harmless.json --out candidates/
+    Example: refusal-lens extract testbed:universal --harmful harmful.csv --harmless harmless.csv --out candidates/
     """
     size = _batch_size(batch_size)
     check_folder(out, "--out")
-    groups = _groups(harmful, harmless)
+    groups = _groups(harmful, harmless, column)
     loaded = _load(model, revision, device, dtype, chat_template, trust_remote_code)
     from refusal_lens.directions import extract
 
@@ -118,6 +125,7 @@ def score_command(
     language: Annotated[
         str, typer.Option(help="Language of the prompts, to judge answers when tokens are discovered.")
     ] = "en",
+    column: Column = None,
     batch_size: Batch = "auto",
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -134,7 +142,7 @@ def score_command(
     size = _batch_size(batch_size)
     check_file(out, "--out")
     get_language(language)
-    groups = _groups(harmful, harmless)
+    groups = _groups(harmful, harmless, column, language)
     wanted = None if refusal_tokens is None else _token_ids(refusal_tokens)
     _check_threshold(kl_threshold)
     from refusal_lens.directions import Candidates, published_rows, score
@@ -204,10 +212,27 @@ def _load(
     )
 
 
-def _groups(harmful: Path, harmless: Path) -> list[list[Prompt]]:
-    from refusal_lens.prompts import load_file
+def _groups(harmful: Path, harmless: Path, column: str | None, language: str = "en") -> list[list[Prompt]]:
+    """Both classes. The column asked for must be in one file at least: the other class may lie in another kind of table."""
+    from refusal_lens.prompts import MissingColumnError, read_prompts
 
-    groups = [load_file(harmful, language="en", harm="harmful"), load_file(harmless, language="en", harm="harmless")]
+    files: list[PromptFile] = []
+    without: list[MissingColumnError] = []
+    kinds: tuple[tuple[Path, Harm], ...] = ((harmful, "harmful"), (harmless, "harmless"))
+    for file, harm in kinds:
+        try:
+            files.append(read_prompts(file, language=language, harm=harm, column=column))
+        except MissingColumnError as fault:
+            without.append(fault)
+            if column is None or len(without) == len(kinds):
+                raise without[0] from None
+            try:
+                files.append(read_prompts(file, language=language, harm=harm))
+            except MissingColumnError:
+                raise fault from None
+    for file, option in zip(files, ("--harmful", "--harmless"), strict=True):
+        typer.echo(f"{option} {file.summary()}", err=True)
+    groups = [list(file.prompts) for file in files]
     texts = {prompt.text for prompt in groups[0]}
     both = [prompt.text for prompt in groups[1] if prompt.text in texts]
     if both:

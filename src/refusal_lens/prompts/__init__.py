@@ -6,7 +6,7 @@ No model and no torch here.
 from __future__ import annotations
 
 from refusal_lens.prompts.cell import AbsentCell, Cell
-from refusal_lens.prompts.files import load_file
+from refusal_lens.prompts.files import MissingColumnError, PromptFile, load_file, read_prompts
 from refusal_lens.prompts.grid import Grid, Overlap, load_grid
 from refusal_lens.prompts.identity import base_id
 from refusal_lens.prompts.sampling import sample
@@ -16,13 +16,16 @@ __all__ = [
     "AbsentCell",
     "Cell",
     "Grid",
+    "MissingColumnError",
     "Overlap",
+    "PromptFile",
     "PromptSet",
     "base_id",
     "load_file",
     "load_grid",
     "load_prompts",
     "prompt_sets",
+    "read_prompts",
     "sample",
     "without_overlap",
 ]

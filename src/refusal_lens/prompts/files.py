@@ -1,131 +1,165 @@
-"""A user's own prompts: a JSON list, JSON Lines, or plain lines.
+"""A user's own prompts of one class and language: a table read by column, or one prompt a line.
 
-- `.json`: a list of texts, or of objects whose text stands in `text`, `prompt`, `instruction_translated` or
-  `instruction`, the first of these that is there; for English `instruction` comes before `instruction_translated`,
-  because published test files hold the English original there.
-- `.jsonl`, `.ndjson`: one such text or object a line.
-- anything else: JSON or JSON Lines when it begins and parses like one; otherwise one prompt a line.
+The text stands in `text`, `prompt`, `instruction_translated`, `instruction`, `goal` or `behavior`, in any case, the
+first of these that is there (for English `instruction` comes before `instruction_translated`, because published test
+files hold the English original there); or in the column that the caller names. How a file becomes rows: `tabular`.
 
-Ids: `prompt_id` or `id` of an object, else from the English original (`english`, or `instruction` beside a
-translation), else from the text itself. Blank lines of line formats are no prompts; everything else counts or is an error.
+Ids: `prompt_id` or `id` of a row, else from the English original (`english`, or `instruction` beside a translation),
+else from the text itself. Blank lines are no prompts; everything else counts or is an error.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from refusal_lens.errors import DataError
 from refusal_lens.prompts.cell import ENGLISH, Cell
 from refusal_lens.prompts.identity import id_of, number_copies
-from refusal_lens.prompts.reading import clean_text, kind_of, parse_json, read_text, text_fault
+from refusal_lens.prompts.reading import clean_text, kind_of, text_fault
+from refusal_lens.prompts.tabular import Row, TextTable, read_rows
 from refusal_lens.types import Harm, JsonValue, Prompt, Split
 
-logger = logging.getLogger(__name__)
+TEXT_COLUMNS = ("text", "prompt", "instruction", "instruction_translated", "goal", "behavior")
+_TRANSLATED_FIRST = ("text", "prompt", "instruction_translated", "instruction", "goal", "behavior")
+
+_OPTIONAL = ("english", "category", "topic")
+_IDS = ("prompt_id", "id")
 
 _MAX_ID = 200
-_JSON_LINES = frozenset({".jsonl", ".ndjson"})
+_SHOWN = 60
 
 
-def load_file(path: str | os.PathLike[str], *, language: str, harm: Harm, split: Split = "test") -> list[Prompt]:
+class MissingColumnError(DataError):
+    """A file has columns, and not the one that is to hold the prompts."""
+
+
+@dataclass(frozen=True)
+class PromptFile:
+    """What was read from a file.
+
+    Attributes:
+        file: The file.
+        prompts: Its prompts in order, with unique ids.
+        column: The column that held the texts; None where the file has no columns.
+    """
+
+    file: Path
+    prompts: tuple[Prompt, ...]
+    column: str | None
+
+    def summary(self) -> str:
+        """How many prompts were read and how the first begins, so that a user sees a wrong column at once."""
+        return f"{self.file}: {said(self.prompts)}" + (f" (column {self.column!r})" if self.column else "")
+
+
+def said(prompts: Collection[Prompt]) -> str:
+    """The count and the beginning of the first prompt, with whatever a terminal would obey escaped."""
+    first = next(iter(prompts)).text
+    shown = f"{first[:_SHOWN].rstrip()!r}" + ("…" if len(first) > _SHOWN else "")
+    return f"{len(prompts)} prompt{'' if len(prompts) == 1 else 's'} read, the first: {shown}"
+
+
+def load_file(
+    path: str | os.PathLike[str], *, language: str, harm: Harm, split: Split = "test", column: str | None = None
+) -> list[Prompt]:
     """Load prompts from a file of the user's own.
 
     Args:
-        path: The file.
+        path: A `.csv`, `.tsv`, `.parquet`, `.json`, `.jsonl` or `.txt` file.
         language: BCP-47 code of its prompts.
         harm: Their class.
         split: What they are used for.
+        column: Column that holds the texts; None for the usual names.
 
     Returns:
         Prompts in file order with unique ids.
 
     Raises:
-        DataError: When the file, a row or an id cannot be used.
+        DataError: When the file, its columns, a row or an id cannot be used.
+
+    Example:
+        >>> load_file("advbench.csv", language="en", harm="harmful", column="goal")  # doctest: +SKIP
     """
+    return list(read_prompts(path, language=language, harm=harm, split=split, column=column).prompts)
+
+
+def read_prompts(
+    path: str | os.PathLike[str], *, language: str, harm: Harm, split: Split = "test", column: str | None = None
+) -> PromptFile:
+    """Load a file as `load_file` does, and say which column held the texts; arguments and errors as there."""
     cell = Cell(language, split, harm, "file").checked()
-    file = Path(path)
-    entries = _entries(file)
-    if not entries:
-        raise DataError(f"{file}: no prompts in it; write one a line, or a JSON list of texts")
-    read = [_prompt(entry, where, cell) for where, entry in entries]
+    table = read_rows(Path(path), headers=TEXT_COLUMNS)
+    if not table.rows:
+        under = f" under its header ({table.listed()})" if table.columns else ""
+        raise DataError(f"{table.file}: no prompts in it{under}; write one a line, or a table with a column `text`")
+    names = TEXT_COLUMNS if language == ENGLISH else _TRANSLATED_FIRST
+    found = table.named(names if column is None else (column,))
+    if column is not None:
+        if found is None:
+            raise MissingColumnError(f"{table.file}: no column {column!a}; columns there: {table.listed()}")
+        names = (found,)
+    for name in (*_OPTIONAL, *_IDS):
+        table.named((name,))  # Refuses a name that two columns have.
+    read = [_prompt(table, row, names, cell) for row in table.rows]
     given = Counter(prompt_id for prompt_id, _ in read if prompt_id is not None)
     for prompt_id, count in given.items():
         if count > 1:
-            raise DataError(f"{file}: id {prompt_id!a} occurs {count} times; make ids unique, or leave them all out")
+            raise DataError(
+                f"{table.file}: id {prompt_id!a} occurs {count} times; make ids unique, or leave them all out"
+            )
     ids = number_copies(prompt.prompt_id for _, prompt in read)
-    return [replace(prompt, prompt_id=prompt_id) for prompt_id, (_, prompt) in zip(ids, read, strict=True)]
+    prompts = tuple(replace(prompt, prompt_id=prompt_id) for prompt_id, (_, prompt) in zip(ids, read, strict=True))
+    return PromptFile(table.file, prompts, found)
 
 
-def _entries(file: Path) -> list[tuple[str, JsonValue]]:
-    text = read_text(file)
-    suffix = file.suffix.lower()
-    if suffix == ".json":
-        return _json_entries(text, file)
-    if suffix in _JSON_LINES:
-        return _json_line_entries(text, file)
-    reader = {"[": _json_entries, "{": _json_line_entries}.get(text.lstrip()[:1])
-    if reader is not None:
-        try:
-            return reader(text, file)
-        except DataError:
-            logger.debug("%s: not JSON, read as one prompt a line", file)
-    return [(f"{file}, line {number}", line) for number, line in _lines(text)]
-
-
-def _json_entries(text: str, file: Path) -> list[tuple[str, JsonValue]]:
-    value = parse_json(text, str(file))
-    if not isinstance(value, list):
-        raise DataError(f"{file}: expected a JSON list of texts or objects, found {kind_of(value)}")
-    return [(f"{file}, row {number}", entry) for number, entry in enumerate(value, start=1)]
-
-
-def _json_line_entries(text: str, file: Path) -> list[tuple[str, JsonValue]]:
-    return [(f"{file}, line {number}", parse_json(line, f"{file}, line {number}")) for number, line in _lines(text)]
-
-
-def _lines(text: str) -> list[tuple[int, str]]:
-    # Not splitlines(): U+2028, U+0085 and form feeds may stand inside a prompt or a JSON text.
-    return [(number, line.removesuffix("\r")) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
-
-
-def _prompt(entry: JsonValue, where: str, cell: Cell) -> tuple[str | None, Prompt]:
-    fields: JsonValue = {"text": entry} if isinstance(entry, str) else entry
-    if not isinstance(fields, dict):
-        raise DataError(f"{where}: expected a text or an object with a text, found {kind_of(entry)}")
-    column = _column(fields, cell.language)
+def _prompt(table: TextTable, row: Row, names: Collection[str], cell: Cell) -> tuple[str | None, Prompt]:
+    if isinstance(row.value, str):
+        fields: dict[str, JsonValue] = {"text": row.value}
+        names = ("text",)
+    elif isinstance(row.value, dict):
+        fields = row.value
+    else:
+        raise DataError(f"{row.where}: expected a text or an object with a text, found {kind_of(row.value)}")
+    column = next((key for name in names if (key := _key(fields, name)) is not None), None)
     if column is None:
-        raise DataError(f"{where}: no prompt in this object; put it under `text`, `prompt` or `instruction`")
-    text = clean_text(fields[column], where)
-    english = _optional(fields, "english", where)
+        raise MissingColumnError(
+            f"{row.where}: no prompt in this object; put it under `text`, `prompt`, `instruction` or `goal`, or name its "
+            f"column (columns there: {table.listed()}; a CSV or TSV file begins with a header)"
+        )
+    text = clean_text(fields[column], row.where)
+    english = _optional(fields, "english", row.where)
     if english is None and cell.language == ENGLISH:
         english = text
-    elif english is None and column == "instruction_translated":
-        english = _optional(fields, "instruction", where)
-    given = _given_id(fields, where)
-    topic, category = _optional(fields, "topic", where), _optional(fields, "category", where)
+    elif english is None and column.casefold() == "instruction_translated":
+        english = _optional(fields, "instruction", row.where)
+    given = _given_id(fields, row.where)
+    topic, category = (_optional(fields, name, row.where) for name in ("topic", "category"))
     prompt_id = given or id_of(english or text)
     return given, Prompt(
         prompt_id, cell.language, cell.harm, cell.split, text, cell.prompt_set, english, topic, category
     )
 
 
-def _column(entry: dict[str, JsonValue], language: str) -> str | None:
-    pair = (
-        ("instruction", "instruction_translated") if language == ENGLISH else ("instruction_translated", "instruction")
-    )
-    return next((name for name in ("text", "prompt", *pair) if name in entry), None)
+def _key(fields: dict[str, JsonValue], name: str) -> str | None:
+    """How a row writes a column's name."""
+    if name in fields:
+        return name
+    return next((key for key in fields if key.casefold() == name.casefold()), None)
 
 
-def _optional(entry: dict[str, JsonValue], name: str, where: str) -> str | None:
-    value = entry.get(name)
+def _optional(fields: dict[str, JsonValue], name: str, where: str) -> str | None:
+    key = _key(fields, name)
+    value = None if key is None else fields[key]
     return None if value is None or value == "" else clean_text(value, where, name=name)
 
 
-def _given_id(entry: dict[str, JsonValue], where: str) -> str | None:
-    value = entry.get("prompt_id", entry.get("id"))
+def _given_id(fields: dict[str, JsonValue], where: str) -> str | None:
+    key = next((key for name in _IDS if (key := _key(fields, name)) is not None), None)
+    value = None if key is None else fields[key]
     if value is None:
         return None
     written = str(value) if isinstance(value, int) and not isinstance(value, bool) else value

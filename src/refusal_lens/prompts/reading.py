@@ -40,6 +40,20 @@ def read_text(path: Path) -> str:
     Raises:
         DataError: When it is absent, no regular file, unreadable, too large or not UTF-8.
     """
+    return as_text(read_bytes(path), path)
+
+
+def as_text(raw: bytes, path: Path) -> str:
+    """A file's bytes as UTF-8 text without a byte-order mark, or a `DataError` that names the line."""
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path}: line {line} is not UTF-8 (byte {error.start}); save the file as UTF-8") from None
+
+
+def read_bytes(path: Path) -> bytes:
+    """A file's content, or a `DataError` when it is absent, no regular file, unreadable or too large."""
     try:
         # O_NONBLOCK: opening a pipe must not hang; what was opened is then checked, so nothing can be swapped in between.
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
@@ -51,18 +65,13 @@ def read_text(path: Path) -> str:
                 raise DataError(
                     f"{path}: {status.st_size:,} bytes is more than a prompt file can have ({MAX_FILE_BYTES:,}); split it"
                 )
-            raw = stream.read()
+            return stream.read()
     except (FileNotFoundError, NotADirectoryError):
         raise DataError(f"{path}: no such file; check the path") from None
     except IsADirectoryError:
         raise DataError(f"{path}: is a folder; name a file of prompts") from None
     except (OSError, ValueError) as error:
         raise DataError(f"{str(path)!r}: cannot be read ({error}); check the path and its permissions") from None
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path}: line {line} is not UTF-8 (byte {error.start}); save the file as UTF-8") from None
 
 
 def parse_json(text: str, where: str) -> JsonValue:
@@ -170,4 +179,4 @@ def kind_of(value: JsonValue) -> str:
         list: "a list",
         dict: "an object",
     }
-    return names[type(value)]
+    return names.get(type(value), type(value).__name__)  # Parquet also holds dates, bytes, ..
