@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen3ForCausalLM
+
+from refusal_lens.core.digests import digest_files
 
 DIGESTED = ("model.safetensors", "tokenizer.json", "config.json", "generation_config.json", "chat_template.jinja")
 
@@ -52,9 +53,4 @@ def digest(folder: Path) -> str:
     Returns:
         Hexadecimal digest; absent files are left out.
     """
-    total = hashlib.sha256()
-    for name in DIGESTED:
-        path = folder / name
-        if path.is_file():
-            total.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    return total.hexdigest()
+    return digest_files(folder, [folder / name for name in DIGESTED if (folder / name).is_file()])

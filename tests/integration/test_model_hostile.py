@@ -91,9 +91,9 @@ def _remote_code(folder: Path) -> None:
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no config": (lambda f: (f / "config.json").unlink(), "no config.json"),
-    "broken config": (lambda f: (f / "config.json").write_text("{nope"), "not readable as JSON"),
-    "deep config": (lambda f: (f / "config.json").write_text("[" * 100_000), "not readable as JSON"),
-    "config is a list": (lambda f: (f / "config.json").write_text("[]"), "no JSON object"),
+    "broken config": (lambda f: (f / "config.json").write_text("{nope"), "broken JSON|nested too deeply"),
+    "deep config": (lambda f: (f / "config.json").write_text("[" * 100_000), "broken JSON|nested too deeply"),
+    "config is a list": (lambda f: (f / "config.json").write_text("[]"), "not a JSON object"),
     "unknown type": (lambda f: _edit_config(f, model_type="nonesuch"), "cannot load"),
     "no weights": (lambda f: (f / "model.safetensors").unlink(), "no weights"),
     "cut off": (_truncate, "damaged or cut off"),
@@ -120,7 +120,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "broken generation settings": (
         lambda f: (f / "generation_config.json").write_text("{nope"),
-        "generation_config.json is not readable",
+        "generation_config.json: broken JSON",
     ),
     "pickle": (_pickle, "pickled weights"),
     "remote code": (_remote_code, "pass --trust-remote-code"),

@@ -22,8 +22,9 @@ from refusal_lens.cli.plain import plain
 from refusal_lens.cli.rederive import rederive_rates
 from refusal_lens.cli.runs import _rate_rows
 from refusal_lens.config import parse_config, read_settings
+from refusal_lens.core.redact import redact, redact_text
 from refusal_lens.errors import UserError
-from refusal_lens.rundir import RunDir, progress, read_plan, redact, redact_text, verify_chain, write_plan
+from refusal_lens.rundir import RunDir, progress, read_plan, verify_chain, write_plan
 from refusal_lens.rundir.lock import read_holder
 from refusal_lens.rundir.published import published
 from refusal_lens.rundir.records import DamagedRecordError, read_record

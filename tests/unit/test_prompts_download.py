@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from refusal_lens.core.files import StorageError
 from refusal_lens.errors import DataError
 from refusal_lens.prompts import transfer
 from refusal_lens.prompts.download import download, shown_origin
@@ -335,7 +336,7 @@ def test_folders(tmp_path: Path) -> None:
 
 def test_a_destination_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(StorageError, match="cannot be written"):
         download(tmp_path / "file", origin=str(tmp_path), data=DATA)
 
 

@@ -9,8 +9,9 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
+from refusal_lens.core.redact import redact_text
 from refusal_lens.errors import RunError, UserError
-from refusal_lens.rundir import RunDir, Store, redact_text, retract, verify_chain, write_plan
+from refusal_lens.rundir import RunDir, Store, retract, verify_chain, write_plan
 from refusal_lens.types import Task
 
 

@@ -154,9 +154,9 @@ def gate(
 
     Looks at the untouched model (the baseline cells) alone. A cell that could not be measured fails.
     """
+    from refusal_lens.core.files import write_atomic
     from refusal_lens.measure import junit as junit_of
     from refusal_lens.measure import parse_limits, run_gate
-    from refusal_lens.rundir import write_atomic
 
     checks = run_gate(
         _table(run, "verdicts"),
@@ -218,20 +218,13 @@ def _table(path: Path, name: str) -> list[dict[str, Cell]]:
 
 
 def _summary(path: Path, name: str) -> dict[str, JsonValue]:
+    from refusal_lens.core.json_files import read_object
     from refusal_lens.rundir import RunDir
 
     file = RunDir.open(path).tables_dir / f"{name}.json"
     if not file.exists():
         raise RunError(f"{path}: no {name} yet; finish the run with `refusal-lens resume {path}`")
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(
-            f"{file}: cannot be read ({type(error).__name__}); remove it and run `refusal-lens resume {path}`"
-        ) from None
-    if not isinstance(found, dict):
-        raise RunError(f"{file}: not a {name} summary; remove it and run `refusal-lens resume {path}`")
-    return found
+    return read_object(file, error=RunError, advice=f"remove it and run `refusal-lens resume {path}`")
 
 
 def _show(rows: Sequence[Mapping[str, Cell]], columns: Sequence[str], how: Format) -> None:

@@ -145,8 +145,8 @@ def score_command(
     groups = _groups(harmful, harmless, column, language)
     wanted = None if refusal_tokens is None else _token_ids(refusal_tokens)
     _check_threshold(kl_threshold)
+    from refusal_lens.core.files import write_atomic
     from refusal_lens.directions import Candidates, published_rows, score
-    from refusal_lens.rundir import write_atomic
 
     found = Candidates.load(candidates)
     loaded = _load(model, revision, device, dtype, chat_template, trust_remote_code)

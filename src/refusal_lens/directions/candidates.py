@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -18,9 +19,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from refusal_lens.core.files import write_atomic
+from refusal_lens.core.json_files import read_object
 from refusal_lens.directions.direction import Direction, read_tensor
 from refusal_lens.errors import DataError, UserError
-from refusal_lens.rundir import write_atomic
 
 SCHEMA_VERSION = 1
 TENSOR_FILE = "candidates.safetensors"
@@ -125,12 +127,12 @@ class Candidates:
         """
         try:
             tensors = load_file(folder / TENSOR_FILE)
-            facts = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
-        except (OSError, SafetensorError, ValueError, RecursionError) as error:
+        except (OSError, SafetensorError) as error:
             raise DataError(
                 f"{folder}: no readable candidates here ({error}); `refusal-lens extract` writes them"
             ) from None
-        if not isinstance(facts, dict) or facts.get("schema_version") != SCHEMA_VERSION or "candidates" not in tensors:
+        facts = cast("dict[str, Any]", read_object(folder / FACTS_FILE, advice="`refusal-lens extract` writes it"))
+        if facts.get("schema_version") != SCHEMA_VERSION or "candidates" not in tensors:
             raise DataError(f"{folder}: not candidates of schema {SCHEMA_VERSION}; extract them again")
         if not tensors["candidates"].is_floating_point():
             raise DataError(f"{folder}: the candidates are whole numbers, not fractions; extract them again")

@@ -17,8 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from refusal_lens.core.files import write_atomic
 from refusal_lens.errors import DataError
-from refusal_lens.rundir import write_atomic
 
 SCHEMA_VERSION = 1
 _TENSOR = "direction"

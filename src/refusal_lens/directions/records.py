@@ -9,12 +9,12 @@ Source: `direction_evaluations.json` of the published procedure (Arditi et al. 2
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from refusal_lens.core.json_files import read_json
 from refusal_lens.errors import DataError
 from refusal_lens.types import JsonValue
 
@@ -73,10 +73,7 @@ def read_scores(path: Path) -> list[CandidateScore]:
     Raises:
         DataError: When the file is missing, is not such a list, or names a candidate twice.
     """
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not a readable JSON score file ({error}); `refusal-lens score` writes one") from None
+    rows = read_json(path, advice="`refusal-lens score` writes score files")
     if not isinstance(rows, list) or not rows:
         raise DataError(f"{path}: expected a non-empty JSON list of candidates, found {_kind(rows)}")
     found = [_row(row, f"{path}: entry {index}") for index, row in enumerate(rows)]

@@ -16,8 +16,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, runtime_checkable
 
+from refusal_lens.core.files import StorageError
+from refusal_lens.core.redact import redact_text
 from refusal_lens.errors import LensError, ModelError
-from refusal_lens.rundir import StorageError, redact_text
 from refusal_lens.types import Outcome, Task
 
 Worker: TypeAlias = Callable[[Task], None]

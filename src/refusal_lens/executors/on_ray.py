@@ -22,9 +22,9 @@ import ray
 from ray.actor import ActorHandle, ActorProxy
 from ray.exceptions import RayError, RayTaskError
 
+from refusal_lens.core.redact import redact_text
 from refusal_lens.errors import ExecutionError, LensError, UserError
 from refusal_lens.executors.base import MAX_ATTEMPTS, Attempts, Session, Worker, WorkerFactory, describe, run_one
-from refusal_lens.rundir import redact_text
 from refusal_lens.types import Outcome, Task
 
 _Actor: TypeAlias = "ActorProxy[Holder]"

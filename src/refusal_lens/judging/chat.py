@@ -23,10 +23,10 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
-from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
+from refusal_lens.core.redact import shown_url
 from refusal_lens.errors import UserError
 
 KEY_VARIABLE = "REFUSAL_LENS_API_KEY"
@@ -92,8 +92,7 @@ class ChatClient:
     @property
     def shown_url(self) -> str:
         """The URL without user name, password and query, which may be secrets."""
-        parts = urlsplit(self.url)
-        return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+        return shown_url(self.url)
 
     def resolve_model(self) -> str:
         """The model's name, asked from the endpoint where none was given.

@@ -8,13 +8,12 @@ rows. Files are written whole or not at all.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from refusal_lens.core.files import write_atomic
 from refusal_lens.errors import DataError, UserError
 from refusal_lens.judging.answer import Answer
 from refusal_lens.languages import load_languages
@@ -142,22 +141,9 @@ def write_jsonl(path: Path, objects: Iterable[dict[str, object]]) -> None:
         objects: One object a line.
 
     Raises:
-        UserError: The file cannot be written.
+        StorageError: The file cannot be written.
     """
-    try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        temporary = Path(name)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                for value in objects:
-                    file.write(_encoded(value) + b"\n")
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    write_atomic(path, b"".join(_encoded(value) + b"\n" for value in objects))
 
 
 def _encoded(value: dict[str, object]) -> bytes:

@@ -7,12 +7,12 @@ when read, and are refused by name.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import cast
 
 from safetensors import SafetensorError, safe_open
 
+from refusal_lens.core.json_files import read_object
 from refusal_lens.errors import ModelError
 from refusal_lens.model.source import first_line
 
@@ -94,10 +94,4 @@ def _check_weights(file: Path, promised: set[str], *, quantized: bool) -> None:
 
 def read_json(file: Path) -> dict[str, object]:
     """Read a JSON object of a model folder; ModelError naming the file where it is broken."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise ModelError(f"{file} is not readable as JSON: {first_line(error)}") from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{file} holds no JSON object")
-    return cast("dict[str, object]", content)
+    return cast("dict[str, object]", read_object(file, error=ModelError, advice="download the model again"))

@@ -7,7 +7,6 @@ configuration, tokenizer, chat template and safetensors weights are fetched: pic
 from __future__ import annotations
 
 import difflib
-import hashlib
 import importlib.resources
 import re
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from refusal_lens.core.digests import digest_bytes, digest_file, digest_files
 from refusal_lens.errors import ModelError
 
 TESTBED = "testbed:"
@@ -125,10 +125,7 @@ def model_digest(folder: Path) -> str:
     Returns:
         sha256 over the sorted names and sha256 digests of its configuration, tokenizer, template and weight files.
     """
-    total = hashlib.sha256()
-    for file in sorted(_relevant(folder)):
-        total.update(f"{file.relative_to(folder).as_posix()}\0{_file_digest(file)}\n".encode())
-    return total.hexdigest()
+    return digest_files(folder, sorted(_relevant(folder)), digest_of=_file_digest)
 
 
 def fingerprint(spec: str, *, revision: str | None = None, chat_template: Path | None = None) -> str:
@@ -150,7 +147,7 @@ def fingerprint(spec: str, *, revision: str | None = None, chat_template: Path |
         return digest
     if not chat_template.is_file():
         raise ModelError(f"no chat template file {chat_template}")
-    return hashlib.sha256(f"{digest}\0{_file_digest(chat_template)}".encode()).hexdigest()
+    return digest_bytes(f"{digest}\0{_file_digest(chat_template)}".encode())
 
 
 def _relevant(folder: Path) -> Iterator[Path]:
@@ -162,5 +159,4 @@ def _file_digest(file: Path) -> str:
     blob = file.resolve().name
     if file.is_symlink() and _SHA256.fullmatch(blob):
         return blob  # the hub's cache names large files by their own sha256
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    return digest_file(file)

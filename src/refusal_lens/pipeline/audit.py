@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from refusal_lens.config import AuditConfig, parse_config
+from refusal_lens.core.redact import redact_text
 from refusal_lens.errors import RunError, UserError
 from refusal_lens.executors import WorkerFactory, get_executor
 from refusal_lens.judging import get_judge
@@ -27,7 +28,7 @@ from refusal_lens.pipeline.driver import run_tasks
 from refusal_lens.pipeline.plan import Identity, plan
 from refusal_lens.pipeline.steps.selection import NO_VALID_DIRECTION, SELECTED
 from refusal_lens.pipeline.workshop import Workshop, WorkshopFactory, compute, load_audited
-from refusal_lens.rundir import RunDir, Store, redact_text
+from refusal_lens.rundir import RunDir, Store
 from refusal_lens.types import JsonValue, Outcome, Task
 
 log = logging.getLogger(__name__)

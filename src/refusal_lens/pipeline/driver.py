@@ -19,9 +19,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
 
+from refusal_lens.core.files import StorageError, write_atomic
 from refusal_lens.errors import ExecutionError
 from refusal_lens.executors import Executor, Session, WorkerFactory
-from refusal_lens.rundir import RunDir, Store, retract, write_atomic, write_plan
+from refusal_lens.rundir import RunDir, Store, retract, write_plan
 from refusal_lens.types import Outcome, Task
 
 _LOG = logging.getLogger(__name__)
@@ -95,7 +96,7 @@ def run_tasks(
     """
     by_id = {task.task_id: task for task in tasks}
     sorter = _sorter(by_id)
-    with run.lock(), _stopping() as stop:
+    with run.lock(), _resumable(run), _stopping() as stop:
         run.clean_temporary()
         run.sweep()
         retract(run, by_id)
@@ -201,6 +202,16 @@ def _sorter(by_id: dict[str, Task]) -> graphlib.TopologicalSorter[str]:
     sorter = graphlib.TopologicalSorter({task_id: task.inputs for task_id, task in by_id.items()})
     sorter.prepare()
     return sorter
+
+
+@contextmanager
+def _resumable(run: RunDir) -> Generator[None]:
+    """Add to a refusal of the storage that nothing is lost and how to go on."""
+    try:
+        yield
+    except StorageError as error:
+        how = f"what is finished is safe, `refusal-lens resume {run.root}` goes on from there"
+        raise StorageError(f"{error}; {how}") from error
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from refusal_lens.core.files import PUBLIC_FILE, write_atomic
 from refusal_lens.errors import DataError, MissingCell
 from refusal_lens.prompts.card import write_card
 from refusal_lens.prompts.cell import ENGLISH, check_language
@@ -26,7 +27,6 @@ from refusal_lens.prompts.published import published
 from refusal_lens.prompts.reading import parse_json, read_text
 from refusal_lens.prompts.sets import load_prompts, prompt_sets
 from refusal_lens.prompts.standard import StandardRow, write_standard
-from refusal_lens.prompts.storing import write_file
 from refusal_lens.prompts.translating import Translated, TranslatorLike, read_journal, translate_all
 from refusal_lens.types import HARMS, SPLITS, Harm, Prompt, Split
 
@@ -139,7 +139,7 @@ def build(
             progress=None if progress is None else (lambda count, code=language: progress(code, count)),
         )
         record["translators"] = {**_strings(record.get("translators")), language: translator_name}
-        write_file(out / RECORD, _encoded(record))
+        write_atomic(out / RECORD, _encoded(record), mode=PUBLIC_FILE)
     return assemble(out, prompts, record)
 
 
@@ -195,7 +195,7 @@ def _begin(out: Path, prompts: Sequence[Prompt], origin: str, licence: str | Non
         else [],
         "translators": {},
     }
-    write_file(path, _encoded(record))
+    write_atomic(path, _encoded(record), mode=PUBLIC_FILE)
     return record
 
 

@@ -9,12 +9,12 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from refusal_lens.core.files import PUBLIC_FILE, write_atomic
 from refusal_lens.prompts.back_translations import BackTranslation, usable
 from refusal_lens.prompts.cell import ENGLISH
 from refusal_lens.prompts.published import Source, published
 from refusal_lens.prompts.quality import Quality, score_pairs
 from refusal_lens.prompts.standard import SPLIT_FILES, StandardRow
-from refusal_lens.prompts.storing import write_file
 from refusal_lens.types import SPLITS
 
 _RESAMPLES = 200
@@ -54,7 +54,7 @@ def write_card(out: Path, rows: Sequence[StandardRow], record: Mapping[str, obje
         *_sources(record),
         "",
     ]
-    write_file(out / "README.md", "\n".join(body).encode())
+    write_atomic(out / "README.md", "\n".join(body).encode(), mode=PUBLIC_FILE)
 
 
 def _head(languages: Sequence[str], rows: Sequence[StandardRow]) -> list[str]:

@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 
+from refusal_lens.core.files import PUBLIC_FILE, write_atomic
 from refusal_lens.errors import DataError
 from refusal_lens.prompts.cell import ENGLISH, check_language
 from refusal_lens.prompts.layout import find_layout
 from refusal_lens.prompts.reading import clean_text, parse_json, read_text
 from refusal_lens.prompts.standard import StandardRow, read_standard_rows, write_standard
-from refusal_lens.prompts.storing import write_file
 from refusal_lens.types import JsonValue
 
 LOG = "corrections.jsonl"
@@ -94,7 +94,7 @@ def correct(root: Path, edits: Sequence[Correction]) -> int:
     folder = layout.parquet.parent
     recorded = _recorded(folder)
     log = [*recorded, *(edit for edit in edits if edit not in recorded)]
-    write_file(folder / LOG, "".join(json.dumps(asdict(edit)) + "\n" for edit in log).encode())
+    write_atomic(folder / LOG, "".join(json.dumps(asdict(edit)) + "\n" for edit in log).encode(), mode=PUBLIC_FILE)
     applied, _ = _applied(rows, log)
     changed = sum(before != after for before, after in zip(rows, applied, strict=True))
     write_standard(layout.parquet, applied)

@@ -17,9 +17,11 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import httpx
 
+from refusal_lens.core.digests import digest_file
+from refusal_lens.core.files import PUBLIC_FILE, storing, write_atomic
+from refusal_lens.core.redact import shown_url
 from refusal_lens.errors import DataError
 from refusal_lens.prompts.published import FileDigest, Published, published
-from refusal_lens.prompts.storing import digest_of, storing, write_file
 from refusal_lens.prompts.transfer import UnreachableError, fetch, open_client
 from refusal_lens.prompts.unpack import ARCHIVE_SUFFIXES, is_archive, read_members
 
@@ -89,11 +91,15 @@ def download(
 
 def shown_origin(origin: str) -> str:
     """An origin as it may be shown and recorded: without user, password or query."""
-    parts = urlsplit(origin)
-    if parts.scheme not in {"http", "https"}:
-        return origin
-    host = parts.hostname or ""
-    return urlunsplit((parts.scheme, f"{host}:{parts.port}" if parts.port else host, parts.path, "", ""))
+    return shown_url(origin) if origin.startswith(("http://", "https://")) else origin
+
+
+def digest_of(path: Path) -> FileDigest | None:
+    """Digest of a file's content, None where there is no readable regular file."""
+    try:
+        return FileDigest(digest_file(path), path.stat().st_size) if path.is_file() else None
+    except OSError:
+        return None
 
 
 class _Arrivals:
@@ -114,7 +120,7 @@ class _Arrivals:
             if target.exists():
                 target.replace(target.with_name(f"{target.name}.replaced"))
                 self.replaced.append(path)
-        write_file(target, content)
+        write_atomic(target, content, mode=PUBLIC_FILE)
         self.placed.append(path)
         if self.progress is not None:
             self.progress(path, 0)
@@ -246,4 +252,4 @@ def _record(done: Download, data: Published) -> None:
         "files": {path: digest.sha256 for path, digest in sorted(data.files.items())},
         "sources": [asdict(source) for source in data.sources],
     }
-    write_file(done.dest / PROVENANCE, (json.dumps(record, indent=1) + "\n").encode())
+    write_atomic(done.dest / PROVENANCE, (json.dumps(record, indent=1) + "\n").encode(), mode=PUBLIC_FILE)

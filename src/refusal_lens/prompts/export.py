@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+from refusal_lens.core.files import PUBLIC_FILE, write_atomic
 from refusal_lens.errors import DataError
 from refusal_lens.prompts.back_translations import back_translations
 from refusal_lens.prompts.build import RECORD
@@ -16,7 +17,6 @@ from refusal_lens.prompts.layout import find_layout
 from refusal_lens.prompts.published import published
 from refusal_lens.prompts.reading import row_fault
 from refusal_lens.prompts.standard import StandardRow, write_standard
-from refusal_lens.prompts.storing import write_file
 from refusal_lens.prompts.views import views_of
 
 
@@ -57,7 +57,7 @@ def export(root: str | os.PathLike[str], out: Path) -> int:
         "sources": [source.name for source in published().sources],
         "translators": dict.fromkeys(sorted(languages), "as published"),
     }
-    write_file(out / RECORD, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode())
+    write_atomic(out / RECORD, (json.dumps(record, indent=1, sort_keys=True) + "\n").encode(), mode=PUBLIC_FILE)
     write_card(out, rows, record)
     return len(rows)
 

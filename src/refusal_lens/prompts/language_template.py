@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from refusal_lens.core.files import PUBLIC_FILE, write_atomic
 from refusal_lens.languages import load_languages
 from refusal_lens.prompts.standard import StandardRow
-from refusal_lens.prompts.storing import write_file
 
 _SCRIPTS = {
     "ARABIC": "Arab", "ARMENIAN": "Armn", "BENGALI": "Beng", "CJK": "Hani", "CYRILLIC": "Cyrl", "DEVANAGARI": "Deva",
@@ -44,7 +44,7 @@ def write_language_files(folder: Path, rows: Sequence[StandardRow]) -> list[Path
         path = folder / f"{language}.toml"
         if language not in known and not path.exists():
             texts = [row.text for row in rows if row.language == language and row.text is not None]
-            write_file(path, language_file(language, texts).encode())
+            write_atomic(path, language_file(language, texts).encode(), mode=PUBLIC_FILE)
             written.append(path)
     return written
 

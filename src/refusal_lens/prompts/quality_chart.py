@@ -15,9 +15,9 @@ import altair as alt
 import numpy as np
 from scipy import stats
 
+from refusal_lens.core.files import storing
 from refusal_lens.errors import DataError
 from refusal_lens.prompts.quality import Quality
-from refusal_lens.prompts.storing import storing
 
 Chart: TypeAlias = alt.LayerChart | alt.FacetChart
 

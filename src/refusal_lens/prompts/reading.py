@@ -9,13 +9,12 @@ Does not guess encodings and does not repair anything.
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import unicodedata
 from pathlib import Path
-from typing import cast
 
+from refusal_lens.core import json_files
 from refusal_lens.errors import DataError
 from refusal_lens.types import JsonValue
 
@@ -87,16 +86,7 @@ def parse_json(text: str, where: str) -> JsonValue:
     Raises:
         DataError: When it is broken, with line and column, or nested too deeply to be a prompt file.
     """
-    try:
-        return cast("JsonValue", json.loads(text))
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{where}: broken JSON at line {error.lineno}, column {error.colno} ({error.msg}); repair or re-download the file"
-        ) from None
-    except RecursionError:
-        raise DataError(f"{where}: nested too deeply to be a prompt file; expected a list of prompts") from None
-    except ValueError as error:
-        raise DataError(f"{where}: broken JSON ({error}); repair or re-download the file") from None
+    return json_files.parse_json(text, where, advice="repair or re-download the file")
 
 
 def read_records(path: Path) -> list[dict[str, JsonValue]]:

@@ -9,9 +9,8 @@ of the prompts they were built from, in every language; nothing is dropped.
 
 from __future__ import annotations
 
-import secrets
+import io
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, cast
@@ -19,6 +18,7 @@ from typing import Literal, TypeAlias, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from refusal_lens.core.files import PUBLIC_FILE, write_atomic
 from refusal_lens.errors import DataError
 from refusal_lens.prompts.cell import POLYREFUSE, AbsentCell, Cell
 from refusal_lens.prompts.reading import clean_text
@@ -69,14 +69,9 @@ def write_standard(folder: Path, rows: Iterable[StandardRow]) -> list[Path]:
     written: list[Path] = []
     for (language, split), part in parts.items():
         path = folder / language / SPLIT_FILES[split]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-        try:
-            pq.write_table(pa.Table.from_pylist([asdict(row) for row in part], schema=_SCHEMA), temporary)
-            temporary.replace(path)
-        finally:
-            with suppress(FileNotFoundError):
-                temporary.unlink()
+        content = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist([asdict(row) for row in part], schema=_SCHEMA), content)
+        write_atomic(path, content.getvalue(), mode=PUBLIC_FILE)
         written.append(path)
     return sorted(written)
 

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import httpx
 
+from refusal_lens.core.files import storing
+from refusal_lens.core.redact import shown_url
 from refusal_lens.errors import DataError
-from refusal_lens.prompts.storing import storing
 
 logger = logging.getLogger(__name__)
 
@@ -83,16 +84,16 @@ def fetch(
                 raise _AgainError(f"only {_size(part):,} of {size:,} bytes came")  # noqa: TRY301
         except (_AgainError, httpx.TransportError) as error:
             if isinstance(error, httpx.UnsupportedProtocol):
-                raise DataError(f"{_shown(url)}: {error}; only http and https are fetched") from None
+                raise DataError(f"{shown_url(url)}: {error}; only http and https are fetched") from None
             failures = 1 if _size(part) > before else failures + 1
             if failures >= _ATTEMPTS:
                 raise UnreachableError(
-                    f"{_shown(url)}: no answer after {failures} attempts ({_reason(error)}); {OFFLINE}"
+                    f"{shown_url(url)}: no answer after {failures} attempts ({_reason(error)}); {OFFLINE}"
                 ) from None
-            logger.info("%s: %s, asking again", _shown(url), _reason(error))
+            logger.info("%s: %s, asking again", shown_url(url), _reason(error))
             pause(min(0.25 * 2**failures, 10.0))
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise DataError(f"{_shown(url)}: {_reason(error)}; check the address") from None
+            raise DataError(f"{shown_url(url)}: {_reason(error)}; check the address") from None
         else:
             return
 
@@ -109,7 +110,7 @@ def _stream(client: httpx.Client, url: str, part: Path, *, limit: int, progress:
         if response.status_code in _BUSY:
             raise _AgainError(f"the server answered {response.status_code}")
         if response.status_code not in {200, 206}:
-            raise DataError(f"{_shown(url)}: the server answered {response.status_code}; check the address")
+            raise DataError(f"{shown_url(url)}: the server answered {response.status_code}; check the address")
         with storing(part):
             part.parent.mkdir(parents=True, exist_ok=True)
             stream = part.open("ab" if have else "wb")
@@ -122,7 +123,7 @@ def _stream(client: httpx.Client, url: str, part: Path, *, limit: int, progress:
                     stream.close()
                     part.unlink(missing_ok=True)
                     raise DataError(
-                        f"{_shown(url)}: sends more than the {limit:,} bytes this file can have; wrong address?"
+                        f"{shown_url(url)}: sends more than the {limit:,} bytes this file can have; wrong address?"
                     )
                 with storing(part):
                     stream.write(chunk)
@@ -144,12 +145,3 @@ def _size(path: Path) -> int:
 
 def _reason(error: Exception) -> str:
     return str(error).strip() or type(error).__name__
-
-
-def _shown(url: str) -> str:
-    """The address without user, password or query: these can hold secrets."""
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL:
-        return ascii(url[:80])
-    return str(parsed.copy_with(username=None, password=None, query=None, fragment=None))

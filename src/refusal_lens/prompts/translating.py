@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
+from refusal_lens.core.files import PUBLIC_FILE, storing, write_atomic
 from refusal_lens.errors import DataError
 from refusal_lens.prompts.cell import ENGLISH
 from refusal_lens.prompts.reading import read_text, row_fault
-from refusal_lens.prompts.storing import storing, write_file
 
 
 @runtime_checkable
@@ -114,7 +114,7 @@ def read_journal(journal: Path, *, name: str, language: str) -> dict[str, Transl
     """
     header: dict[str, object] = {"schema_version": 1, "translator": name, "language": language}
     if not journal.exists():
-        write_file(journal, (json.dumps(header) + "\n").encode())
+        write_atomic(journal, (json.dumps(header) + "\n").encode(), mode=PUBLIC_FILE)
         return {}
     first, *lines = read_text(journal).split("\n")
     if _parsed(first) != header:
@@ -126,7 +126,7 @@ def read_journal(journal: Path, *, name: str, language: str) -> dict[str, Transl
         record = _parsed(line)
         if record is None and number == len(lines) + 1:
             if line:
-                write_file(journal, ("\n".join([first, *lines[:-1]]) + "\n").encode())
+                write_atomic(journal, ("\n".join([first, *lines[:-1]]) + "\n").encode(), mode=PUBLIC_FILE)
             break
         values = [record.get(key) if record else 0 for key in ("english", "text", "back", "error")]
         if not isinstance(values[0], str) or not all(isinstance(value, str | None) for value in values):

@@ -18,8 +18,9 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from refusal_lens.core.files import write_atomic
 from refusal_lens.report.text import clean, clean_value
-from refusal_lens.rundir import RunDir, write_atomic
+from refusal_lens.rundir import RunDir
 from refusal_lens.types import JsonValue
 
 Value: TypeAlias = str | int | float | bool | None

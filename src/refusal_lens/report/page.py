@@ -16,6 +16,7 @@ from pathlib import Path
 
 import jinja2
 
+from refusal_lens.core.files import write_atomic
 from refusal_lens.report.appendix import asked_section, tail_sections
 from refusal_lens.report.charts import vega_config
 from refusal_lens.report.facts import Facts, source_name
@@ -27,7 +28,7 @@ from refusal_lens.report.shares import percent
 from refusal_lens.report.state import MARK, asset, digest, state_of
 from refusal_lens.report.views import Cell, Section
 from refusal_lens.report.words import headline, verdict_of
-from refusal_lens.rundir import RunDir, write_atomic
+from refusal_lens.rundir import RunDir
 from refusal_lens.types import JsonValue
 
 PUBLIC, PRIVATE = 0o644, 0o600

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from refusal_lens.rundir.digests import canonical_json, digest_file, digest_json, task_key
-from refusal_lens.rundir.files import StorageError, write_atomic
+from refusal_lens.core.digests import canonical_json, digest_file, digest_json
+from refusal_lens.core.files import StorageError, write_atomic
+from refusal_lens.core.redact import redact, redact_text
 from refusal_lens.rundir.lock import Holder, RunLock, read_holder
 from refusal_lens.rundir.planned import Progress, StepProgress, progress, read_plan, write_plan
 from refusal_lens.rundir.published import Published, published, retract
-from refusal_lens.rundir.records import DamagedRecordError, Record
-from refusal_lens.rundir.redact import RedactingFilter, redact, redact_text
+from refusal_lens.rundir.records import DamagedRecordError, Record, task_key
 from refusal_lens.rundir.run import RunDir
 from refusal_lens.rundir.scrubbing import Scrubbed, scrub
 from refusal_lens.rundir.store import Relocatable, Store
@@ -20,7 +20,6 @@ __all__ = [
     "Progress",
     "Published",
     "Record",
-    "RedactingFilter",
     "Relocatable",
     "RunDir",
     "RunLock",

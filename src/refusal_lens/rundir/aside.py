@@ -7,7 +7,7 @@ import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 
-from refusal_lens.rundir.files import PRIVATE_FOLDER, make_folder, storage_errors
+from refusal_lens.core.files import PRIVATE_FOLDER, make_folder, storage_refusals
 
 _LOG = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ def move_aside(root: Path, paths: list[Path], reason: str) -> Path:
     """
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
     target = root / "aside" / f"{stamp}-{secrets.token_hex(3)}"
-    with storage_errors(target):
+    with storage_refusals(target):
         make_folder(target.parent, mode=PRIVATE_FOLDER)
         target.mkdir(mode=PRIVATE_FOLDER)
         for path in paths:

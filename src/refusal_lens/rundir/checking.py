@@ -12,7 +12,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refusal_lens.rundir.digests import digest_file
+from refusal_lens.core.digests import digest_file
 from refusal_lens.rundir.records import DamagedRecordError, Record, read_record, with_stats, write_record
 from refusal_lens.types import Task
 

@@ -11,9 +11,11 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
+from refusal_lens.core import json_files
+from refusal_lens.core.digests import digest_json
+from refusal_lens.core.files import PUBLIC_FILE, write_atomic
+from refusal_lens.core.json_files import pretty_json
 from refusal_lens.errors import RunError
-from refusal_lens.rundir.digests import digest_json
-from refusal_lens.rundir.files import PUBLIC_FILE, pretty_json, read_object, write_atomic
 from refusal_lens.types import JsonValue
 
 SCHEMA_VERSION = 1
@@ -34,6 +36,11 @@ def unseal(data: Mapping[str, JsonValue]) -> dict[str, JsonValue] | None:
         return content if data.get("seal") == digest_json(content) else None
     except (ValueError, RecursionError):  # NaN, or nested beyond reason
         return None
+
+
+def read_object(path: Path) -> dict[str, JsonValue]:
+    """Read a JSON object of a run; RunError when it is missing, unreadable or none."""
+    return json_files.read_object(path, error=RunError, advice="restore it, or audit again into a new folder")
 
 
 def exists(root: Path) -> bool:

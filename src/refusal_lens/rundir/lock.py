@@ -21,8 +21,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
+from refusal_lens.core.files import storage_refusals
 from refusal_lens.errors import RunError
-from refusal_lens.rundir.files import storage_errors
 
 HEARTBEAT_SECONDS = 15.0
 STALE_SECONDS = 90.0
@@ -69,12 +69,12 @@ class RunLock:
         if self._depth:
             self._depth += 1
             return self
-        with storage_errors(self._path):
+        with storage_refusals(self._path):
             descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             self._take(descriptor)
             me = Holder(os.getpid(), socket.gethostname(), datetime.now(UTC).isoformat(timespec="seconds"))
-            with storage_errors(self._path):
+            with storage_refusals(self._path):
                 os.ftruncate(descriptor, 0)
                 os.pwrite(descriptor, json.dumps(asdict(me)).encode(), 0)
         except BaseException:

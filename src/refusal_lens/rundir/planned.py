@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
+from refusal_lens.core.files import write_atomic
 from refusal_lens.errors import RunError
-from refusal_lens.rundir.files import read_object, write_atomic
-from refusal_lens.rundir.header import seal, unseal
+from refusal_lens.rundir.header import read_object, seal, unseal
 from refusal_lens.rundir.records import split_id
 from refusal_lens.types import Task
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from refusal_lens.core.digests import digest_bytes, digest_file
+from refusal_lens.core.files import PUBLIC_FILE, write_atomic
+from refusal_lens.core.json_files import pretty_json
 from refusal_lens.errors import RunError
-from refusal_lens.rundir.digests import digest_file
-from refusal_lens.rundir.files import PUBLIC_FILE, pretty_json, read_object, write_atomic
+from refusal_lens.rundir.header import read_object
 from refusal_lens.rundir.records import is_name
 from refusal_lens.types import JsonValue
 
@@ -42,7 +43,7 @@ def publish(run: RunDir, file: Path) -> None:
     """
     task_id = f"{file.parent.parent.name}/{file.parent.name}"
     content = run.path(task_id, file.name).read_bytes()
-    entry = Published(task_id, file.name, hashlib.sha256(content).hexdigest())
+    entry = Published(task_id, file.name, digest_bytes(content))
     record = run.record(task_id)
     if record is None or record.outputs[file.name] != entry.sha256:
         raise RunError(f"{file}: does not have its recorded digest; `refusal-lens resume {run.root}` repairs it")

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, field, replace
 from pathlib import Path
 
 from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
-from refusal_lens.rundir.digests import digest_json
-from refusal_lens.rundir.files import write_atomic
+from refusal_lens.core.digests import digest_json
+from refusal_lens.core.files import write_atomic
+from refusal_lens.types import Task
 
 RECORD_SCHEMA = 1
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,199}")
@@ -67,6 +69,29 @@ class Record:
 
 
 _ADAPTER = TypeAdapter(Record)
+
+
+def task_key(task: Task, input_digests: Mapping[str, str]) -> str:
+    """The key of a task's result: everything the result depends on and nothing else.
+
+    Not in it: the task's name, and when, where or how fast it was computed. When a recomputed input comes out
+    byte-identical, what depends on it keeps its key and stays valid.
+
+    Args:
+        task: The task.
+        input_digests: Digest of the outputs of every task in `task.inputs`, by task id.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    return digest_json(
+        {
+            "step": task.step,
+            "version": task.version,
+            "params": dict(task.params),
+            "inputs": {task_id: input_digests[task_id] for task_id in task.inputs},
+        }
+    )
 
 
 def check_name(name: str) -> str:

@@ -7,16 +7,16 @@ set aside; nothing is repaired here, the report is drawn anew.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from refusal_lens.core.digests import digest_bytes, digest_file
+from refusal_lens.core.files import PRIVATE_FILE, PUBLIC_FILE, is_temporary, write_atomic
+from refusal_lens.core.json_files import pretty_json
 from refusal_lens.errors import RunError
-from refusal_lens.rundir.digests import digest_file
-from refusal_lens.rundir.files import PRIVATE_FILE, PUBLIC_FILE, is_temporary, pretty_json, read_object, write_atomic
-from refusal_lens.rundir.header import seal, unseal
+from refusal_lens.rundir.header import read_object, seal, unseal
 from refusal_lens.types import JsonValue
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def render(run: RunDir, files: Mapping[str, bytes], *, private: Collection[str] 
     for path, why in list(drawn_strays(run.root)):
         run.move_aside([path], f"{path.relative_to(run.root)}: {why}")
     known = _known(run.root)
-    wanted = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    wanted = {name: digest_bytes(content) for name, content in files.items()}
     kept = {name: digest for name, digest in known.files.items() if name == PAGE and name not in wanted}
     gone = [run.root / name for name in known.files if name not in wanted | kept and (run.root / name).exists()]
     _write(run.root, _Drawn(known.files, kept | wanted))

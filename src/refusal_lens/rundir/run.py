@@ -16,11 +16,11 @@ from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+from refusal_lens.core.files import make_folder, storage_refusals
+from refusal_lens.core.redact import redact
 from refusal_lens.errors import RunError
 from refusal_lens.rundir.aside import move_aside
 from refusal_lens.rundir.checking import believable
-from refusal_lens.rundir.digests import task_key
-from refusal_lens.rundir.files import make_folder, storage_errors
 from refusal_lens.rundir.header import (
     FILE,
     HISTORY,
@@ -33,8 +33,7 @@ from refusal_lens.rundir.header import (
 )
 from refusal_lens.rundir.lock import RunLock
 from refusal_lens.rundir.published import publish
-from refusal_lens.rundir.records import DamagedRecordError, Record, read_record, split_id
-from refusal_lens.rundir.redact import redact
+from refusal_lens.rundir.records import DamagedRecordError, Record, read_record, split_id, task_key
 from refusal_lens.rundir.rendered import PAGE, page_is_intact, render
 from refusal_lens.rundir.strays import strays
 from refusal_lens.rundir.writing import finish_announced, writing
@@ -66,7 +65,7 @@ class RunDir:
             StorageError: The storage refuses to write.
         """
         root = Path(path).absolute()
-        with storage_errors(root):
+        with storage_refusals(root):
             if root.exists() and not root.is_dir():
                 raise RunError(f"{root}: is a file; name a folder for the run")
             if root.is_dir() and not exists(root) and any(root.iterdir()) and not (root / "lock").exists():

@@ -9,7 +9,6 @@ not locked: one driver at a time.
 from __future__ import annotations
 
 import atexit
-import hashlib
 import secrets
 import shutil
 import tempfile
@@ -20,18 +19,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from refusal_lens.core.digests import digest_bytes
+from refusal_lens.core.files import PRIVATE_FILE, PRIVATE_FOLDER, PUBLIC_FILE, StorageError, make_folder, write_atomic
+from refusal_lens.core.redact import redact_text
 from refusal_lens.errors import RunError, UserError
 from refusal_lens.rundir.checking import problems
-from refusal_lens.rundir.files import (
-    PRIVATE_FILE,
-    PRIVATE_FOLDER,
-    PUBLIC_FILE,
-    StorageError,
-    make_folder,
-    write_atomic,
-)
 from refusal_lens.rundir.records import split_id
-from refusal_lens.rundir.redact import redact_text
 from refusal_lens.rundir.run import RunDir
 from refusal_lens.types import Task
 
@@ -124,8 +117,7 @@ class Store:
         except Exception as error:  # each kind of storage has errors of its own; all mean the same to the user
             why = f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0][:200]}"
             said = redact_text(f"{self.url}: the store cannot be used ({why})")
-            how = "credentials come from the environment; what is finished is safe, `refusal-lens resume` goes on from there"
-            raise StorageError(f"{said}; {how}") from error
+            raise StorageError(f"{said}; credentials come from the environment") from error
 
     def push(self, run: RunDir, task_id: str) -> None:
         """Copy a finished task's outputs, then its record, to the store."""
@@ -262,7 +254,7 @@ class StoreFactory:
 
     def __call__(self) -> Callable[[Task], None]:
         """Make this process's scratch directory and worker."""
-        name = hashlib.sha256(self.url.encode()).hexdigest()[:12]
+        name = digest_bytes(self.url.encode())[:12]
         scratch = Path(tempfile.mkdtemp(prefix=f"refusal-lens-{name}-"))
         atexit.register(shutil.rmtree, scratch, ignore_errors=True)
         store = Store(self.url)

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from refusal_lens.rundir.digests import digest_file
-from refusal_lens.rundir.files import is_temporary
+from refusal_lens.core.digests import digest_file
+from refusal_lens.core.files import is_temporary
 from refusal_lens.rundir.published import FOLDER, published
 from refusal_lens.rundir.records import is_name, split_id
 from refusal_lens.rundir.rendered import drawn_strays

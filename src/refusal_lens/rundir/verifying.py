@@ -12,14 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from refusal_lens.core.digests import digest_file
 from refusal_lens.errors import RunError
 from refusal_lens.rundir.checking import problems
-from refusal_lens.rundir.digests import digest_file, task_key
-from refusal_lens.rundir.files import read_object
-from refusal_lens.rundir.header import header_damage, history_damage
+from refusal_lens.rundir.header import header_damage, history_damage, read_object
 from refusal_lens.rundir.planned import read_plan
 from refusal_lens.rundir.published import FOLDER, published
-from refusal_lens.rundir.records import DamagedRecordError, Record, is_name, read_record
+from refusal_lens.rundir.records import DamagedRecordError, Record, is_name, read_record, task_key
 from refusal_lens.rundir.rendered import drawn_damage
 from refusal_lens.rundir.strays import strays
 from refusal_lens.types import Task

@@ -18,10 +18,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from refusal_lens.core.digests import digest_file
+from refusal_lens.core.files import PRIVATE_FILE, PRIVATE_FOLDER, make_folder, storage_refusals, sync_file, sync_folder
 from refusal_lens.errors import RunError
 from refusal_lens.rundir.checking import problems, stat_of
-from refusal_lens.rundir.digests import digest_file
-from refusal_lens.rundir.files import PRIVATE_FILE, PRIVATE_FOLDER, make_folder, storage_errors, sync_file, sync_folder
 from refusal_lens.rundir.records import DamagedRecordError, Record, check_name, read_record, write_record
 from refusal_lens.types import Task
 
@@ -51,7 +51,7 @@ def writing(run: RunDir, task: Task, key: str) -> Generator[Path]:
     started = time.monotonic()
     folder = run.root / "tmp" / f"{task.step}.{task.name}.{secrets.token_hex(6)}"
     try:
-        with storage_errors(run.folder(task.task_id), inside=run.root):
+        with storage_refusals(run.folder(task.task_id), inside=run.root):
             make_folder(folder.parent, mode=PRIVATE_FOLDER)
             folder.mkdir(mode=PRIVATE_FOLDER)
             yield folder

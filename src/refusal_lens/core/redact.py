@@ -7,8 +7,8 @@ secret cannot be found here; commands that take a secret should take the name of
 
 from __future__ import annotations
 
-import logging
 import re
+from urllib.parse import urlsplit, urlunsplit
 
 from refusal_lens.types import JsonValue
 
@@ -40,6 +40,26 @@ def redact_text(text: str) -> str:
     text = _OPTION.sub(rf"\1{MASK}", text)
     text = _BEARER.sub(rf"\1{MASK}", text)
     return _ASSIGNED.sub(rf"\1{MASK}", text)
+
+
+def shown_url(url: str) -> str:
+    """An address as it may be shown and stored: without user name, password, query and fragment, which may be secrets.
+
+    Args:
+        url: The address.
+
+    Returns:
+        Scheme, host, port and path; an address that cannot be taken apart is masked by its looks.
+
+    Example:
+        >>> shown_url("https://me:secret@host:8000/v1?token=t")
+        'https://host:8000/v1'
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return redact_text(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def redact(value: JsonValue) -> JsonValue:
@@ -84,13 +104,3 @@ def _redact_list(items: list[JsonValue]) -> list[JsonValue]:
         else:
             masked.append(redact(item))
     return masked
-
-
-class RedactingFilter(logging.Filter):
-    """Masks secrets in log records, arguments included; attach it to every handler."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Mask the record's message in place and let it pass."""
-        record.msg = redact_text(record.getMessage())
-        record.args = ()
-        return True
