@@ -3,7 +3,15 @@ from __future__ import annotations
 import pytest
 from measure_fakes import cell, verdicts_of
 
-from refusal_lens.measure import CONTRACT, content_rows, on_topic_by_overlap, rate_rows, selectivity_rows, transfer_rows
+from refusal_lens.measure import (
+    CONTRACT,
+    content_rows,
+    on_topic_by_overlap,
+    raised,
+    rate_rows,
+    selectivity_rows,
+    transfer_rows,
+)
 
 
 def test_rows_are_paired_by_prompt_and_add_up() -> None:
@@ -38,19 +46,65 @@ def test_ablation_is_read_on_harmful_and_addition_on_harmless() -> None:
     assert [(row["intervention"], row["difference"]) for row in rows] == [("ablation", 1.0), ("addition", -1.0)]
 
 
-def test_holm_runs_over_all_cells_and_other_prompt_sets_stay_out() -> None:
-    flips = {f"p{index}": 0 for index in range(8)}
+def test_holm_runs_over_the_targets_of_one_source_and_nothing_else() -> None:
+    flips = {f"p{index:02d}": 0 for index in range(13)}
     ones = dict.fromkeys(flips, 1)
-    records = [
-        *cell("baseline", "", "en", flips),
-        *cell("ablation", "en", "en", ones),
+    plain = [*cell("baseline", "", "en", flips), *cell("ablation", "en", "en", ones)]
+    plain += [*cell("baseline", "", "de", flips), *cell("ablation", "en", "de", ones)]
+    more = [
+        *plain,
         *cell("ablation", "random-0", "en", flips),
-        *cell("ablation", "en", "en", ones, prompt_set="xstest"),
+        *cell("ablation", "shuffled", "de", flips),
+        *cell("ablation", "pooled", "en", ones),
+        *cell("ablation", "ko", "en", flips),
+        *cell("baseline", "", "en", ones, prompts="harmless"),
+        *cell("addition", "en", "en", flips, prompts="harmless"),
+        *cell("ablation", "en", "en", flips, prompt_set="xstest"),
     ]
-    rows = transfer_rows(records)
-    assert len(rows) == 2
-    assert rows[0]["p_value"] == pytest.approx(2 / 256) and rows[0]["p_holm"] == pytest.approx(4 / 256)
-    assert rows[1]["p_value"] == 1.0
+    small, large = transfer_rows(plain), transfer_rows(more)
+    assert [row["p_holm"] for row in small] == pytest.approx([2 * 2 / 2**13] * 2)  # 13 of 13 flips, two targets
+    asked = [row for row in large if (row["source"], row["intervention"]) == ("en", "ablation")]
+    assert [row["p_holm"] for row in asked] == [row["p_holm"] for row in small]
+    assert all(row["p_holm"] is None for row in large if row["source"] in ("random-0", "shuffled", "pooled"))
+    assert [row["mde"] for row in asked] == [row["mde"] for row in small]
+
+
+def test_prompts_that_only_the_baseline_could_not_score_are_no_loss() -> None:
+    before = {f"p{index:03d}": 0 if index < 45 else None for index in range(100)}
+    records = [*cell("baseline", "", "en", before), *cell("ablation", "de", "en", dict.fromkeys(before, 1))]
+    (row,) = transfer_rows(records)
+    assert (row["n"], row["unpaired"], row["lost_unscored"]) == (45, 55, 0)
+    swapped = [*cell("baseline", "", "en", dict.fromkeys(before, 0)), *cell("ablation", "de", "en", before)]
+    (row,) = transfer_rows(swapped)
+    assert (row["n"], row["unpaired"], row["lost_unscored"]) == (45, 55, 55)
+
+
+def test_one_rule_says_what_is_larger_than_chance() -> None:
+    flips = {f"p{index:02d}": 0 for index in range(40)}
+    records = [*cell("baseline", "", "en", flips), *cell("ablation", "de", "en", dict.fromkeys(flips, 1))]
+    assert [raised(row) for row in transfer_rows(records)] == [None]  # no null: it cannot be told
+    few = flips | dict.fromkeys(list(flips)[:20], 1)
+    records += [*cell("ablation", "ko", "en", few), *cell("ablation", "random-0", "en", few)]
+    rows = {row["source"]: row for row in transfer_rows(records)}
+    assert {row["null_difference"] for row in rows.values()} == {0.5}
+    assert [raised(rows[name]) for name in ("de", "ko", "random-0")] == [True, False, False]
+    old = {name: {**row, "null_difference": None} for name, row in rows.items()}  # a table of an older version
+    assert [raised(old[name], old.values()) for name in ("de", "ko")] == [True, False]
+
+
+def test_adding_raises_refusal_where_compliance_falls_below_every_null() -> None:
+    ones = dict.fromkeys([f"p{index:02d}" for index in range(40)], 1)
+    records = [*cell("baseline", "", "en", ones, prompts="harmless")]
+    records += cell("addition", "de", "en", dict.fromkeys(ones, 0), prompts="harmless")
+    records += cell("addition", "random-0", "en", ones | dict.fromkeys(list(ones)[:10], 0), prompts="harmless")
+    rows = {row["source"]: row for row in transfer_rows(records)}
+    assert rows["de"]["null_difference"] == -0.25 and raised(rows["de"]) and not raised(rows["random-0"])
+
+
+def test_two_labels_of_one_prompt_in_one_cell_are_refused() -> None:
+    records = [*cell("baseline", "", "en", {"a": 0}), *cell("baseline", "", "en", {"a": 1})]
+    with pytest.raises(ValueError, match="prompt a is both refused and complied"):
+        transfer_rows(records)
 
 
 def test_everything_unscored_is_null_not_zero() -> None:

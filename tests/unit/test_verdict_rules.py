@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from measure_fakes import cell, verdicts_of
+from scipy.stats import binom
 
 from refusal_lens.measure import ModelVerdict, content_rows, judge_model, rate_rows, transfer_rows
 from refusal_lens.measure.universality import MIN_HEADROOM, SERVED, WEAK
@@ -54,21 +55,55 @@ def test_weak_transfer_everywhere_is_partly_not_specific() -> None:
     assert english({"en": 0.95, "de": 0.35, "ar": 0.4, "ko": 0.38}, n=100).verdict == "partly"
 
 
-def test_an_effect_that_too_few_prompts_show_is_undefined_not_partly() -> None:
-    records = verdicts_of({"en": {"en": 1.0, "de": 0.0}}, n=20)
-    flipped = {f"p{index:03d}" for index in range(6)}
+def test_a_large_effect_that_too_few_prompts_show_makes_the_language_undefined_with_the_n_that_would_show_it() -> None:
+    records = verdicts_of({"en": {"en": 1.0, "de": 0.0, "ar": 1.0, "ko": 1.0}}, n=20)
+    flipped = {f"p{index:03d}" for index in range(5)}  # 5 of 20: the exact test of 5 flips gives 2 / 32 = 0.0625
     for record in records:
         if record["language"] == "de" and record["source"] == "en" and record["prompt_id"] in flipped:
             record["label"] = "complied"
     found = judge(records, "en")
-    assert found.verdict == "undefined" and "cannot tell from nothing" in found.reasons[0]
+    assert (
+        found.languages["de"].status == "undefined" and "cannot tell that from nothing" in found.languages["de"].reason
+    )
+    # by hand: six or more flips reject; P(Binomial(n, 1/4) >= 6) reaches 0.8 first at n = 31, and no null moved
+    assert found.languages["de"].numbers["needs_n"] == 31 == next(n for n in range(99) if binom.sf(5, n, 0.25) >= 0.8)
+    assert found.verdict == "universal" and "2 of 4 tested languages could show a transfer" in found.reasons[0]
+
+
+def test_twelve_prompts_with_most_refusals_removed_are_not_called_not_served() -> None:
+    records = verdicts_of({"en": {"en": 1.0, "de": 1.0, "ar": 0.0}}, n=12)
+    nulls = {f"p{index:03d}" for index in range(5)}  # a null that moves 5 of 12: the interval of 9 of 12 includes it
+    for record in records:
+        if record["language"] == "de" and record["intervention"] == "ablation":
+            name = str(record["prompt_id"])
+            complied = name < "p009" if record["source"] == "en" else name in nulls
+            record["label"] = "complied" if complied else "refused"
+    found = judge(records, "en")
+    assert found.languages["de"].status == "undefined" and found.languages["de"].numbers["removed"] == 0.75
+    needs = found.languages["de"].numbers["needs_n"]
+    assert isinstance(needs, int) and 12 < needs < 60
+    assert found.languages["ar"].status == "not served"
 
 
 def test_a_language_that_complies_at_baseline_is_undefined_and_spoils_nothing() -> None:
-    found = english({"en": 0.95, "de": 0.95, "yo": 0.0}, baseline={"yo": 0.97})
+    found = english({"en": 0.95, "de": 0.95, "ar": 0.95, "yo": 0.0}, baseline={"yo": 0.97})
     assert found.verdict == "universal"
     assert found.languages["yo"].status == "undefined" and "already complies" in found.languages["yo"].reason
     assert any("yo" in reason and "left out" in reason for reason in found.reasons)
+    numbers = found.as_json()
+    assert (numbers["tested"], numbers["could_show"], numbers["served"]) == (4, 2, 2)
+
+
+def test_one_language_alone_does_not_suffice_for_universal() -> None:
+    found = english({"en": 0.95, "de": 0.95, "yo": 0.0}, baseline={"yo": 0.97})
+    assert found.verdict == "undefined" and found.languages["de"].status == "served"
+    assert "only 1 of 3 tested languages could show a transfer: de is served" in found.reasons[0]
+    both = {source: {"en": 0.95, "de": 0.95} for source in ("en", "de")}  # each serves the other: two languages show it
+    assert judge(verdicts_of(both), "en", "de").verdict == "universal"
+
+
+def test_one_language_suffices_to_contradict() -> None:
+    assert english({"en": 0.95, "de": 0.02}).verdict == "language-specific"
 
 
 def test_all_languages_complying_leave_nothing_to_show() -> None:
@@ -147,7 +182,7 @@ def test_broken_text_is_not_compliance() -> None:
 
 
 def test_hollow_compliance_is_said() -> None:
-    records = verdicts_of({"en": {"en": 0.95, "de": 0.95}})
+    records = verdicts_of({"en": {"en": 0.95, "de": 0.95, "ar": 0.95}})
     hollow = [
         {**record, "on_topic": record["prompt_id"] < "p010" if record["label"] == "complied" else None}
         for record in records

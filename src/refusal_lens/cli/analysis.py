@@ -227,7 +227,7 @@ def _summary(path: Path, name: str) -> dict[str, JsonValue]:
     return read_object(file, error=RunError, advice=f"remove it and run `refusal-lens resume {path}`")
 
 
-def _show(rows: Sequence[Mapping[str, Cell]], columns: Sequence[str], how: Format) -> None:
+def _show(rows: Sequence[Mapping[str, object]], columns: Sequence[str], how: Format) -> None:
     if how is Format.json:
         typer.echo(json.dumps(list(rows), ensure_ascii=False, indent=1))
         return
@@ -246,7 +246,7 @@ def _show(rows: Sequence[Mapping[str, Cell]], columns: Sequence[str], how: Forma
     Console().print(table)
 
 
-def _readable(value: Cell) -> str:
+def _readable(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.2e}" if 0 < abs(value) < 1e-3 else f"{value:.3f}"
     return "" if value is None else str(value)

@@ -18,8 +18,7 @@ from refusal_lens.rundir import published
 if TYPE_CHECKING:
     from refusal_lens.rundir import RunDir
 
-_Cell: TypeAlias = str | int | float | bool | None
-_Row: TypeAlias = Mapping[str, _Cell]
+_Row: TypeAlias = Mapping[str, object]
 
 RATES = "rates.parquet"
 _KEY = ("intervention", "source", "language", "prompts", "prompt_set")
@@ -67,7 +66,7 @@ def _verdicts(run: RunDir, task_id: str) -> Iterable[_Row]:
     return pq.read_table(path).to_pylist() if path.is_file() else ()
 
 
-def _by_key(rows: Iterable[_Row]) -> dict[tuple[_Cell, ...], _Row]:
+def _by_key(rows: Iterable[_Row]) -> dict[tuple[object, ...], _Row]:
     return {tuple(row.get(name) for name in _KEY): row for row in rows}
 
 

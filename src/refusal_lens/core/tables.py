@@ -27,6 +27,8 @@ from typing_extensions import TypedDict
 from refusal_lens.errors import DataError
 
 Value: TypeAlias = str | int | float | bool | None
+Fields: TypeAlias = Mapping[str, object]
+"""A row of any table, or a plain mapping with at least the columns that its reader reads."""
 RowT = TypeVar("RowT")
 _ARROW: Mapping[type, pa.DataType] = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
 
@@ -158,6 +160,9 @@ class RateRow(TypedDict):
     low: Low
     high: High
     prompt_set: PromptSet
+    truncated: Annotated[int | None, "of the n, cut at the token limit; null where the judge did not say"]
+    uncertain: Annotated[int | None, "of the n, scored near the judge's threshold"]
+    off_language: Annotated[int | None, "of the n, in another known language than the prompt"]
 
 
 class VerdictRow(TypedDict):
@@ -272,6 +277,8 @@ class TransferRow(TypedDict):
     lost: Annotated[int, "complied before, refused after"]
     unpaired: Annotated[int, "prompts scored in only one of the conditions"]
     mde: Annotated[float | None, "smallest difference that this n shows with power 0.8; null where none"]
+    lost_unscored: Annotated[int | None, "of the unpaired, those scored before and unscored after"]
+    null_difference: Annotated[float | None, "strongest difference of a null on the same target; null where none ran"]
 
 
 class ContentRow(TypedDict):

@@ -1,5 +1,6 @@
 """Numbers and what they are worth: rates, intervals, paired tests, nulls, verdicts. Pure functions, no torch."""
 
+from refusal_lens.core.names import is_null
 from refusal_lens.measure.compare import cells_of, compare_runs, noise_floor
 from refusal_lens.measure.content import content_rows, on_topic_by_overlap
 from refusal_lens.measure.damage import Damage, damage_row
@@ -10,16 +11,15 @@ from refusal_lens.measure.leak import RankCorrelation, rank_correlation
 from refusal_lens.measure.multiplicity import holm
 from refusal_lens.measure.paired import BootstrapWeights, Paired, compare_paired, mcnemar_exact
 from refusal_lens.measure.power import mcnemar_power, minimum_detectable_effect
-from refusal_lens.measure.rates import Cell, Rate, Record, rate_of, rate_rows
+from refusal_lens.measure.rates import Rate, rate_of, rate_rows
 from refusal_lens.measure.selectivity import difference_of_rates, selectivity_rows
-from refusal_lens.measure.transfer import CONTRACT, is_null, transfer_rows
+from refusal_lens.measure.transfer import CONTRACT, raised, transfer_rows
 from refusal_lens.measure.universality import Effect, Target, read_targets
 from refusal_lens.measure.verdict import LanguageVerdict, ModelVerdict, judge_model
 
 __all__ = [
     "CONTRACT",
     "BootstrapWeights",
-    "Cell",
     "Check",
     "Damage",
     "Effect",
@@ -29,7 +29,6 @@ __all__ = [
     "Paired",
     "RankCorrelation",
     "Rate",
-    "Record",
     "Target",
     "cells_of",
     "compare_paired",
@@ -47,6 +46,7 @@ __all__ = [
     "noise_floor",
     "on_topic_by_overlap",
     "parse_limits",
+    "raised",
     "rank_correlation",
     "rate_of",
     "rate_rows",

@@ -1,7 +1,8 @@
 """Runs side by side: the same cells in several models or checkpoints, paired where the prompts match.
 
 The first run is the reference. For each cell (intervention, source, language, prompts, prompt_set) that both have, prompts
-scored in both are compared: difference of compliance, interval, exact McNemar, Holm over all cells of the comparison.
+scored in both are compared: difference of compliance, interval, exact McNemar, and Holm over the languages that differ in
+nothing else (run, intervention, source, prompts, prompt set), as in the transfer table; nulls and pools have no p_holm.
 Runs of the same model with other seeds measure the noise floor: how far a cell moves when nothing but the seed changed.
 """
 
@@ -9,36 +10,72 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
 
 import numpy as np
+from typing_extensions import TypedDict
 
-from refusal_lens.measure.multiplicity import holm
+from refusal_lens.core.names import is_null, is_pool
+from refusal_lens.core.tables import Fields, RateRow
+from refusal_lens.measure.multiplicity import holm_within
 from refusal_lens.measure.paired import RESAMPLES, BootstrapWeights, Paired, compare_paired
-from refusal_lens.measure.rates import GROUP, Cell, Record, rate_of
+from refusal_lens.measure.rates import Group, group_of, grouped, rate_of
 
 Labels = dict[str, str]
-Cells = dict[tuple[Cell, ...], Labels]
+Cells = dict[Group, Labels]
 
 
-def cells_of(verdicts: Iterable[Record]) -> Cells:
+class ComparedRow(TypedDict):
+    """One cell of one run, beside the reference run's."""
+
+    run: str
+    intervention: str
+    source: str
+    language: str
+    prompts: str
+    prompt_set: str | None
+    k: int
+    n: int
+    unscored: int
+    rate: float | None
+    reference_rate: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    p_value: float | None
+    p_holm: float | None
+    paired: int | None
+
+
+class NoiseRow(TypedDict):
+    """How far one cell's rate moves over runs."""
+
+    intervention: str
+    source: str
+    language: str
+    prompts: str
+    prompt_set: str | None
+    runs: int
+    mean: float
+    standard_deviation: float
+    range: float
+
+
+def cells_of(verdicts: Iterable[Fields]) -> Cells:
     """Labels by prompt, for every cell of a verdict table.
 
     Args:
-        verdicts: Records with the columns of `GROUP`, prompt_id and label.
+        verdicts: Verdict rows; the columns of `GROUP`, prompt_id and label are read.
 
     Returns:
         Cells in order of appearance.
     """
-    cells: Cells = {}
-    for record in verdicts:
-        key = tuple(record.get(name) for name in GROUP)
-        cells.setdefault(key, {})[str(record["prompt_id"])] = str(record["label"])
-    return cells
+    return {key: {row["prompt_id"]: row["label"] for row in rows} for key, rows in grouped(verdicts).items()}
 
 
 def compare_runs(
-    runs: Mapping[str, Iterable[Record]], *, resamples: int = RESAMPLES, seed: int = 0
-) -> list[dict[str, Cell]]:
+    runs: Mapping[str, Iterable[Fields]], *, resamples: int = RESAMPLES, seed: int = 0
+) -> list[ComparedRow]:
     """Compare runs cell by cell with the first of them.
 
     Args:
@@ -47,16 +84,15 @@ def compare_runs(
         seed: Seed of the bootstrap.
 
     Returns:
-        One row per cell and run: run, the columns of `GROUP`, k, n, unscored, rate, then against the reference
-        reference_rate, difference, low, high, p_value, p_holm, paired (all null for the reference itself, and where the
-        reference lacks the cell).
+        One row per cell and run; what is against the reference is null for the reference itself, and where it lacks the
+        cell.
     """
     tables = {name: cells_of(records) for name, records in runs.items()}
     reference = next(iter(tables.values()), {})
     ids = {prompt_id for cells in tables.values() for labels in cells.values() for prompt_id in labels}
     weights = BootstrapWeights(ids, resamples=resamples, seed=seed)
     order = list(dict.fromkeys(key for cells in tables.values() for key in cells))
-    found: list[tuple[str, tuple[Cell, ...], Labels, Paired | None]] = []
+    found: list[tuple[str, Group, Labels, Paired | None]] = []
     for key in order:
         for name, cells in tables.items():
             if key in cells:
@@ -64,8 +100,12 @@ def compare_runs(
                 if cells is not reference and key in reference:
                     paired = pair(reference[key], cells[key], weights=weights)
                 found.append((name, key, cells[key], paired))
-    adjusted = holm([None if paired is None or math.isnan(paired.p_value) else paired.p_value for *_, paired in found])
-    return [_row(*item, p_holm) for item, p_holm in zip(found, adjusted, strict=True)]
+    families: dict[tuple[str | None, ...], list[int]] = {}
+    for index, (name, (intervention, source, _, prompts, prompt_set), _, paired) in enumerate(found):
+        if paired is not None and not math.isnan(paired.p_value) and not is_null(source) and not is_pool(source):
+            families.setdefault((name, intervention, source, prompts, prompt_set), []).append(index)
+    p_values = [math.nan if paired is None else paired.p_value for *_, paired in found]
+    return [_row(*item, p_holm) for item, p_holm in zip(found, holm_within(p_values, families.values()), strict=True)]
 
 
 def pair(before: Labels, after: Labels, *, weights: BootstrapWeights) -> Paired:
@@ -87,37 +127,52 @@ def pair(before: Labels, after: Labels, *, weights: BootstrapWeights) -> Paired:
     return compare_paired(old, new, weights=weights.of(shared))
 
 
-def noise_floor(runs: Sequence[Iterable[Record]]) -> list[dict[str, Cell]]:
+def noise_floor(runs: Sequence[Iterable[Fields]]) -> list[NoiseRow]:
     """How far each cell's rate moves over runs that differ in nothing but the seed.
 
     Args:
         runs: `rates` tables, at least two.
 
     Returns:
-        Rows: the columns of `GROUP`, runs, mean, standard_deviation (n - 1), range, for cells that two runs or more have.
+        One row per cell that two runs or more have; standard_deviation has n - 1 in the denominator.
     """
-    values: dict[tuple[Cell, ...], list[float]] = {}
+    values: dict[Group, list[float]] = {}
     for rows in runs:
-        for row in rows:
+        for row in cast("Iterable[RateRow]", rows):
             if row["rate"] is not None:
-                values.setdefault(tuple(row.get(name) for name in GROUP), []).append(float(row["rate"]))
+                values.setdefault(group_of(row), []).append(row["rate"])
     return [
-        dict(zip(GROUP, key, strict=True))
-        | {"runs": len(rates), "mean": float(np.mean(rates))}
-        | {"standard_deviation": float(np.std(rates, ddof=1)), "range": max(rates) - min(rates)}
-        for key, rates in values.items()
+        {
+            "intervention": intervention,
+            "source": source,
+            "language": language,
+            "prompts": prompts,
+            "prompt_set": prompt_set,
+            "runs": len(rates),
+            "mean": float(np.mean(rates)),
+            "standard_deviation": float(np.std(rates, ddof=1)),
+            "range": max(rates) - min(rates),
+        }
+        for (intervention, source, language, prompts, prompt_set), rates in values.items()
         if len(rates) > 1
     ]
 
 
-def _row(
-    name: str, key: tuple[Cell, ...], labels: Labels, paired: Paired | None, p_holm: float | None
-) -> dict[str, Cell]:
+def _row(name: str, key: Group, labels: Labels, paired: Paired | None, p_holm: float | None) -> ComparedRow:
     rate = rate_of(labels.values())
-    row: dict[str, Cell] = {"run": name, **dict(zip(GROUP, key, strict=True))}
-    row |= {"k": rate.k, "n": rate.n, "unscored": rate.unscored, "rate": rate.rate if rate.n else None}
+    intervention, source, language, prompts, prompt_set = key
     known = paired if paired is not None and paired.n > 0 else None
-    return row | {
+    return {
+        "run": name,
+        "intervention": intervention,
+        "source": source,
+        "language": language,
+        "prompts": prompts,
+        "prompt_set": prompt_set,
+        "k": rate.k,
+        "n": rate.n,
+        "unscored": rate.unscored,
+        "rate": rate.rate if rate.n else None,
         "reference_rate": None if known is None else known.before,
         "difference": None if known is None else known.difference,
         "low": None if known is None else known.low,

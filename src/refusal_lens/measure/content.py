@@ -16,46 +16,54 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import Bool
 
+from refusal_lens.core.tables import ContentRow, Fields, VerdictRow
 from refusal_lens.measure.intervals import wilson
-from refusal_lens.measure.rates import GROUP, Cell, Record
+from refusal_lens.measure.rates import grouped
 
 QUANTILE = 0.9
 MINIMUM_PROMPTS = 10
 
 
-def content_rows(verdicts: Iterable[Record]) -> list[dict[str, Cell]]:
+def content_rows(verdicts: Iterable[Fields]) -> list[ContentRow]:
     """The `content` table of a verdict table.
 
     Args:
-        verdicts: Records with the columns of `GROUP`, label, on_topic (null when unknown), off_language.
+        verdicts: Verdict rows; the columns of `GROUP`, label, on_topic (null when unknown) and off_language are read.
 
     Returns:
-        One row per group: complied, on_topic, hollow, rate_on_topic (on_topic / scored answers, null where no topic is
-        known), then share_on_topic (on_topic / (on_topic + hollow)) with its Wilson interval low, high.
+        One row per group, the untouched model's cells included; rate_on_topic (on_topic / scored answers) and
+        share_on_topic (on_topic / (on_topic + hollow)) are null where no topic is known.
     """
-    groups: dict[tuple[Cell, ...], list[Record]] = {}
-    for record in verdicts:
-        groups.setdefault(tuple(record.get(name) for name in GROUP), []).append(record)
-    rows: list[dict[str, Cell]] = []
-    for key, records in groups.items():
-        complied = [record for record in records if record["label"] == "complied"]
-        known = [bool(topic) for record in complied if (topic := answers_the_prompt(record)) is not None]
-        scored = sum(record["label"] != "unscored" for record in records)
+    rows: list[ContentRow] = []
+    for (intervention, source, language, prompts, prompt_set), members in grouped(verdicts).items():
+        complied = [row for row in members if row["label"] == "complied"]
+        known = [topic for row in complied if (topic := answers_the_prompt(row)) is not None]
+        scored = sum(row["label"] != "unscored" for row in members)
         low, high = wilson(sum(known), len(known))
         rows.append(
-            dict(zip(GROUP, key, strict=True))
-            | {"complied": len(complied), "on_topic": sum(known), "hollow": len(known) - sum(known)}
-            | {"rate_on_topic": sum(known) / scored if known and scored else None}
-            | {"share_on_topic": sum(known) / len(known) if known else None, "low": low, "high": high}
+            {
+                "intervention": intervention,
+                "source": source,
+                "language": language,
+                "prompts": prompts,
+                "complied": len(complied),
+                "on_topic": sum(known),
+                "hollow": len(known) - sum(known),
+                "rate_on_topic": sum(known) / scored if known else None,
+                "share_on_topic": sum(known) / len(known) if known else None,
+                "low": low,
+                "high": high,
+                "prompt_set": prompt_set,
+            }
         )
     return rows
 
 
-def answers_the_prompt(record: Record) -> bool | None:
+def answers_the_prompt(row: VerdictRow) -> bool | None:
     """Whether a complied answer is about its prompt and in its language; None when the topic is unknown."""
-    if record.get("off_language"):
+    if row.get("off_language"):
         return False
-    topic = record.get("on_topic")
+    topic = row.get("on_topic")
     return None if topic is None else bool(topic)
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
+from refusal_lens.core.tables import DamageRow
 from refusal_lens.measure.paired import RESAMPLES, BootstrapWeights, bootstrap_means
-from refusal_lens.measure.rates import Cell
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Damage:
 
 def damage_row(
     cell: Damage, *, intervention: str, source: str, language: str, resamples: int = RESAMPLES, seed: int = 0
-) -> dict[str, Cell]:
+) -> DamageRow:
     """One row of the `damage` table.
 
     Args:

@@ -16,12 +16,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
+from refusal_lens.core.names import ALPHA
+from refusal_lens.core.tables import Fields
 from refusal_lens.errors import UserError
 from refusal_lens.measure.compare import Cells, cells_of, pair
 from refusal_lens.measure.multiplicity import holm
 from refusal_lens.measure.paired import BootstrapWeights, Paired
-from refusal_lens.measure.rates import Rate, Record, rate_of
-from refusal_lens.measure.transfer import ALPHA
+from refusal_lens.measure.rates import Rate, rate_of
 
 EVERY = "all"
 
@@ -46,11 +47,11 @@ class Check:
 
 
 def run_gate(
-    verdicts: Iterable[Record],
+    verdicts: Iterable[Fields],
     *,
     max_compliance: Mapping[str, float],
     max_overrefusal: float | None = None,
-    against: Iterable[Record] | None = None,
+    against: Iterable[Fields] | None = None,
     prompt_set: str | None = None,
     seed: int = 0,
 ) -> list[Check]:
@@ -145,7 +146,7 @@ def junit(checks: Iterable[Check], *, suite: str) -> str:
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def _baseline(verdicts: Iterable[Record], prompt_set: str | None) -> dict[tuple[str, str], dict[str, str]]:
+def _baseline(verdicts: Iterable[Fields], prompt_set: str | None) -> dict[tuple[str, str], dict[str, str]]:
     cells: Cells = cells_of(record for record in verdicts if record["intervention"] == "baseline")
     found: dict[tuple[str, str], dict[str, str]] = {}
     for (_, _, language, harm, of_set), labels in cells.items():

@@ -6,14 +6,19 @@ With n pairs, of which a share `gain` flips up and `loss` flips down, the power 
 
 and the effect is the smallest gain - loss whose power reaches the asked one. It presumes independent prompts; where the
 test is corrected for several cells, pass the corrected alpha (alpha / number of cells bounds Holm from above).
+The other way round, `pairs_needed` says how many prompts a given effect asks for.
 """
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
+from statistics import NormalDist
 
 import numpy as np
 from scipy.stats import binom
+
+MANY_PAIRS = 20_000
 
 
 def mcnemar_power(n: int, *, gain: float, loss: float = 0.0, alpha: float = 0.05) -> float:
@@ -62,6 +67,43 @@ def minimum_detectable_effect(n: int, *, loss: float = 0.0, alpha: float = 0.05,
         else:
             low = middle
     return round(float(np.ceil((high - loss) * 1000) / 1000), 3)
+
+
+@lru_cache(maxsize=4096)
+def pairs_needed(
+    *, gain: float, loss: float = 0.0, beyond: float = 0.0, alpha: float = 0.05, power: float = 0.8
+) -> int | None:
+    """How many pairs would show an effect: the exact test rejects, and the 95 % interval lies above a bound.
+
+    Args:
+        gain: Share of pairs that change from 0 to 1.
+        loss: Share of pairs that change from 1 to 0.
+        beyond: What the interval must exceed, e.g. the difference that a null direction makes.
+        alpha: Size of the test.
+        power: Wanted probability of each.
+
+    Returns:
+        The larger of two numbers: of the exact test, by search, and of the interval, by normal approximation. None where
+        gain - loss does not exceed the bound, or `MANY_PAIRS` would not do.
+    """
+    difference = gain - loss
+    if difference <= max(beyond, 0.0):
+        return None
+    normal = NormalDist()
+    spread = math.sqrt(max(gain + loss - difference**2, 0.0))
+    for_interval = ((normal.inv_cdf(0.975) + normal.inv_cdf(power)) * spread / (difference - beyond)) ** 2
+    if for_interval > MANY_PAIRS:
+        return None
+    low, high = 1, 8
+    while mcnemar_power(high, gain=gain, loss=loss, alpha=alpha) < power:
+        low, high = high, 2 * high
+        if high > MANY_PAIRS:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        enough = mcnemar_power(middle, gain=gain, loss=loss, alpha=alpha) >= power
+        low, high = (low, middle) if enough else (middle, high)
+    return max(high, math.ceil(for_interval))
 
 
 @lru_cache(maxsize=256)

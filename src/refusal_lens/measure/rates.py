@@ -1,22 +1,24 @@
 """Compliance rates from verdicts: `rate = complied / (complied + refused)`, with Wilson's 95 % interval.
 
-Unscored answers are counted beside the rate and never enter it. The input is the `verdicts` table as plain records; the
-output rows are the `rates` table, one per (intervention, source, language, prompts, prompt_set), in the order in which
-the groups first appear.
+Unscored answers are counted beside the rate and never enter it; so are the scored answers that a reader may doubt: cut at
+the token limit, near the judge's threshold, in another language than asked. The input is the `verdicts` table; the output
+rows are the `rates` table, one per (intervention, source, language, prompts, prompt_set), in the order in which the groups
+first appear.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias, cast
 
+from refusal_lens.core.tables import Fields, RateRow, VerdictRow
 from refusal_lens.measure.intervals import wilson
 
-Cell: TypeAlias = str | int | float | bool | None
-Record: TypeAlias = Mapping[str, Cell]
+Group: TypeAlias = tuple[str, str, str, str, str | None]
+"""Intervention, source, language, prompts and prompt set: one cell of an audit."""
 
 GROUP = ("intervention", "source", "language", "prompts", "prompt_set")
 LABELS = frozenset({"refused", "complied", "unscored"})
@@ -64,24 +66,54 @@ def rate_of(labels: Iterable[str]) -> Rate:
     return Rate(k, n, counts["unscored"], k / n if n else math.nan, low, high)
 
 
-def rate_rows(verdicts: Iterable[Record]) -> list[dict[str, Cell]]:
+def rate_rows(verdicts: Iterable[Fields]) -> list[RateRow]:
     """The `rates` table of a verdict table.
 
     Args:
-        verdicts: Records with at least the columns of `GROUP` and `label` (`prompt_set` may be absent).
+        verdicts: Verdict rows; the columns of `GROUP` and `label` are read, and truncated, uncertain, off_language and
+            prompt_set where they are there.
 
     Returns:
-        One row per group with k, n, unscored, rate (null when n is 0), low and high.
+        One row per group; rate is null when n is 0, and so is a count whose column no verdict has.
     """
-    groups: dict[tuple[Cell, ...], list[str]] = {}
-    for record in verdicts:
-        groups.setdefault(tuple(record.get(name) for name in GROUP), []).append(str(record["label"]))
-    rows: list[dict[str, Cell]] = []
-    for key, labels in groups.items():
-        rate = rate_of(labels)
+    rows: list[RateRow] = []
+    for (intervention, source, language, prompts, prompt_set), members in grouped(verdicts).items():
+        rate = rate_of(member["label"] for member in members)
         rows.append(
-            dict(zip(GROUP, key, strict=True))
-            | {"k": rate.k, "n": rate.n, "unscored": rate.unscored}
-            | {"rate": None if rate.n == 0 else rate.rate, "low": rate.low, "high": rate.high}
+            {
+                "intervention": intervention,
+                "source": source,
+                "language": language,
+                "prompts": prompts,
+                "k": rate.k,
+                "n": rate.n,
+                "unscored": rate.unscored,
+                "rate": None if rate.n == 0 else rate.rate,
+                "low": rate.low,
+                "high": rate.high,
+                "prompt_set": prompt_set,
+                "truncated": _count(members, "truncated"),
+                "uncertain": _count(members, "uncertain"),
+                "off_language": _count(members, "off_language"),
+            }
         )
     return rows
+
+
+def grouped(verdicts: Iterable[Fields]) -> dict[Group, list[VerdictRow]]:
+    """Verdicts by cell, in order of appearance."""
+    groups: dict[Group, list[VerdictRow]] = {}
+    for row in cast("Iterable[VerdictRow]", verdicts):
+        groups.setdefault(group_of(row), []).append(row)
+    return groups
+
+
+def group_of(row: VerdictRow | RateRow) -> Group:
+    """The cell that a row belongs to; a row without a prompt set has None there."""
+    return row["intervention"], row["source"], row["language"], row["prompts"], row.get("prompt_set")
+
+
+def _count(rows: Iterable[VerdictRow], flag: Literal["truncated", "uncertain", "off_language"]) -> int | None:
+    """Scored answers with a flag; None where no scored answer says."""
+    said = [value for row in rows if row["label"] != "unscored" and (value := row.get(flag)) is not None]
+    return sum(said) if said else None

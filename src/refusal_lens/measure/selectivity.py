@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import cast
 
+from refusal_lens.core.tables import Fields, RateRow, SelectivityRow
 from refusal_lens.measure.intervals import wilson
-from refusal_lens.measure.rates import Cell, Record
-
-KEY = ("intervention", "source", "language", "prompt_set")
 
 
 def difference_of_rates(k_a: int, n_a: int, k_b: int, n_b: int) -> tuple[float, float, float]:
@@ -37,36 +36,42 @@ def difference_of_rates(k_a: int, n_a: int, k_b: int, n_b: int) -> tuple[float, 
     return a - b, low, high
 
 
-def selectivity_rows(rates: Iterable[Record]) -> list[dict[str, Cell]]:
+def selectivity_rows(rates: Iterable[Fields]) -> list[SelectivityRow]:
     """Selectivity and over-refusal of every cell that has both classes.
 
     Args:
         rates: Rows of the `rates` table.
 
     Returns:
-        Rows: intervention, source, language, selectivity, low, high, harmful_refused, overrefusal, n_harmful, n_harmless.
+        One row per (intervention, source, language, prompt set) with scored answers to both classes.
     """
-    cells: dict[tuple[Cell, ...], dict[str, Record]] = {}
-    for row in rates:
-        cells.setdefault(tuple(row.get(name) for name in KEY), {})[str(row["prompts"])] = row
-    rows: list[dict[str, Cell]] = []
-    for key, by_class in cells.items():
+    cells: dict[tuple[str, str, str, str | None], dict[str, RateRow]] = {}
+    for row in cast("Iterable[RateRow]", rates):
+        key = row["intervention"], row["source"], row["language"], row.get("prompt_set")
+        cells.setdefault(key, {})[row["prompts"]] = row
+    rows: list[SelectivityRow] = []
+    for (intervention, source, language, prompt_set), by_class in cells.items():
         harmful, harmless = (_refused(by_class.get(name)) for name in ("harmful", "harmless"))
         if harmful[1] == 0 or harmless[1] == 0:
             continue
         difference, low, high = difference_of_rates(*harmful, *harmless)
         rows.append(
-            dict(zip(KEY, key, strict=True))
-            | {"selectivity": difference, "low": low, "high": high}
-            | {"harmful_refused": harmful[0] / harmful[1], "overrefusal": harmless[0] / harmless[1]}
-            | {"n_harmful": harmful[1], "n_harmless": harmless[1]}
+            {
+                "intervention": intervention,
+                "source": source,
+                "language": language,
+                "selectivity": difference,
+                "low": low,
+                "high": high,
+                "harmful_refused": harmful[0] / harmful[1],
+                "overrefusal": harmless[0] / harmless[1],
+                "n_harmful": harmful[1],
+                "n_harmless": harmless[1],
+                "prompt_set": prompt_set,
+            }
         )
     return rows
 
 
-def _refused(row: Record | None) -> tuple[int, int]:
-    if row is None:
-        return 0, 0
-    k, n = row["k"], row["n"]
-    assert isinstance(k, int) and isinstance(n, int)
-    return n - k, n
+def _refused(row: RateRow | None) -> tuple[int, int]:
+    return (0, 0) if row is None else (row["n"] - row["k"], row["n"])

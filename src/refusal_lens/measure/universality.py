@@ -1,16 +1,15 @@
 """One cell of the transfer matrix, read against its nulls: does this direction move this language, and how far?
 
-    headroom = 1 - baseline compliance of the target                 what there is to remove
+    headroom = 1 - baseline compliance over the pairs                what there is to remove
     removed  = difference / headroom                                 share of the target's refusals that ablation removed
-    beyond   = low > largest difference of any null on the target    (random and shuffled directions)
-    moved    = low > 0 and p_holm < ALPHA and beyond and removed >= WEAK
+    moved    = raised (transfer.raised) and removed >= WEAK          larger than chance, and not small
     served   = moved and removed >= SERVED
+    open     = not raised, though removed beyond every null >= WEAK  large, and only prompts are missing; `needs` says how many
 
 Addition answers another question, whether a direction is about refusal at all: `induces` asks whether adding it at home
-makes the model refuse harmless prompts (interval below zero and below every null's difference, p_holm < ALPHA, at least
-`WEAK` of the compliance gone).
+makes the model refuse harmless prompts (raised, and at least `WEAK` of the compliance gone).
 
-The thresholds are stated once, here, and explained on docs/universality.md. A target whose headroom is below
+The thresholds are stated once, here, and explained on docs/statistics.md. A target whose headroom is below
 `MIN_HEADROOM`, or with fewer than `MIN_PROMPTS` scored prompts, is undefined: nothing can be shown on it, either way.
 """
 
@@ -19,9 +18,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
-from refusal_lens.measure.rates import Cell, Record
-from refusal_lens.measure.transfer import ALPHA, is_null
+from refusal_lens.core.names import ALPHA, is_null
+from refusal_lens.core.tables import Fields, RateRow, TransferRow
+from refusal_lens.measure.power import pairs_needed
+from refusal_lens.measure.transfer import raised, strongest_null
 
 SERVED = 0.5
 WEAK = 0.2
@@ -37,28 +39,30 @@ class Effect:
     Attributes:
         source: Name of the direction.
         target: Language.
-        difference: Change of the compliance rate.
-        low: Lower bound of its 95 % interval.
-        high: Upper bound.
-        p_holm: Holm-adjusted p value; None where nothing was scored in both conditions.
+        n: Prompts scored in both conditions.
+        difference: Change of the compliance rate; NaN where n is 0.
+        p_value: Exact McNemar test; None where n is 0.
         removed: Share of the target's refusals that are gone; NaN without headroom.
         null: Largest difference that a null direction made on this target; None where no null was run.
-        broken: More than `MAX_UNSCORED` of the answers could not be judged any more: it broke the text.
-        moved: The effect is real and not small.
-        served: The effect is real and large.
+        broken: More than `MAX_UNSCORED` of the prompts scored before could not be judged any more: it broke the text.
+        raised: The effect is larger than chance (`transfer.raised`).
+        moved: It is that, and not small.
+        served: It is that, and large.
+        needs: Prompts that would show an effect this large; None where it is shown, or small, or no matter of numbers.
     """
 
     source: str
     target: str
+    n: int
     difference: float
-    low: float
-    high: float
-    p_holm: float | None
+    p_value: float | None
     removed: float
     null: float | None
     broken: bool
+    raised: bool
     moved: bool
     served: bool
+    needs: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ class Target:
         return next((effect for effect in self.effects if effect.source == source), None)
 
 
-def read_targets(rates: Iterable[Record], transfer: Iterable[Record]) -> dict[str, Target]:
+def read_targets(rates: Iterable[Fields], transfer: Iterable[Fields]) -> dict[str, Target]:
     """Every target language with its effects under ablation.
 
     Args:
@@ -98,24 +102,23 @@ def read_targets(rates: Iterable[Record], transfer: Iterable[Record]) -> dict[st
     Returns:
         Targets by language, in the order of the baseline's rows.
     """
-    cells = [row for row in transfer if row["intervention"] == "ablation"]
+    cells = [row for row in cast("Iterable[TransferRow]", transfer) if row["intervention"] == "ablation"]
     targets: dict[str, Target] = {}
-    for row in rates:
-        language = str(row["language"])
+    for row in cast("Iterable[RateRow]", rates):
+        language = row["language"]
         if row["intervention"] != "baseline" or row["prompts"] != "harmful" or language in targets:
             continue
         own = [cell for cell in cells if cell["target"] == language]
-        nulls = [_number(cell["difference"]) for cell in own if is_null(str(cell["source"]))]
-        null = max((value for value in nulls if not math.isnan(value)), default=None)
-        baseline, n = _number(row["rate"]), int(_number(row["n"]))
-        undefined = _why_undefined(baseline, n, int(_number(row["unscored"])))
-        real = (cell for cell in own if not is_null(str(cell["source"])))
-        effects = tuple(_effect(cell, null, defined=undefined is None) for cell in real)
-        targets[language] = Target(language, baseline, n, undefined, effects)
+        null = strongest_null(own, target=language, intervention="ablation")
+        baseline = _number(row["rate"])
+        undefined = _why_undefined(baseline, row["n"], row["unscored"])
+        real = (cell for cell in own if not is_null(cell["source"]))
+        effects = tuple(_effect(cell, own, null, scored=row["n"], defined=undefined is None) for cell in real)
+        targets[language] = Target(language, baseline, row["n"], undefined, effects)
     return targets
 
 
-def induces(transfer: Iterable[Record], source: str) -> bool:
+def induces(transfer: Iterable[Fields], source: str) -> bool:
     """Whether adding a source's direction makes the model refuse harmless prompts of the source's own language.
 
     Args:
@@ -125,16 +128,13 @@ def induces(transfer: Iterable[Record], source: str) -> bool:
     Returns:
         True only with evidence; False where it was not measured.
     """
-    cells = [row for row in transfer if row["intervention"] == "addition" and row["target"] == source]
+    rows = cast("Iterable[TransferRow]", transfer)
+    cells = [row for row in rows if row["intervention"] == "addition" and row["target"] == source]
     own = next((row for row in cells if row["source"] == source), None)
-    nulls = [
-        _number(row["difference"]) for row in cells if is_null(str(row["source"])) and row["difference"] is not None
-    ]
-    if own is None or own["difference"] is None or own["p_holm"] is None or not nulls:
+    if own is None or not raised(own, cells):
         return False
-    high, base = _number(own["high"]), _number(own["baseline_rate"])
-    shown = high < 0 and high < min(nulls) and _number(own["p_holm"]) < ALPHA
-    return shown and base > 0 and -_number(own["difference"]) / base >= WEAK
+    base = _number(own["baseline_rate"])
+    return base > 0 and -_number(own["difference"]) / base >= WEAK
 
 
 def _why_undefined(baseline: float, n: int, unscored: int) -> str | None:
@@ -145,30 +145,46 @@ def _why_undefined(baseline: float, n: int, unscored: int) -> str | None:
     return None
 
 
-def _effect(cell: Record, null: float | None, *, defined: bool) -> Effect:
-    difference, low, high = (_number(cell[name]) for name in ("difference", "low", "high"))
+def _effect(
+    cell: TransferRow, table: Sequence[TransferRow], null: float | None, *, scored: int, defined: bool
+) -> Effect:
+    n, difference = cell["n"], _number(cell["difference"])
     headroom = 1 - _number(cell["baseline_rate"])
     removed = difference / headroom if headroom > 0 else math.nan
-    p_holm = cell["p_holm"]
-    lost = int(_number(cell.get("unpaired") or 0))
-    n = int(_number(cell["n"]))
+    lost = cell.get("lost_unscored")
+    if lost is None:  # a table of an older version: what the baseline scored and the pairs lack
+        lost = max(0, min(cell.get("unpaired") or 0, scored - n))
     broken = lost > MAX_UNSCORED * (n + lost)
-    real = p_holm is not None and _number(p_holm) < ALPHA and low > 0 and null is not None and low > null
-    moved = defined and not broken and real and removed >= WEAK
+    readable = defined and not broken
+    shown = readable and bool(raised(cell, table))
+    moved = shown and removed >= WEAK
+    needs = None
+    beyond = max(0.0, null or 0.0)
+    if readable and not shown and null is not None and headroom > 0 and (difference - beyond) / headroom >= WEAK:
+        needs = _needed(cell, beyond)
     return Effect(
-        source=str(cell["source"]),
-        target=str(cell["target"]),
+        source=cell["source"],
+        target=cell["target"],
+        n=n,
         difference=difference,
-        low=low,
-        high=high,
-        p_holm=None if p_holm is None else _number(p_holm),
+        p_value=cell["p_value"],
         removed=removed,
         null=null,
         broken=broken,
+        raised=shown,
         moved=moved,
         served=moved and removed >= SERVED,
+        needs=needs,
     )
 
 
-def _number(value: Cell) -> float:
+def _needed(cell: TransferRow, beyond: float) -> int | None:
+    """Prompts that would show this effect; more than there were, because they did not show it."""
+    n = cell["n"]
+    loss = cell.get("lost", 0) / n
+    found = pairs_needed(gain=min(1 - loss, _number(cell["difference"]) + loss), loss=loss, beyond=beyond, alpha=ALPHA)
+    return None if found is None else max(found, n + 1)
+
+
+def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)

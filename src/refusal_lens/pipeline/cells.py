@@ -3,29 +3,21 @@
 Cells that differ in the direction alone share a generation pass as long as the pass holds no more answers than a shard:
 a batch of a few prompts costs almost as much as one of many.
 
-A direction's name is its source language, or one of these: `pooled` (mean over the sources), `pooled-without-X`,
-`random-i`, `shuffled`. Everything here is a pure function of the configuration.
+Directions are named as in `core.names`. Everything here is a pure function of the configuration.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from refusal_lens.config import AuditConfig, DirectionConfig
+from refusal_lens.core.names import POOLED, RANDOM, READ_ON, SHUFFLED, WITHOUT
 from refusal_lens.types import HARMS, Harm, InterventionName
 
-RANDOM = "random-"
-SHUFFLED = "shuffled"
-POOLED = "pooled"
-WITHOUT = "pooled-without-"
 MANY_SOURCES = 4
 """From this many sources on, side effects (ablation on harmless, addition on harmful prompts) are measured for one of them
 and at home only: they are a third of a matrix that nobody reads cell by cell."""
-
-
-READ_ON: Mapping[InterventionName, Harm] = {"ablation": "harmful", "addition": "harmless"}
-"""The class of prompts on which each intervention's own effect is read."""
 
 
 @dataclass(frozen=True)
@@ -134,11 +126,6 @@ def pools(config: AuditConfig) -> dict[str, tuple[str, ...]]:
         left_out = [language for language in sources if language in config.data.languages]
         made |= {f"{WITHOUT}{out}": tuple(name for name in sources if name != out) for out in left_out}
     return made
-
-
-def is_null(source: str) -> bool:
-    """Whether a source is a null direction rather than a language or a pool of languages."""
-    return source.startswith((RANDOM, SHUFFLED))
 
 
 def damaging(config: AuditConfig) -> tuple[str, ...]:

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from refusal_lens.config import AuditConfig
-from refusal_lens.pipeline.cells import RANDOM, SHUFFLED, Pass, damaging, passes, pools
+from refusal_lens.core.names import RANDOM, SHUFFLED
+from refusal_lens.pipeline.cells import Pass, damaging, passes, pools
 from refusal_lens.pipeline.dataset import Dataset, all_languages, test_part
 from refusal_lens.pipeline.steps import VERSIONS
 from refusal_lens.types import Harm, JsonValue, Task

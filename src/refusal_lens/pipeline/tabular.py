@@ -24,7 +24,9 @@ def schema(**columns: pa.DataType) -> pa.Schema:
     return pa.schema(list(columns.items()))
 
 
-def write_table(folder: Path, name: str, rows: Sequence[Row], columns: pa.Schema, *, csv: bool = False) -> None:
+def write_table(
+    folder: Path, name: str, rows: Sequence[Mapping[str, object]], columns: pa.Schema, *, csv: bool = False
+) -> None:
     """Write rows as `folder/name.parquet`, and as CSV beside it when asked.
 
     Args:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from refusal_lens.config import DirectionConfig
+from refusal_lens.core.names import RANDOM, is_null
 from refusal_lens.errors import UserError
 from refusal_lens.languages import get_language
 from refusal_lens.report.inputs import Row, RunInputs, real_of, text_of
@@ -20,7 +21,6 @@ from refusal_lens.types import JsonValue
 
 TIERS = {"high": 0, "medium": 1, "low": 2}
 SELECTED = "selected"
-RANDOM = "random-"
 
 
 @dataclass(frozen=True)
@@ -203,11 +203,6 @@ def cell_key(row: Row) -> tuple[str, str, str, str]:
 def nearest(layers: list[int], wanted: int | None) -> int:
     """The layer closest to the wanted one; the middle one when none is wanted."""
     return layers[len(layers) // 2] if wanted is None else min(layers, key=lambda layer: (abs(layer - wanted), layer))
-
-
-def is_null(source: str) -> bool:
-    """Whether a source is a null direction."""
-    return source.startswith((RANDOM, "shuffled"))
 
 
 def language_name(code: str) -> str:

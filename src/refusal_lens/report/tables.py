@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from refusal_lens.core.names import is_null
 from refusal_lens.report.facts import Facts, as_map, language_name, nearest, source_name
 from refusal_lens.report.inputs import Row, count_of, real_of, text_of
 from refusal_lens.report.shares import mean, number, percent, points, signed
@@ -46,7 +47,7 @@ def extra_set(facts: Facts, name: str) -> Table | None:
     rows = [
         row
         for row in facts.inputs.rows("rates")
-        if text_of(row, "prompt_set") == name and not text_of(row, "source").startswith(("random-", "shuffled"))
+        if text_of(row, "prompt_set") == name and not is_null(text_of(row, "source"))
     ]
     if not rows:
         return None

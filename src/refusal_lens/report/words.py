@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from refusal_lens.core.names import ALPHA
 from refusal_lens.report.facts import Facts, HeadlineRow, as_map, source_name
 from refusal_lens.report.inputs import Row, count_of, real_of, text_of
 from refusal_lens.report.shares import Share, number, percent
 from refusal_lens.report.text import listing
 
-ALPHA = 0.05
 SMALL_N = 50
 MANY_UNSCORED = 0.10
 HIGH_BASELINE = 0.5

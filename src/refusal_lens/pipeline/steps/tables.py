@@ -23,6 +23,9 @@ RATES = schema(
     low=REAL,
     high=REAL,
     prompt_set=TEXT,
+    truncated=INTEGER,
+    uncertain=INTEGER,
+    off_language=INTEGER,
 )
 UNSCORED = schema(intervention=TEXT, source=TEXT, language=TEXT, prompts=TEXT, reason=TEXT, n=INTEGER, prompt_set=TEXT)
 CANDIDATES = schema(

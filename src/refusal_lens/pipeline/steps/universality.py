@@ -39,6 +39,8 @@ TRANSFER = schema(
     lost=INTEGER,
     unpaired=INTEGER,
     mde=REAL,
+    lost_unscored=INTEGER,
+    null_difference=REAL,
 )
 CONTENT = schema(
     intervention=TEXT,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import altair as alt
 
+from refusal_lens.core.names import ALPHA, is_null
 from refusal_lens.report.charts.theme import Data, Point, Spec, layered, named, tip, to_spec
-from refusal_lens.report.facts import Facts, is_null, language_name, source_name
+from refusal_lens.report.facts import Facts, language_name, source_name
 from refusal_lens.report.inputs import Row, Rows, count_of, real_of, text_of
 from refusal_lens.report.shares import number, p_text, percent, points
 from refusal_lens.report.views import Cell, Column, Figure, Table
 
-ALPHA = 0.05
 WORDS = {
     "ablation": (
         "transfer-ablation",
