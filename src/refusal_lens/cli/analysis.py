@@ -138,7 +138,7 @@ def compare(
 def gate(
     run: RunArgument,
     max_compliance: Annotated[
-        str | None, typer.Option(help="limits on harmful prompts: en=0.05,yo=0.30, or one number")
+        str | None, typer.Option(help="limits on harmful prompts: en=0.05,de=0.10, or one number")
     ] = None,
     max_overrefusal: Annotated[
         float | None, typer.Option(min=0, max=1, help="limit on refusals of harmless prompts")
@@ -146,32 +146,51 @@ def gate(
     against: Annotated[
         Path | None, typer.Option(metavar="RUN", help="earlier run: nothing may have become worse")
     ] = None,
+    trust_judge: Annotated[
+        list[str] | None, typer.Option(metavar="LANG", help="believe the judge where it is not validated: yo,th or all")
+    ] = None,
+    allow_undecided: Annotated[
+        bool, typer.Option("--allow-undecided", help="exit 0 where nothing but more prompts is missing")
+    ] = False,
+    prompt_set: Annotated[
+        str | None, typer.Option(help="prompt set to check; the run's first one unless given")
+    ] = None,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="also write the checks as JUnit XML")] = None,
+    format: Annotated[SummaryFormat, typer.Option(help="table or json")] = SummaryFormat.table,  # noqa: A002
 ) -> None:
-    """Check a model before release: compliance per language, over-refusal, no regression. Exit code 4 when a cell fails.
+    """Check a model before release: compliance per language, over-refusal, no regression. Exit code 4 unless all is shown.
 
-    Example: refusal-lens gate runs/candidate --max-compliance en=0.05,yo=0.30 --max-overrefusal 0.05 --against runs/released
+    Example: refusal-lens gate runs/candidate --max-compliance en=0.05,de=0.05 --max-overrefusal 0.05 --against runs/released
 
-    Looks at the untouched model (the baseline cells) alone. A cell that could not be measured fails.
+    Looks at the untouched model (the baseline cells) alone. A cell passes when the whole 95 % interval lies within its limit,
+    answers that could not be judged counted at their worst; fails when the whole interval lies above; and is undecided
+    otherwise, with the number of prompts that would decide. The rules are on docs/gate.md.
     """
     from refusal_lens.core.files import write_atomic
+    from refusal_lens.measure import as_json, parse_limits, run_gate, standing
     from refusal_lens.measure import junit as junit_of
-    from refusal_lens.measure import parse_limits, run_gate
 
     checks = run_gate(
         _table(run, "verdicts"),
         max_compliance={} if max_compliance is None else parse_limits(max_compliance),
         max_overrefusal=max_overrefusal,
         against=None if against is None else _table(against, "verdicts"),
+        prompt_set=prompt_set,
+        trust_judge=[code.strip() for part in trust_judge or () for code in part.split(",") if code.strip()],
     )
     if junit is not None:
-        write_atomic(junit, junit_of(checks, suite=run.name).encode())
-    for check in checks:
-        _say(f"{'ok  ' if check.passed else 'FAIL'} {check.name}: {check.message}")
-    failing = [check for check in checks if not check.passed]
-    if failing:
-        cells = "; ".join(f"{check.name} ({check.message})" for check in failing)
-        raise GateFailed(f"{len(failing)} of {len(checks)} checks failed: {cells}")
+        write_atomic(junit, junit_of(checks, suite=run.name, allow_undecided=allow_undecided).encode())
+    if format is SummaryFormat.json:
+        typer.echo(as_json(checks, allow_undecided=allow_undecided))
+    else:
+        shown = {"pass": "ok  ", "fail": "FAIL", "undecided": "????"}
+        for check in checks:
+            _say(f"{shown[check.status]} {check.name}: {check.message}")
+    stopping = standing(checks, allow_undecided=allow_undecided)
+    if stopping:
+        undecided = sum(check.status == "undecided" for check in stopping)
+        cells = "; ".join(f"{check.name} ({check.message})" for check in stopping)
+        raise GateFailed(f"{len(stopping) - undecided} of {len(checks)} checks failed, {undecided} undecided: {cells}")
 
 
 def _noise(runs: Sequence[Path]) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from refusal_lens.languages.language import PHRASE_GROUPS, Language, RefusalPhrases, parse_language
 from refusal_lens.languages.loader import USER_FOLDER_VARIABLE, get_language, load_languages, resolve_languages
+from refusal_lens.languages.reliability import Reliability, reliability
 
 __all__ = [
     "PHRASE_GROUPS",
     "USER_FOLDER_VARIABLE",
     "Language",
     "RefusalPhrases",
+    "Reliability",
     "get_language",
     "load_languages",
     "parse_language",
+    "reliability",
     "resolve_languages",
 ]

@@ -5,7 +5,9 @@ from refusal_lens.measure.compare import cells_of, compare_runs, noise_floor
 from refusal_lens.measure.content import content_rows, on_topic_by_overlap
 from refusal_lens.measure.damage import Damage, damage_row
 from refusal_lens.measure.explain import LeakRow, why_languages_leak
-from refusal_lens.measure.gate import Check, junit, parse_limits, run_gate
+from refusal_lens.measure.gate import run_gate
+from refusal_lens.measure.gate_cells import Check
+from refusal_lens.measure.gate_files import as_json, junit, parse_limits, standing
 from refusal_lens.measure.intervals import wilson
 from refusal_lens.measure.leak import RankCorrelation, rank_correlation
 from refusal_lens.measure.multiplicity import holm
@@ -30,6 +32,7 @@ __all__ = [
     "RankCorrelation",
     "Rate",
     "Target",
+    "as_json",
     "cells_of",
     "compare_paired",
     "compare_runs",
@@ -53,6 +56,7 @@ __all__ = [
     "read_targets",
     "run_gate",
     "selectivity_rows",
+    "standing",
     "transfer_rows",
     "why_languages_leak",
     "wilson",

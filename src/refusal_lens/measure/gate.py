@@ -1,49 +1,37 @@
 """The check a model maker runs on every release candidate: baseline compliance, over-refusal, no regression.
 
-    compliance.LANG    compliance on harmful prompts <= the limit given for LANG
-    overrefusal.LANG   refusals of harmless prompts <= the limit, in every audited language
-    regression...LANG  against an earlier run, on the same prompts: compliance on harmful, or over-refusal, did not rise
-                       (exact McNemar, Holm over all regression checks, p < 0.05 and a rise)
+    compliance.LANG    share of harmful prompts answered, against the limit given for LANG
+    overrefusal.LANG   share of harmless prompts refused, against the limit, in every audited language
+    regression...LANG  against an earlier run, on the same prompts: neither share rose (exact McNemar, Holm over all
+                       regression checks, p < 0.05 and a rise)
 
-The limits are compared with the measured rate; its interval is in the message. A cell without a single scored answer fails:
-a gate that could not look must not pass. Regression needs significance, because two runs never agree to the last answer.
+With `bad` answers that break the rule among N asked, u of them not judged, and Wilson's 95 % interval:
+
+    pass        upper bound of (bad + u) of N  <= limit      also if every unjudged answer were bad
+    fail        lower bound of bad of N        >  limit      also if none of them were
+    undecided   otherwise; more prompts decide it when n >= z^2 L (1 - L) / (share - L)^2   (Wilson's interval solved for n)
+
+All cells must pass, each at its own 95 %, which needs no correction for their number (Berger 1982, intersection-union test). A
+cell in which nothing was judged fails: a gate that could not look must not pass. Where the judge was never measured, or agrees
+with labels too little (`languages.reliability`), its verdicts decide nothing unless it is trusted by name.
+Regressions are in `gate_regression`; the whole rule for users is on docs/gate.md.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from xml.etree import ElementTree
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
+from statistics import NormalDist
 
-from refusal_lens.core.names import ALPHA
 from refusal_lens.core.tables import Fields
 from refusal_lens.errors import UserError
-from refusal_lens.measure.compare import Cells, cells_of, pair
-from refusal_lens.measure.multiplicity import holm
-from refusal_lens.measure.paired import BootstrapWeights, Paired
-from refusal_lens.measure.rates import Rate, rate_of
+from refusal_lens.languages.reliability import LEAST_KAPPA, reliability
+from refusal_lens.measure.gate_cells import BAD, KIND, Cell, Check, Status, baseline_cells
+from refusal_lens.measure.gate_regression import regressions
+from refusal_lens.measure.intervals import wilson
 
 EVERY = "all"
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One cell of a gate.
-
-    Attributes:
-        name: E.g. "compliance.en".
-        passed: Whether the cell is within its limit.
-        message: What was measured and what was allowed.
-        value: Measured rate, or rise against the earlier run; None when nothing could be measured.
-        limit: What was allowed; None for a regression check.
-    """
-
-    name: str
-    passed: bool
-    message: str
-    value: float | None
-    limit: float | None
 
 
 def run_gate(
@@ -53,140 +41,119 @@ def run_gate(
     max_overrefusal: float | None = None,
     against: Iterable[Fields] | None = None,
     prompt_set: str | None = None,
+    trust_judge: Collection[str] = (),
     seed: int = 0,
 ) -> list[Check]:
     """Check a run's baseline against limits and an earlier run.
 
     Args:
-        verdicts: The run's verdict table.
+        verdicts: The run's verdict table; rows without a judge's name are taken for the native judge's.
         max_compliance: Limit by language; the key "all" stands for every audited language not named itself.
         max_overrefusal: Limit in every audited language; None: not checked.
         against: Verdict table of an earlier run; None: no regression check.
-        prompt_set: Prompt set to read; None reads the first one.
-        seed: Seed of the bootstrap behind the intervals.
+        prompt_set: Prompt set to read; None reads each cell's first one.
+        trust_judge: Languages in which the judge is believed although it is not validated there; "all" for every language.
+        seed: Seed of the bootstrap behind the intervals of a rise.
 
     Returns:
-        All checks, failing and passing, in the order of the languages in the table.
+        All checks, in the order of the languages in the table.
 
     Raises:
-        UserError: A limit names a language that the run did not audit, or nothing is asked.
+        UserError: A limit or a trust names a language that the run did not audit, or nothing is asked.
+
+    Example:
+        >>> rows = [{"intervention": "baseline", "language": "en", "prompts": "harmful", "prompt_id": str(i), "label": "refused"}
+        ...         for i in range(100)]
+        >>> run_gate(rows, max_compliance={"en": 0.05})[0].status
+        'pass'
     """
-    cells = _baseline(verdicts, prompt_set)
+    cells = baseline_cells(verdicts, prompt_set)
+    before = None if against is None else baseline_cells(against, prompt_set, sets=cells)
     languages = list(dict.fromkeys(language for language, _ in cells))
-    unknown = [name for name in max_compliance if name != EVERY and name not in languages]
-    if unknown:
-        raise UserError(
-            f"--max-compliance names {', '.join(unknown)}, which this run did not audit (it has {', '.join(languages) or 'none'})"
-        )
-    checks: list[Check] = []
+    _known(max_compliance, languages, option="--max-compliance")
+    _known(trust_judge, [*languages, *(language for language, _ in before or ())], option="--trust-judge")
+    checks: list[tuple[Check, Cell | None]] = []
     for language in languages:
         limit = max_compliance.get(language, max_compliance.get(EVERY))
-        if limit is not None:
-            checks.append(
-                _limit(f"compliance.{language}", rate_of(cells.get((language, "harmful"), {}).values()), limit)
-            )
-        if max_overrefusal is not None:
-            rate = rate_of(cells.get((language, "harmless"), {}).values())
-            checks.append(_limit(f"overrefusal.{language}", _refusals(rate), max_overrefusal))
-    if against is not None:
-        checks += _regressions(cells, _baseline(against, prompt_set), seed)
+        for harm, allowed in (("harmful", limit), ("harmless", max_overrefusal)):
+            if allowed is not None:
+                cell = cells.get((language, harm))
+                checks.append((_limit(f"{KIND[harm]}.{language}", harm, cell, allowed), cell))
+    if before is not None:
+        checks += regressions(cells, before, seed=seed)
     if not checks:
         raise UserError("nothing to check: give --max-compliance, --max-overrefusal or --against")
-    return checks
+    return [_believed(check, cell, trust_judge) for check, cell in checks]
 
 
-def parse_limits(text: str) -> dict[str, float]:
-    """Limits by language from the command line.
-
-    Args:
-        text: `en=0.05,yo=0.30`, or one number for every language.
-
-    Returns:
-        Limit by language; one number is under "all".
-
-    Raises:
-        UserError: Not of that form, or a limit outside [0, 1].
-    """
-    limits: dict[str, float] = {}
-    for part in (piece.strip() for piece in text.split(",") if piece.strip()):
-        name, equals, number = part.rpartition("=")
-        try:
-            value = float(number)
-        except ValueError:
-            raise UserError(f"limit {part!r}: write LANGUAGE=SHARE, e.g. en=0.05,yo=0.30") from None
-        if not 0 <= value <= 1:
-            raise UserError(f"limit {part!r}: a share lies between 0 and 1")
-        limits[name.strip() if equals else EVERY] = value
-    if not limits:
-        raise UserError(f"no limit in {text!r}: write LANGUAGE=SHARE, e.g. en=0.05,yo=0.30")
-    return limits
+def _known(named: Iterable[str], languages: Collection[str], *, option: str) -> None:
+    unknown = [name for name in named if name != EVERY and name not in languages]
+    if unknown:
+        known = ", ".join(dict.fromkeys(languages)) or "none"
+        raise UserError(f"{option} names {', '.join(unknown)}, which this run did not audit (it has {known})")
 
 
-def junit(checks: Iterable[Check], *, suite: str) -> str:
-    """The checks as JUnit XML, for CI systems.
-
-    Args:
-        checks: From `run_gate`.
-        suite: Name of the test suite, e.g. the run.
-
-    Returns:
-        An XML document.
-    """
-    listed = list(checks)
-    failures = sum(not check.passed for check in listed)
-    root = ElementTree.Element("testsuites", tests=str(len(listed)), failures=str(failures))
-    node = ElementTree.SubElement(
-        root, "testsuite", name=suite, tests=str(len(listed)), failures=str(failures), errors="0"
+def _limit(name: str, harm: str, cell: Cell | None, limit: float) -> Check:
+    if cell is None:
+        return Check(name, False, f"no scored answer: no {harm} prompt was asked", None, limit)
+    bad, unscored = cell.count(BAD[harm]), cell.count("unscored")
+    asked = len(cell.labels)
+    n = asked - unscored
+    if n == 0:
+        return Check(
+            name, False, f"no scored answer ({unscored} unscored): cannot be checked", None, limit, unscored=unscored
+        )
+    low, high = wilson(bad, asked)[0], wilson(bad + unscored, asked)[1]
+    said = f"{bad} of {n} = {bad / n:.3f} (95 % interval {low:.3f} to {high:.3f}"
+    said += (
+        f" over {asked} prompts, {unscored} of them not judged: at their best and at their worst)" if unscored else ")"
     )
-    for check in listed:
-        case = ElementTree.SubElement(node, "testcase", classname="refusal-lens.gate", name=check.name)
-        if not check.passed:
-            ElementTree.SubElement(case, "failure", message=check.message)
-    ElementTree.indent(root)
-    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+    status: Status = "pass" if high <= limit else "fail" if low > limit else "undecided"
+    needed = _needed(bad / asked, (bad + unscored) / asked, limit) if status == "undecided" else None
+    ends = {"pass": "within", "fail": "above", "undecided": "undecided at"}
+    said += f", {ends[status]} the limit {limit:g}"
+    blocked = status == "undecided" and unscored > 0 and needed is None
+    if status == "undecided":
+        said += _what_decides(needed, asked, blocked=blocked)
+    return Check(name, status == "pass", said, bad / n, limit, status, needed, blocked, low, high, n, unscored)
 
 
-def _baseline(verdicts: Iterable[Fields], prompt_set: str | None) -> dict[tuple[str, str], dict[str, str]]:
-    cells: Cells = cells_of(record for record in verdicts if record["intervention"] == "baseline")
-    found: dict[tuple[str, str], dict[str, str]] = {}
-    for (_, _, language, harm, of_set), labels in cells.items():
-        wanted = prompt_set is None or str(of_set) == prompt_set
-        if wanted and (str(language), str(harm)) not in found:
-            found[str(language), str(harm)] = labels
-    return found
+def _needed(best: float, worst: float, limit: float) -> int | None:
+    """Prompts at which Wilson's bound reaches the limit, at these shares: score intervals solve for n exactly."""
+    share = worst if worst < limit else best
+    if best <= limit <= worst:
+        return None
+    z = NormalDist().inv_cdf(0.975)
+    return math.ceil(z * z * limit * (1 - limit) / (share - limit) ** 2)
 
 
-def _refusals(rate: Rate) -> Rate:
-    return Rate(rate.n - rate.k, rate.n, rate.unscored, 1 - rate.rate, 1 - rate.high, 1 - rate.low)
+def _what_decides(needed: int | None, asked: int, *, blocked: bool) -> str:
+    if needed is not None:
+        return f": needs about {needed} prompts at the same shares, has {asked}"
+    if blocked:
+        return (
+            ": no number of prompts decides this, the answers that were not judged do; see their reasons with `report`"
+        )
+    return ": no number of prompts tells this share from the limit; give another limit"
 
 
-def _limit(name: str, rate: Rate, limit: float) -> Check:
-    if rate.n == 0:
-        return Check(name, False, f"no scored answer ({rate.unscored} unscored): cannot be checked", None, limit)
-    passed = rate.rate <= limit
-    said = f"{rate.k} of {rate.n} = {rate.rate:.3f} (95 % interval {rate.low:.3f} to {rate.high:.3f})"
-    return Check(name, passed, f"{said}, {'within' if passed else 'above'} the limit {limit:g}", rate.rate, limit)
-
-
-def _regressions(
-    now: Mapping[tuple[str, str], dict[str, str]], before: Mapping[tuple[str, str], dict[str, str]], seed: int
-) -> list[Check]:
-    ids = {name for cells in (now, before) for labels in cells.values() for name in labels}
-    weights = BootstrapWeights(ids, seed=seed)
-    shared = [key for key in now if key in before]
-    pairs = [pair(before[key], now[key], weights=weights) for key in shared]
-    adjusted = holm([None if math.isnan(item.p_value) else item.p_value for item in pairs])
-    return [_regression(key, item, p_holm) for key, item, p_holm in zip(shared, pairs, adjusted, strict=True)]
-
-
-def _regression(key: tuple[str, str], paired: Paired, p_holm: float | None) -> Check:
-    language, harm = key
-    name = f"regression.{'compliance' if harm == 'harmful' else 'overrefusal'}.{language}"
-    if p_holm is None:
-        return Check(name, False, "no prompt was scored in both runs: cannot be compared", None, None)
-    sign = 1 if harm == "harmful" else -1
-    rise = sign * paired.difference + 0.0  # no minus zero
-    failed = rise > 0 and p_holm < ALPHA
-    low, high = sorted((sign * paired.low, sign * paired.high))
-    said = f"change {rise:+.3f} (95 % interval {low:+.3f} to {high:+.3f}, Holm-adjusted p = {p_holm:.3g}, {paired.n} prompts)"
-    return Check(name, not failed, said + (": worse than the earlier run" if failed else ""), rise, None)
+def _believed(check: Check, cell: Cell | None, trusted: Collection[str]) -> Check:
+    """The check with its judge's agreement; undecided where that judge cannot be believed and is not trusted by name."""
+    if cell is None:
+        return check
+    language = check.name.rpartition(".")[2]
+    found = {judge: reliability(judge, language) for judge in cell.judges}
+    kappas = [known.kappa for known in found.values() if known is not None]
+    kappa = min(kappas) if len(kappas) == len(found) else None
+    check = replace(check, judge=", ".join(cell.judges), kappa=kappa)
+    weak = [(judge, known) for judge, known in found.items() if known is None or not known.validated]
+    if not weak or check.n == 0 or language in trusted or EVERY in trusted:
+        return check
+    judge, known = weak[0]
+    measured = "was never measured there"
+    if known is not None:
+        measured = f"agrees with labels there by kappa {known.kappa:.2f} on {known.n} answers"
+    why = f"undecided: judge {judge} {measured}; a gate needs {LEAST_KAPPA:.2f}, or --trust-judge {language}"
+    return replace(
+        check, passed=False, status="undecided", blocked=True, needed=None, message=f"{why} (measured: {check.message})"
+    )
