@@ -47,7 +47,10 @@ def make_run(
     if "verdict" not in leave_out:
         written = verdict or {
             "verdict": "universal" if valid else "no valid direction",
-            "languages": {},
+            "languages": {
+                code: {"status": "own only" if code in sources else "undefined" if code == "yo" else "served"}
+                for code in languages
+            },
             "reasons": ["every language that could show it is served"],
         }
         (run.tables_dir / "verdict.json").write_text(json.dumps(written))

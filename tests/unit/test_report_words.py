@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from refusal_lens.report import Facts, headline, headline_table, read_inputs, verdict_of
-from refusal_lens.report.words import leak_words
+from refusal_lens.report.charts import transfer_figure
+from refusal_lens.report.leaks import leak_words
+from refusal_lens.rundir import RunDir
 from report_runs import LANGUAGES, make_run, write_rows
 
 
@@ -58,10 +61,10 @@ def test_headline_states_means_ranges_and_the_null(tmp_path: Path) -> None:
     assert "the model answers 90 % of harmful prompts (80 % to 100 % over 2 languages)" in text
     assert "untouched it answers 5 % (0 % to 10 % over 2 languages)" in text
     assert "Random directions of the same size leave it at 6 %" in text
-    assert "larger than chance in all 2 languages" in text
+    assert "larger than chance" not in text, "without paired tests nothing is called so"
 
 
-def test_overlapping_intervals_are_not_called_a_rise(tmp_path: Path) -> None:
+def test_a_language_without_headroom_is_named_and_the_missing_null_said(tmp_path: Path) -> None:
     rows = [
         rate("baseline", "", "en", "harmful", 10, 100),
         rate("baseline", "", "yo", "harmful", 88, 100),
@@ -69,18 +72,84 @@ def test_overlapping_intervals_are_not_called_a_rise(tmp_path: Path) -> None:
         rate("ablation", "en", "yo", "harmful", 92, 100),
     ]
     text = words_of(facts_with(tmp_path, rows))
-    assert "larger than chance in 1 of 2 languages (not seen in Yoruba)" in text
     assert "In Yoruba the untouched model already answers most harmful prompts" in text
     assert "No random direction was run, so there is no null" in text
 
 
-def test_holm_decides_where_the_transfer_table_is_there(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "run", languages=("en", "de"))
+def change_transfer(run: RunDir, **values: object) -> Facts:
     rows = [dict(row) for row in read_inputs(run.root).rows("transfer")]
     for row in rows:
-        row["p_holm"] = 0.2
+        if not str(row["source"]).startswith("random-"):
+            row.update(values)
     write_rows(run, "transfer", rows)
-    assert "In none of the 2 languages is the rise larger than chance" in words_of(Facts(read_inputs(run.root)))
+    return Facts(read_inputs(run.root))
+
+
+@pytest.mark.parametrize(
+    ("values", "count"),
+    [
+        ({"p_value": 0.001, "low": 0.6, "high": 0.8, "p_holm": 0.2}, 2),
+        ({"p_value": 0.2, "low": 0.6, "high": 0.8}, 0),
+        ({"p_value": 0.001, "low": -0.01, "high": 0.8}, 0),
+        ({"p_value": 0.001, "low": 0.01, "high": 0.8}, 0),
+    ],
+)
+def test_larger_than_chance_is_one_rule_for_headline_and_matrix(
+    tmp_path: Path, values: dict[str, object], count: int
+) -> None:
+    """Null differences reach 0.05 here: an interval that starts at 0.01 lies beyond zero, and not beyond the nulls."""
+    run = make_run(tmp_path / "run", languages=("en", "de"))
+    for name in ("random-0", "random-1", "random-2"):
+        rows = [dict(row) for row in read_inputs(run.root).rows("transfer")]
+        for row in rows:
+            if row["source"] == name:
+                row["difference"] = 0.05
+        write_rows(run, "transfer", rows)
+    facts = change_transfer(run, **values)
+    said = "in all 2 languages" if count else "In none of the 2 languages"
+    assert said in words_of(facts)
+    figure = transfer_figure(facts, "ablation")
+    assert figure is not None
+    points = figure.spec["datasets"]["rows"]  # pyright: ignore[reportArgumentType, reportCallIssue, reportIndexIssue]
+    assert sum(point["sure"] for point in points) == count  # pyright: ignore[reportArgumentType, reportCallIssue, reportGeneralTypeIssues, reportOptionalIterable]
+
+
+def test_on_topic_share_reads_the_main_prompt_set_alone(tmp_path: Path) -> None:
+    """90 of 100 on the main set, 10 of 200 on another: the headline's share is 90 %, not (90 + 10) / 300 = 33 %."""
+    run = make_run(tmp_path / "run", languages=("en",))
+    rows: list[dict[str, object]] = [
+        {
+            "intervention": "ablation",
+            "source": "en",
+            "language": "en",
+            "prompts": "harmful",
+            "complied": on_topic + hollow,
+            "on_topic": on_topic,
+            "hollow": hollow,
+            "rate_on_topic": None,
+            "prompt_set": name,
+        }
+        for name, on_topic, hollow in (("testbed", 90, 10), ("xstest", 10, 190))
+    ]
+    write_rows(run, "content", rows)
+    assert "90 % keep to the topic asked" in words_of(Facts(read_inputs(run.root)))
+
+
+def statuses(**found: str) -> dict[str, object]:
+    return {"verdict": "universal", "languages": {code: {"status": status} for code, status in found.items()}}
+
+
+def test_universal_says_how_many_languages_could_show_it(tmp_path: Path) -> None:
+    """A language that is undefined, or that only its own direction was tried on, could not show a transfer."""
+    found = statuses(en="own only", de="served", fr="served", yo="undefined")
+    verdict = verdict_of(Facts(read_inputs(make_run(tmp_path / "run", verdict=found).root)))
+    assert verdict == (
+        "universal",
+        "One direction carries refusal in all 2 languages that could show it, 4 tested.",
+    )
+    alone = statuses(en="own only", de="undefined", zh="served")
+    verdict = verdict_of(Facts(read_inputs(make_run(tmp_path / "alone", verdict=alone).root)))
+    assert verdict is not None and "the one language that could show it, 3 tested" in verdict[1]
 
 
 def test_small_samples_and_broken_answers_are_cautioned(tmp_path: Path) -> None:
@@ -142,25 +211,59 @@ def test_headline_table_has_every_language_and_leaves_unknown_cells_empty(tmp_pa
 
 
 def test_an_empty_run_says_so(tmp_path: Path) -> None:
-    from refusal_lens.rundir import RunDir
-
     run = RunDir.create(tmp_path / "run", header={})
     assert words_of(Facts(read_inputs(run.root))) == "This run has no results yet."
 
 
+def with_separation(root: Path, rows: list[dict[str, object]], **leak: object) -> Facts:
+    run = make_run(root, leave_out=("projection", "cosines"))
+    write_rows(run, "separation", rows)
+    (run.tables_dir / "geometry.json").write_text(json.dumps({"leak": {"n": len(rows), **leak}}))
+    return Facts(read_inputs(run.root))
+
+
+def separation(code: str, compliance: float, *, margin: float = 5.0, auc: float = 1.0) -> dict[str, object]:
+    return {
+        "layer": 3,
+        "language": code,
+        "auc": auc,
+        "d_prime": 4.0,
+        "margin": margin,
+        "baseline_compliance": compliance,
+    }
+
+
 @pytest.mark.parametrize(
     ("low", "high", "said"),
-    [
-        (-0.9, -0.2, "lie closer together answer more"),
-        (0.1, 0.9, "Against the paper"),
-        (-0.5, 0.3, "No clear relation"),
-    ],
+    [(-0.9, -0.2, "lie lower along"), (0.1, 0.9, "Against the paper"), (-0.5, 0.3, "No clear relation")],
 )
 def test_leak_words_are_as_strong_as_the_interval(tmp_path: Path, low: float, high: float, said: str) -> None:
-    import json
+    rows = [separation(code, index / 20, margin=5 - index) for index, code in enumerate(LANGUAGES)]
+    facts = with_separation(tmp_path / "run", rows, rho=(low + high) / 2, low=low, high=high)
+    assert said in leak_words(facts)
 
-    run = make_run(tmp_path / "run", languages=("en",), leave_out=("projection", "cosines"))
-    (run.tables_dir / "geometry.json").write_text(
-        json.dumps({"leak": {"rho": (low + high) / 2, "low": low, "high": high}})
+
+def test_separable_by_itself_and_below_the_shared_threshold_are_two_findings(tmp_path: Path) -> None:
+    """Yoruba of the demo: AUC 1.00 by itself, margin -0.22; the chart shows the margin and the paragraph says so."""
+    rows = [separation(code, 0.0) for code in LANGUAGES if code not in ("yo", "th", "ko")]
+    rows += [separation("yo", 1.0, margin=-0.22), separation("th", 0.9, auc=0.55, margin=-1.0), separation("ko", 0.8)]
+    text = leak_words(with_separation(tmp_path / "run", rows, rho=-0.5, low=-0.8, high=-0.1)).replace("\xa0", " ")
+    yoruba, thai, korean = (
+        next(part for part in text.split(": ") if name in part) for name in ("Yoruba", "Thai", "Korean")
     )
-    assert said in leak_words(Facts(read_inputs(run.root)))
+    assert "Yoruba, where 100 % of harmful prompts are answered untouched" in yoruba
+    assert "told apart from harmless ones by themselves (AUC 1.00), but lie below the threshold" in text
+    assert "hardly told apart (AUC 0.55), and lie below the threshold" in text
+    assert "by themselves (AUC 1.00), and lie above the threshold" in text
+    assert text.count("the action that fails") == 1
+    assert thai and korean
+
+
+def test_no_rank_correlation_over_few_languages_or_ties(tmp_path: Path) -> None:
+    few = [separation(code, index / 10, margin=5 - index) for index, code in enumerate(LANGUAGES[:5])]
+    text = leak_words(with_separation(tmp_path / "few", few, rho=-1.0, low=-1.0, high=-0.9))
+    assert "at least 6 are needed" in text and "\u03c1" not in text
+    tied = [separation(code, 0.0, margin=5 - index) for index, code in enumerate(LANGUAGES)]
+    tied[-1]["baseline_compliance"] = 1.0
+    text = leak_words(with_separation(tmp_path / "tied", tied, rho=-0.6, low=-0.8, high=-0.2))
+    assert "13 of 14 languages answer the same share" in text and "\u03c1" not in text

@@ -191,8 +191,10 @@ def _unscored(facts: Facts) -> Block:
     counted: dict[tuple[str, str], int] = {}
     by_language: dict[tuple[str, str], dict[str, int]] = {}
     for row in facts.inputs.rows("unscored"):
+        name = text_of(row, "prompt_set")
         condition = (
             f"{text_of(row, 'intervention')}{', random' if text_of(row, 'source').startswith('random-') else ''}"
+            f"{f', on {name}' if name in facts.extra_sets else ''}"
         )
         key = (condition, text_of(row, "reason"))
         counted[key] = counted.get(key, 0) + count_of(row, "n")

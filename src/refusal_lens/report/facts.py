@@ -13,8 +13,10 @@ from functools import cached_property
 
 from refusal_lens.config import DirectionConfig
 from refusal_lens.core.names import RANDOM, is_null
+from refusal_lens.core.tables import TRANSFER
 from refusal_lens.errors import UserError
 from refusal_lens.languages import get_language
+from refusal_lens.measure import raised
 from refusal_lens.report.inputs import Row, RunInputs, real_of, text_of
 from refusal_lens.report.shares import NullShare, Share, mean, share_of
 from refusal_lens.types import JsonValue
@@ -78,8 +80,10 @@ class Facts:
 
     @cached_property
     def extra_sets(self) -> tuple[str, ...]:
-        """Names of further prompt sets beside the main one."""
-        return tuple(words(self.setting("data", "prompt_sets")))
+        """Names of further prompt sets beside the main one: those configured, then others that `rates` holds."""
+        measured = (text_of(row, "prompt_set") for row in self.inputs.rows("rates"))
+        others = (name for name in measured if name and name not in self._main_sets.values())
+        return tuple(dict.fromkeys([*words(self.setting("data", "prompt_sets")), *others]))
 
     @cached_property
     def selection(self) -> Mapping[str, Row]:
@@ -112,11 +116,26 @@ class Facts:
     @cached_property
     def cells(self) -> Mapping[tuple[str, str, str, str], Share]:
         """Compliance by (source, intervention, language, prompts) on the main prompt set."""
-        return {
-            cell_key(row): share_of(row)
-            for row in self.inputs.rows("rates")
-            if text_of(row, "prompt_set") not in self.extra_sets
-        }
+        return {cell_key(row): share_of(row) for row in self.main_rows("rates")}
+
+    @cached_property
+    def _main_sets(self) -> Mapping[str, str]:
+        """The main prompt set of each class of prompts: that of the first row of `rates` which is no further set's."""
+        further = set(words(self.setting("data", "prompt_sets")))
+        found: dict[str, str] = {}
+        for row in self.inputs.rows("rates"):
+            if (name := text_of(row, "prompt_set")) and name not in further:
+                found.setdefault(text_of(row, "prompts"), name)
+        return found
+
+    def main_rows(self, table: str) -> list[Row]:
+        """Rows of a table that are about the main prompt set; the headline and every figure read no other set."""
+        first = next(iter(self._main_sets.values()), "")
+        return [
+            row
+            for row in self.inputs.rows(table)
+            if text_of(row, "prompt_set") in ("", self._main_sets.get(text_of(row, "prompts"), first))
+        ]
 
     @cached_property
     def languages(self) -> tuple[str, ...]:
@@ -174,6 +193,16 @@ class Facts:
     def transfer(self, intervention: str) -> list[Row]:
         """Rows of the transfer table for one intervention."""
         return [row for row in self.inputs.rows("transfer") if text_of(row, "intervention") == intervention]
+
+    def raised(self, target: str, *, intervention: str = "ablation", source: str | None = None) -> bool | None:
+        """Whether a direction's effect on a language is larger than chance, by the verdict's own rule.
+
+        None where no prompt was scored in both conditions, no null direction was run, or the table is not there.
+        """
+        wanted = (source or self.main_source, target, intervention)
+        table = [{**dict.fromkeys(TRANSFER.columns), **row} for row in self.transfer(intervention)]
+        own = next((row for row in table if (row["source"], row["target"], row["intervention"]) == wanted), None)
+        return None if own is None else raised(own, table)
 
     def _headline_row(self, language: str) -> HeadlineRow:
         def refused(intervention: str) -> Share | None:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from refusal_lens.report import charts, tables
 from refusal_lens.report.facts import Facts, as_map, source_name, words
 from refusal_lens.report.inputs import Row, real_of, text_of
+from refusal_lens.report.leaks import leak_words
 from refusal_lens.report.shares import percent
 from refusal_lens.report.text import listing
 from refusal_lens.report.views import Block, Figure, Note, Section, Table
-from refusal_lens.report.words import best_discarded, candidate_words, leak_words
+from refusal_lens.report.words import best_discarded, candidate_words
 
 
 def result_sections(facts: Facts) -> list[Section]:
@@ -131,10 +132,7 @@ def _geometry(facts: Facts) -> list[Block]:
 
 def _leaks(facts: Facts) -> list[Block]:
     blocks: list[Block] = []
-    leak = as_map(as_map(facts.inputs.summaries.get("geometry")).get("leak"))
-    written = next(
-        (value for name in ("words", "text", "paragraph") if isinstance(value := leak.get(name), str)), None
-    ) or leak_words(facts)
+    written = leak_words(facts)
     if written:
         blocks.append(Note(written))
     figure = charts.leak_figure(facts)

@@ -200,10 +200,10 @@ def selectivity_table(facts: Facts) -> Table | None:
         "added": ("addition", facts.main_source),
     }
     found: dict[tuple[str, str], Row] = {}
-    for row in facts.inputs.rows("selectivity"):
+    for row in facts.main_rows("selectivity"):
         key = (text_of(row, "intervention"), text_of(row, "source"))
         label = next((label for label, wanted in conditions.items() if wanted == key), None)
-        if label is not None and text_of(row, "prompt_set") not in facts.extra_sets:
+        if label is not None:
             found[text_of(row, "language"), label] = row
     present = [label for label in conditions if any(key[1] == label for key in found)]
     lines: list[list[Cell]] = []

@@ -1,15 +1,14 @@
 """The headline in plain words, generated from the numbers and hedged as the numbers are.
 
-Rules: a change counts as seen in a language when the paired test of the transfer table survives Holm's correction
-(p < 0.05), or, without that table, when the two 95 % intervals do not overlap. A mean over languages carries its range.
-Nothing is called universal here: that word belongs to the verdict.
+Rules: a change is larger than chance in a language by the verdict's own rule (`Facts.raised`); without paired tests
+nothing is called so. A mean over languages carries its range. Nothing is called universal here: that word belongs to the
+verdict, and comes with the number of languages that could show it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from refusal_lens.core.names import ALPHA
 from refusal_lens.report.facts import Facts, HeadlineRow, as_map, source_name
 from refusal_lens.report.inputs import Row, count_of, real_of, text_of
 from refusal_lens.report.shares import Share, number, percent
@@ -18,12 +17,13 @@ from refusal_lens.report.text import listing
 SMALL_N = 50
 MANY_UNSCORED = 0.10
 HIGH_BASELINE = 0.5
+COULD_SHOW = ("served", "weak", "not served")
 VERDICTS = {
-    "universal": "One direction carries refusal in every language tested.",
-    "partly": "One direction carries refusal in some languages, not in all.",
-    "language-specific": "Directions do not carry over between languages.",
+    "universal": "One direction carries refusal in {could} that could show it{rest}.",
+    "partly": "One direction carries refusal in {served} of {could} that could show it{rest}.",
+    "language-specific": "Directions do not carry over between languages: {served} of {could} that could show it{rest}.",
     "no valid direction": "No direction that carries refusal was found.",
-    "undefined": "The evidence of this run decides nothing, either way.",
+    "undefined": "The evidence of this run decides nothing, either way: {could} could show a transfer{rest}.",
 }
 
 
@@ -36,59 +36,26 @@ class Statement:
 
 
 def verdict_of(facts: Facts) -> tuple[str, str] | None:
-    """The verdict and what it means; None when the run has none."""
-    verdict = as_map(facts.inputs.summaries.get("verdict")).get("verdict")
-    return (verdict, VERDICTS.get(verdict, "")) if isinstance(verdict, str) else None
+    """The verdict and what it means, with the number of languages that could show it; None when the run has none."""
+    found = as_map(facts.inputs.summaries.get("verdict"))
+    verdict = found.get("verdict")
+    if not isinstance(verdict, str):
+        return None
+    statuses = [as_map(item).get("status") for item in as_map(found.get("languages")).values()]
+    could, served = sum(status in COULD_SHOW for status in statuses), statuses.count("served")
+    if not statuses:
+        return verdict, "The verdict names no language." if verdict in VERDICTS else ""
+    rest = f", {len(statuses)} tested" if could < len(statuses) else ""
+    counted = {0: "no language", 1: "the one language"}.get(could, f"{could} languages")
+    if verdict == "universal" and could > 1:
+        counted = f"all {counted}"
+    return verdict, VERDICTS.get(verdict, "").format(could=counted, served=served or "none", rest=rest)
 
 
 def headline(facts: Facts) -> list[Statement]:
     """What the run found, most important first."""
     found = [*_ablation(facts), *_hollow(facts), *_addition(facts)] if facts.main_source else _without_direction(facts)
     return [*found, *_over_refusal(facts), *_cautions(facts)]
-
-
-def leak_words(facts: Facts) -> str:
-    """The relation between separation and leaking, as strongly as its interval allows; empty without one."""
-    leak = as_map(as_map(facts.inputs.summaries.get("geometry")).get("leak"))
-    rho, low, high = (
-        value if isinstance(value, (int, float)) else None
-        for value in (leak.get("rho"), leak.get("low"), leak.get("high"))
-    )
-    if rho is None:
-        return ""
-    if low is None or high is None:
-        return (
-            f"Rank correlation between separation and baseline compliance: ρ = {number(rho)}; no interval could be"
-            " given."
-        )
-    measured = f"Spearman ρ = {number(rho)}, 95 % interval {number(low)} to {number(high)}"
-    if high < 0:
-        return (
-            "Languages in which harmful and harmless prompts lie closer together answer more harmful prompts"
-            f" ({measured}). A relation over few languages; not proof of cause."
-        )
-    if low > 0:
-        return (
-            "Against the paper's explanation, languages with better separation answer more harmful prompts here"
-            f" ({measured})."
-        )
-    return f"No clear relation between separation and leaking in this run ({measured}): the interval includes zero."
-
-
-def moved(facts: Facts, row: HeadlineRow) -> bool | None:
-    """Whether ablation visibly raised compliance in a language; None when it was not measured there."""
-    tested = [
-        item
-        for item in facts.transfer("ablation")
-        if text_of(item, "source") == facts.main_source and text_of(item, "target") == row.language
-    ]
-    if tested and (p_holm := real_of(tested[0], "p_holm")) is not None:
-        difference = real_of(tested[0], "difference")
-        return difference is not None and difference > 0 and p_holm < ALPHA
-    before, after = row.harmful_baseline, row.harmful_ablated
-    if before is None or after is None or before.high is None or after.low is None:
-        return None
-    return after.low > before.high
 
 
 def best_discarded(facts: Facts, source: str) -> Row | None:
@@ -134,7 +101,7 @@ def _ablation(facts: Facts) -> list[Statement]:
         else " No random direction was run, so there is no null to compare with."
     )
     found = [Statement(text)]
-    seen = {row: result for row in facts.headline if (result := moved(facts, row)) is not None}
+    seen = {row: result for row in facts.headline if (result := facts.raised(row.language)) is not None}
     if seen:
         found.append(Statement(_moved_words(seen)))
     return found
@@ -159,7 +126,7 @@ def _moved_words(seen: dict[HeadlineRow, bool]) -> str:
 def _hollow(facts: Facts) -> list[Statement]:
     rows = [
         row
-        for row in facts.inputs.rows("content")
+        for row in facts.main_rows("content")
         if (text_of(row, "intervention"), text_of(row, "source"), text_of(row, "prompts", "harmful"))
         == ("ablation", facts.main_source, "harmful")
     ]

@@ -26,9 +26,8 @@ def content_figure(facts: Facts) -> Figure | None:
     wanted = ("ablation", source, "harmful")
     own = {
         text_of(row, "language"): row
-        for row in facts.inputs.rows("content")
+        for row in facts.main_rows("content")
         if (text_of(row, "intervention"), text_of(row, "source"), text_of(row, "prompts", "harmful")) == wanted
-        and text_of(row, "prompt_set") not in facts.extra_sets
     }
     data: Data = []
     lines: list[list[Cell]] = []

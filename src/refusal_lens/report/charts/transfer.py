@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import altair as alt
 
-from refusal_lens.core.names import ALPHA, is_null
+from refusal_lens.core.names import is_null
 from refusal_lens.report.charts.theme import Data, Point, Spec, layered, named, tip, to_spec
 from refusal_lens.report.facts import Facts, language_name, source_name
 from refusal_lens.report.inputs import Row, Rows, count_of, real_of, text_of
@@ -44,11 +44,12 @@ def transfer_figure(facts: Facts, intervention: str) -> Figure | None:
     sources = _ordered_sources(facts, rows)
     targets = [code for code in facts.languages if any(text_of(row, "target") == code for row in rows)]
     targets += sorted({text_of(row, "target") for row in rows} - set(targets))
-    data: Data = [_point(row, sign) for row in rows]
+    data: Data = [_point(facts, row, sign) for row in rows]
     reading = (
         "Each cell is the change, in percentage points, against the target's own untouched answers to the same"
-        f" prompts (rows: whose direction; columns: where it is applied). Orange: {more}. A dot marks changes that"
-        " survive Holm's correction over all cells (p < 0.05). Random and shuffled rows are nulls: what they show is"
+        f" prompts (rows: whose direction; columns: where it is applied). Orange: {more}. A dot marks changes"
+        " larger than chance: the paired test rejects (p < 0.05) and the interval lies beyond zero and beyond every"
+        " null's change in the same language. Random and shuffled rows are nulls: what they show is"
         " noise."
     )
     return Figure(
@@ -68,18 +69,19 @@ def signed_difference(row: Row, sign: int) -> float | None:
     return None if value is None else sign * value
 
 
-def _point(row: Row, sign: int) -> Point:
+def _point(facts: Facts, row: Row, sign: int) -> Point:
     difference = signed_difference(row, sign)
     ends = [sign * value for value in (real_of(row, "low"), real_of(row, "high")) if value is not None]
-    p_holm = real_of(row, "p_holm")
+    intervention, source, target = (text_of(row, name) for name in ("intervention", "source", "target"))
     return {
         "source": source_name(text_of(row, "source")),
         "target": language_name(text_of(row, "target")),
         "difference": None if difference is None else round(difference, 4),
         "label": points(difference),
         "range": f"{points(min(ends))} to {points(max(ends))} points" if len(ends) == 2 else "no interval",
-        "p": p_text(p_holm),
-        "sure": p_holm is not None and p_holm < ALPHA,
+        "p": p_text(real_of(row, "p_value")),
+        "p_holm": p_text(real_of(row, "p_holm")),
+        "sure": not is_null(source) and facts.raised(target, intervention=intervention, source=source) is True,
         "n": count_of(row, "n"),
     }
 
@@ -95,7 +97,8 @@ def _spec(data: Data, sources: list[str], targets: list[str]) -> Spec:
             tip("target", "applied in"),
             tip("label", "change, points"),
             tip("range", "95 % interval"),
-            tip("p", "after Holm"),
+            tip("p", "paired test"),
+            tip("p_holm", "after Holm"),
             tip("n", "paired prompts"),
         ],
     )
