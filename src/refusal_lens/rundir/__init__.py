@@ -5,7 +5,7 @@ from __future__ import annotations
 from refusal_lens.core.digests import canonical_json, digest_file, digest_json
 from refusal_lens.core.files import StorageError, write_atomic
 from refusal_lens.core.redact import redact, redact_text
-from refusal_lens.rundir.lock import Holder, RunLock, read_holder
+from refusal_lens.rundir.lock import Holder, RunLock, live_holder, read_holder
 from refusal_lens.rundir.planned import Progress, StepProgress, progress, read_plan, write_plan
 from refusal_lens.rundir.published import Published, published, retract
 from refusal_lens.rundir.records import DamagedRecordError, Record, task_key
@@ -31,6 +31,7 @@ __all__ = [
     "canonical_json",
     "digest_file",
     "digest_json",
+    "live_holder",
     "progress",
     "published",
     "read_holder",

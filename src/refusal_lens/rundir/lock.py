@@ -1,15 +1,15 @@
 """One process per run directory: the second is told who holds it.
 
-An advisory lock (`flock`) on `RUN/lock` decides between processes of one machine (and of several, where the file system
-carries it): it vanishes with its process, so a killed run never blocks the next. The file's text names the holder. Because
-some cluster file systems keep `flock` local to a node, the holder also touches the file every few seconds: a text of
-another host that was touched lately is believed, an old one is taken over.
+A lock of the operating system on `RUN/lock` (by `filelock`: `flock`, on Windows `LockFileEx`) decides between processes
+of one machine (and of several, where the file system carries it): it vanishes with its process, so a killed run never
+blocks the next. The file's text names the holder. Because some network file systems keep such locks local to a machine,
+the holder also touches the file every few seconds: a text of another host that was touched lately is believed, an old one
+is taken over.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import logging
 import os
@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
+
+from filelock import lock_descriptor
 
 from refusal_lens.core.files import storage_refusals
 from refusal_lens.errors import RunError
@@ -70,13 +72,14 @@ class RunLock:
             self._depth += 1
             return self
         with storage_refusals(self._path):
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o644)
         try:
             self._take(descriptor)
             me = Holder(os.getpid(), socket.gethostname(), datetime.now(UTC).isoformat(timespec="seconds"))
             with storage_refusals(self._path):
                 os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, json.dumps(asdict(me)).encode(), 0)
+                os.lseek(descriptor, 0, os.SEEK_SET)
+                os.write(descriptor, f" {json.dumps(asdict(me))}".encode())  # the blank: see _text
         except BaseException:
             os.close(descriptor)
             raise
@@ -108,18 +111,17 @@ class RunLock:
     def _take(self, descriptor: int) -> None:
         holder = read_holder(self._path)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            free = lock_descriptor(descriptor, blocking=False)
         except OSError as error:
-            if error.errno not in {errno.EWOULDBLOCK, errno.EACCES, errno.ENOTSUP, errno.ENOLCK}:
+            if error.errno not in {errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS}:
                 raise
-            if error.errno in {errno.EWOULDBLOCK, errno.EACCES} or (holder is not None and _alive(holder)):
-                raise RunError(_held(self._path, holder)) from None
+            free = live_holder(self._path) is None  # a file system without locks: the text has to do
+        if not free:
+            raise RunError(_held(self._path, holder))
         if holder is None:
             return
-        if holder.host != socket.gethostname() and time.time() - self._path.stat().st_mtime < STALE_SECONDS:
-            raise RunError(
-                _held(self._path, holder) + f"; if that machine is gone, try again in {STALE_SECONDS:.0f} s"
-            ) from None
+        if holder.host != socket.gethostname() and _fresh(self._path):
+            raise RunError(_held(self._path, holder) + f"; if that machine is gone, try again in {STALE_SECONDS:.0f} s")
         _LOG.warning("%s was left by %s, which is gone: taking over", self._path, holder)
 
     def _touch(self) -> None:
@@ -133,22 +135,44 @@ class RunLock:
 def read_holder(path: Path) -> Holder | None:
     """Who a lock file names, or None when it is missing, empty or unreadable."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(_text(path))
         return Holder(int(data["pid"]), str(data["host"]), str(data["since"]))
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 
-def _alive(holder: Holder) -> bool:
-    if holder.host != socket.gethostname():
-        return False
+def live_holder(path: Path) -> Holder | None:
+    """Who works behind a lock file now: it was touched lately and, on this machine, the process is there; else None.
+
+    Unlike taking the lock this disturbs nobody who is about to take it. A stopped or suspended holder counts as gone
+    after a minute and a half, though its lock still stands.
+    """
+    holder = read_holder(path)
+    if holder is None or not _fresh(path):
+        return None
+    if holder.host != socket.gethostname() or os.name == "nt":  # there, signal 0 would be Ctrl-C
+        return holder
     try:
         os.kill(holder.pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    except (ProcessLookupError, OverflowError):
+        return None
+    except PermissionError:  # somebody else's process
+        return holder
+    return holder
+
+
+def _fresh(path: Path) -> bool:
+    return time.time() - path.stat().st_mtime < STALE_SECONDS
+
+
+def _text(path: Path) -> bytes:
+    """A lock file's text. Windows forbids others to read the locked first byte, which therefore says nothing."""
+    with path.open("rb", buffering=0) as stream:
+        try:
+            return stream.read()
+        except PermissionError:
+            stream.seek(1)
+            return stream.read()
 
 
 def _held(path: Path, holder: Holder | None) -> str:
