@@ -60,6 +60,7 @@ class DirectionConfig(_Frozen):
     mode: Literal["exact", "race"] = "exact"
     full_sweep: bool = Field(default=False, description="also score candidates that the rule discards anyway")
     filter: bool = True
+    discovery: Positive = Field(default=32, description="train prompts per class answered to find refusal tokens")
     random: NonNegative = 3
     shuffled: bool = True
     pooled: bool = True

@@ -37,8 +37,7 @@ def serve() -> None:
     """Import, then fork on request."""
     import refusal_lens.cli.report
     import refusal_lens.model
-    import refusal_lens.pipeline
-    import refusal_lens.pipeline.steps  # noqa: F401
+    import refusal_lens.pipeline  # noqa: F401
 
     print("ready", flush=True)  # noqa: T201
     for line in sys.stdin:

@@ -17,7 +17,7 @@ from refusal_lens.cli.app import app
 from refusal_lens.config import AuditConfig, parse_config
 from refusal_lens.errors import DataError, ModelError, RunError, UserError
 from refusal_lens.model import load_model
-from refusal_lens.pipeline import AuditResult, check_same_model, earlier_header, prepare, run_audit
+from refusal_lens.pipeline import AuditResult, check_takeover, earlier_header, prepare, run_audit
 from refusal_lens.rundir import RunDir
 from refusal_lens.types import Outcome
 from tiny_models import build
@@ -203,9 +203,24 @@ def test_another_models_run_is_not_taken_over(audited: Path, tmp_path: Path) -> 
         assert isinstance(result.exception, RunError) and result.exception.exit_code == 2, result.output
         assert "testbed:universal" in str(result.exception) and "--replace" in str(result.exception)
     assert {file: file.read_bytes() for file in sorted(audited.rglob("*")) if file.is_file()} == before
-    other = prepare(settings(model__spec="testbed:aligned"))
-    check_same_model(other, tmp_path, {})
-    check_same_model(prepare(settings(generation__max_new_tokens=5)), audited, earlier_header(audited))
+    run_prepared = prepare(settings(generation__max_new_tokens=5))
+    check_takeover(run_prepared.identity, run_prepared.config, audited, earlier_header(audited))
+    assert earlier_header(tmp_path) == {}
+
+
+@pytest.mark.slow
+def test_a_run_of_an_earlier_version_is_read_but_not_gone_on_from(audited: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(audited, copy)
+    header = {name: value for name, value in RunDir.open(copy).header.items() if name != "plan_format"}
+    RunDir.create(copy, header=header)
+    before = {file: file.read_bytes() for file in sorted((copy / "tasks").rglob("*.json"))}
+    for words in (["audit", "testbed:universal", "--out"], ["resume"]):
+        result = CliRunner().invoke(app, [*words, str(copy)])
+        assert isinstance(result.exception, RunError) and "earlier version" in str(result.exception), result.output
+    assert {file: file.read_bytes() for file in sorted((copy / "tasks").rglob("*.json"))} == before
+    for words in (["rates"], ["verdict"], ["report"]):
+        assert CliRunner().invoke(app, [*words, str(copy)]).exit_code == 0, words
 
 
 @pytest.mark.slow

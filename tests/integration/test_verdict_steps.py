@@ -101,7 +101,7 @@ def test_damage_is_small_for_a_random_direction_and_measured_for_all(run: Path) 
 
 def test_verdict_prints_the_contract(run: Path) -> None:
     found = json.loads(command("verdict", str(run), "--format", "json"))
-    assert set(found) == {"verdict", "languages", "reasons"} and set(found["languages"]) == set(LANGUAGES)
+    assert {"verdict", "languages", "reasons"} <= set(found) and set(found["languages"]) == set(LANGUAGES)
     assert found["verdict"] in {"universal", "partly", "language-specific", "no valid direction", "undefined"}
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from refusal_lens.config import AuditConfig
 from refusal_lens.pipeline.cells import cells, damaging, directions, passes, pools
-from refusal_lens.pipeline.steps.material import parallel_ids
+from refusal_lens.pipeline.steps.geometry_inputs import parallel_ids
 
 SIDE = {("ablation", "harmless"), ("addition", "harmful")}
 

@@ -215,14 +215,14 @@ def _go(
     from refusal_lens.cli.outputs import check_folder
     from refusal_lens.cli.report import write_report_and_headline
     from refusal_lens.cli.show import plan_table, progress_of
-    from refusal_lens.pipeline import check_same_model, earlier_header, prepare, run_audit
+    from refusal_lens.pipeline import check_takeover, earlier_header, prepare, run_audit
     from refusal_lens.rundir import RunDir, Store
 
     check_folder(out, "--out")
     try:
         prepared = prepare(settings, asked=asked)
         if dry_run and not replace:
-            check_same_model(prepared, out, earlier_header(out))
+            check_takeover(prepared.identity, prepared.config, out, earlier_header(out))
         if dry_run:
             plan_table(prepared)
             return

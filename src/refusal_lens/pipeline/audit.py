@@ -5,13 +5,9 @@ Everything that can be wrong with the user's input is looked at before the run d
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import logging
-import platform
-import shlex
-import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,25 +22,14 @@ from refusal_lens.model import check_source, fingerprint, resolve_dtype
 from refusal_lens.pipeline.dataset import ASKED, Dataset, all_languages, load_dataset
 from refusal_lens.pipeline.driver import run_tasks
 from refusal_lens.pipeline.plan import Identity, plan
+from refusal_lens.pipeline.provenance import check_takeover, earlier_header, header
+from refusal_lens.pipeline.registry import STEPS
 from refusal_lens.pipeline.steps.selection import NO_VALID_DIRECTION, SELECTED
-from refusal_lens.pipeline.workshop import Workshop, WorkshopFactory, compute, load_audited
+from refusal_lens.pipeline.worker import Worker, WorkerMaker, load_audited
 from refusal_lens.rundir import RunDir, Store
-from refusal_lens.types import JsonValue, Outcome, Task
+from refusal_lens.types import Outcome, Task
 
 log = logging.getLogger(__name__)
-
-TABLE_STEPS = ("rates", "overview", "universality", "geometry")
-REPORTED_PACKAGES = (
-    "refusal-lens",
-    "torch",
-    "transformers",
-    "tokenizers",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "pyarrow",
-    "lingua-language-detector",
-)
 
 
 @dataclass(frozen=True)
@@ -129,10 +114,10 @@ def run_audit(
         RunError: The directory cannot be used, or holds the run of another model.
         ExecutionError: Some tasks failed; the rest is kept.
     """
+    config = prepared.config
     earlier = earlier_header(out)
     if not replace:
-        check_same_model(prepared, out, earlier)
-    config = prepared.config
+        check_takeover(prepared.identity, config, out, earlier)
     transport = config.transport
     executor = get_executor(
         transport.executor,
@@ -149,13 +134,13 @@ def run_audit(
         loaded = load_audited(config)  # a model that cannot be used must not leave a run directory behind
         model = loaded if alone else None
         del loaded
-    run = RunDir.create(out, header=_header(prepared, command, earlier))
+    run = RunDir.create(out, header=header(config, prepared.identity, prepared.dataset, command, earlier))
     total = len(prepared.tasks)
     computed = 0
     with run.lock():
-        factory: WorkerFactory = WorkshopFactory(str(run.root), config)
+        factory: WorkerFactory = WorkerMaker(str(run.root), config)
         if alone:
-            factory = partial(partial, compute, Workshop(run, config, prepared.dataset, model))
+            factory = partial(_same, Worker(run, config, prepared.dataset, model))
 
         def count(outcome: Outcome) -> None:
             nonlocal computed
@@ -194,7 +179,7 @@ def resume_config(path: Path) -> AuditConfig:
 def publish(run: RunDir, tasks: Sequence[Task]) -> None:
     """Put the final tables of all table steps into `RUN/tables`, byte for byte."""
     for task in tasks:
-        if task.step in TABLE_STEPS:
+        if STEPS[task.step].published:
             record = run.record(task.task_id)
             assert record is not None, f"{task.task_id} is finished"
             for name in sorted(record.outputs):
@@ -213,40 +198,6 @@ def _result(run: RunDir, prepared: Prepared, computed: int) -> AuditResult:
     return AuditResult(run.root, computed, tuple(valid), why)
 
 
-def earlier_header(out: Path) -> Mapping[str, JsonValue]:
-    """The header of the run that stands in a folder; empty where there is none, or none that can be read."""
-    try:
-        return RunDir.open(out).header
-    except RunError:
-        return {}
-
-
-def check_same_model(prepared: Prepared, out: Path, earlier: Mapping[str, JsonValue]) -> None:
-    """Refuse a run directory that another model's run stands in.
-
-    Args:
-        prepared: The audit.
-        out: The run directory.
-        earlier: Its header.
-
-    Raises:
-        RunError: The model's digest differs: the run is another model's, or the model's files changed since.
-    """
-    digest = earlier.get("model_digest")
-    if digest in (None, prepared.identity.model):
-        return
-    settings = earlier.get("config")
-    model = settings.get("model") if isinstance(settings, dict) else None
-    before, now = model.get("spec") if isinstance(model, dict) else None, prepared.config.model.spec
-    whose = (
-        f"of another model, {before}" if before != now else f"of {now} with other files (weights, tokenizer, template)"
-    )
-    raise RunError(
-        f"{out} holds a run {whose} (digest {str(digest)[:12]}, now {prepared.identity.model[:12]}): give another --out, "
-        "or `audit --replace` to set its results aside"
-    )
-
-
 def _with_dtype(config: AuditConfig) -> AuditConfig:
     """The configuration with the number format that `auto` stands for: results of two formats must not share a key."""
     wanted, transport = config.model.dtype, config.transport
@@ -257,39 +208,6 @@ def _with_dtype(config: AuditConfig) -> AuditConfig:
     return config.model_copy(update={"model": config.model.model_copy(update={"dtype": found})})
 
 
-def _versions_before(now: Mapping[str, JsonValue], earlier: Mapping[str, JsonValue]) -> list[JsonValue]:
-    """Library versions, other than today's, that results of an earlier call may come from; each set once, oldest first."""
-    known = earlier.get("earlier_versions")
-    listed = list(known) if isinstance(known, list) else []
-    before = earlier.get("versions")
-    if isinstance(before, dict):
-        other: dict[str, JsonValue] = {name: value for name, value in before.items() if now.get(name) != value}
-        if other and other not in listed:
-            listed.append(other)
-            log.warning(
-                "results of this run that are still valid were computed with %s (now %s): numbers may differ in the last digits",
-                ", ".join(f"{name} {value}" for name, value in other.items()),
-                ", ".join(str(now.get(name)) for name in other),
-            )
-    return listed
-
-
-def _header(prepared: Prepared, command: Sequence[str], earlier: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    config = prepared.config
-    versions: dict[str, JsonValue] = {
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in REPORTED_PACKAGES},
-    }
-    before = _versions_before(versions, earlier)
-    if config.data.root is not None and not Path(config.data.root).exists():
-        raise UserError(f"--data {config.data.root}: no such folder")
-    return {
-        "config": json.loads(config.model_dump_json()),
-        "command": shlex.join(command or sys.argv),
-        "model_digest": prepared.identity.model,
-        "judge": prepared.identity.judge,
-        "data_digests": {part: prepared.dataset.digest(part) for part in sorted(prepared.dataset.parts)},
-        "versions": versions,
-        **({"earlier_versions": before} if before else {}),
-        "machine": platform.machine(),
-    }
+def _same(worker: Worker) -> Worker:
+    """A factory of the one worker that this process holds already."""
+    return worker

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
+
+from pydantic import TypeAdapter
 
 from refusal_lens.config import AuditConfig, DirectionConfig
 from refusal_lens.core.names import POOLED, RANDOM, READ_ON, SHUFFLED, WITHOUT
-from refusal_lens.types import HARMS, Harm, InterventionName
+from refusal_lens.types import HARMS, Harm, InterventionName, JsonValue
 
 MANY_SOURCES = 4
 """From this many sources on, side effects (ablation on harmless, addition on harmful prompts) are measured for one of them
@@ -36,8 +39,7 @@ class CellName:
     prompt_set: str | None = None
 
 
-@dataclass(frozen=True)
-class Pass:
+class Pass(NamedTuple):
     """Cells answered together: one intervention from several directions, on the same prompts.
 
     Attributes:
@@ -57,6 +59,11 @@ class Pass:
         named = f"{first}-and-{others}-more" if others else first
         parts = [self.intervention, named, self.language, self.prompts, self.prompt_set, str(shard)]
         return ".".join(part for part in parts if part)
+
+
+def pass_of(value: JsonValue) -> Pass:
+    """A pass from its JSON form, as it stands in a task's parameters."""
+    return TypeAdapter(Pass).validate_python(value)
 
 
 def passes(config: AuditConfig, *, prompts_of: Callable[[CellName], int]) -> Iterator[Pass]:

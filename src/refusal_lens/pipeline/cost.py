@@ -6,7 +6,7 @@ from refusal_lens.directions import Workload, calibrate, estimate, shape_of
 from refusal_lens.model import LensModel
 from refusal_lens.pipeline.audit import Prepared
 from refusal_lens.pipeline.dataset import all_languages
-from refusal_lens.pipeline.workshop import load_audited
+from refusal_lens.pipeline.worker import load_audited
 from refusal_lens.types import Task
 
 

@@ -7,10 +7,11 @@ file per language: tensors `train.harmful`, `train.harmless`, `test.harmful`, `t
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal, TypeAlias, cast
+from typing import Literal, TypeAlias
 
 import torch
 from jaxtyping import Float
@@ -18,11 +19,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from refusal_lens.model import LensModel, record
-from refusal_lens.pipeline.steps.intake import FILE, read_prompts
-from refusal_lens.pipeline.steps.selection import SELECTED
-from refusal_lens.pipeline.workshop import Job
-from refusal_lens.types import HARMS, Harm, JsonValue, Prompt, Split
+from refusal_lens.model import record
+from refusal_lens.pipeline.planning import Planning
+from refusal_lens.pipeline.step import Ask, Document, Inputs, Output, Saved, Step, Tools
+from refusal_lens.pipeline.steps.prompts import read_prompts
+from refusal_lens.pipeline.steps.selection import site_of
+from refusal_lens.types import HARMS, Harm, JsonValue, Prompt
 
 Part: TypeAlias = Literal["train", "test"]
 PARTS: tuple[Part, ...] = ("train", "test")
@@ -30,74 +32,65 @@ TENSORS = "activations.safetensors"
 FACTS = "activations.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
-    """Where a run looks: the selected site of its first valid source, or the best it would have had.
+@dataclass(frozen=True)
+class Params:
+    """The language, and how many prompts per class and part are recorded."""
 
-    Attributes:
-        position: Negative offset from the prompt's end.
-        layer: Layer; None where no source had any scored candidate.
-        source: Whose site it is; None where there is none.
-        valid: Whether that source has a valid direction.
-    """
-
-    position: int
-    layer: int | None
-    source: str | None
-    valid: bool
+    language: str
+    prompts: int
 
 
-def site_of(job: Job) -> Site:
-    """The site from the selections among a job's inputs."""
-    fallback: Site | None = None
-    for task_id in job.inputs_of("selection"):
-        source = task_id.removeprefix("selection/")
-        chosen = json.loads(job.input(task_id, "selection.json").read_text(encoding="utf-8"))
-        best = chosen["selected"] or chosen["best_discarded"]
-        if best is None:
-            continue
-        valid = chosen["status"] == SELECTED
-        found = Site(int(best["position"]), int(best["layer"]), source, valid)
-        if valid:
-            return found
-        fallback = fallback or found
-    return fallback or Site(-1, None, None, valid=False)
+def plan(planning: Planning) -> Iterator[Ask[Params]]:
+    """One task for each language."""
+    options = planning.config.geometry
+    for language in planning.languages if options.enabled and planning.sources else ():
+        inputs = (*planning.parts(language), *planning.ids("selection"))
+        yield Ask(language, Params(language, options.prompts_per_class), inputs)
 
 
-def activations(job: Job) -> None:
+def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
     """Record one language."""
-    model = job.shop.model
-    positions = list(dict.fromkeys((site_of(job).position, -1, min(model.positions) - 1)))
-    count = cast("int", job.task.params["prompts"])
+    model = tools.model
+    positions = list(dict.fromkeys((site_of(inputs).position, -1, min(model.positions) - 1)))
     tensors: dict[str, Tensor] = {}
     ids: dict[str, JsonValue] = {}
     stand_in: list[JsonValue] = []
     for part in PARTS:
         for harm in HARMS:
-            prompts = _prompts(job, part, harm)
+            prompts = _prompts(params.language, part, harm, inputs)
             if part == "test" and not prompts:
-                prompts = _prompts(job, "val", harm)
+                prompts = _prompts(params.language, "val", harm, inputs)
                 stand_in.append(harm)
             if prompts:
                 name = f"{part}.{harm}"
-                tensors[name] = record_all(model, prompts[:count], positions, job)
-                ids[name] = [prompt.prompt_id for prompt in prompts[:count]]
-    save_file(tensors, job.folder / TENSORS)
+                chosen = prompts[: params.prompts]
+                tensors[name] = _record_all(tools, chosen, positions)
+                ids[name] = [prompt.prompt_id for prompt in chosen]
     facts: dict[str, JsonValue] = {"positions": list[JsonValue](positions), "ids": ids, "stand_in": stand_in}
     facts |= {"n_layers": model.n_layers, "dtype": str(model.dtype).removeprefix("torch.")}
     facts["instruction_end"] = min(model.positions) - 1
-    (job.folder / FACTS).write_text(json.dumps(facts), encoding="utf-8")
+    return [Saved(partial(_save, tensors)), Document(FACTS, facts)]
 
 
-def record_all(
-    model: LensModel, prompts: list[Prompt], positions: list[int], job: Job
-) -> Float[Tensor, "prompt pos layer d_model"]:
+def _record_all(tools: Tools, prompts: list[Prompt], positions: list[int]) -> Float[Tensor, "prompt pos layer d_model"]:
     """Activations of all prompts, in order, in the model's number format on the CPU."""
+    model = tools.model
     made = torch.empty(len(prompts), len(positions), model.n_layers, model.d_model, dtype=model.dtype)
     texts = [prompt.text for prompt in prompts]
-    for rows, seen in record(model, texts, positions=positions, batch_size=job.shop.config.transport.batch_size):
+    for rows, seen in record(model, texts, positions=positions, batch_size=tools.batch_size):
         made[rows] = seen.to("cpu", model.dtype)
     return made
+
+
+def _save(tensors: dict[str, Tensor], folder: Path) -> None:
+    save_file(tensors, folder / TENSORS)
+
+
+def _prompts(language: str, part: Literal["train", "val", "test"], harm: Harm, inputs: Inputs) -> list[Prompt]:
+    name = f"{language}.{'test' if part == 'test' else 'select'}"
+    if name not in inputs.of("prompts"):
+        return []
+    return read_prompts(inputs, f"prompts/{name}", harm=harm, split=None if part == "test" else part)
 
 
 @dataclass(frozen=True)
@@ -123,12 +116,11 @@ class Recorded:
     dtype: str
 
     @classmethod
-    def load(cls, job: Job, task_id: str) -> Recorded:
+    def load(cls, inputs: Inputs, task_id: str) -> Recorded:
         """Read what an `activations` task wrote, without the tensors."""
-        path = job.input(task_id, FACTS)
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = inputs.json(task_id, FACTS)
         return cls(
-            folder=job.input(task_id, TENSORS).parent,
+            folder=inputs.file(task_id, TENSORS).parent,
             positions=tuple(facts["positions"]),
             instruction_end=facts["instruction_end"],
             ids=facts["ids"],
@@ -152,8 +144,12 @@ class Recorded:
         return found[[where[prompt_id] for prompt_id in ids]].float()
 
 
-def _prompts(job: Job, part: Split, harm: Harm) -> list[Prompt]:
-    wanted = f"prompts/{job.task.name}.{'test' if part == 'test' else 'select'}"
-    if wanted not in job.task.inputs:
-        return []
-    return read_prompts(job.input(wanted, FILE), harm=harm, split=None if part == "test" else part)
+STEP = Step(
+    name="activations",
+    version=1,
+    params=Params,
+    plan=plan,
+    compute=compute,
+    uses=("model",),
+    reads=("prompts", "selection"),
+)

@@ -12,40 +12,55 @@ would not write itself is not measured here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, replace
+from typing import Literal, cast
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from refusal_lens.core import tables
 from refusal_lens.interventions import Ablation, intervening
 from refusal_lens.measure import Damage, damage_row
 from refusal_lens.model import LensModel
-from refusal_lens.pipeline.steps.intake import FILE, read_prompts
-from refusal_lens.pipeline.steps.selection import read_direction
-from refusal_lens.pipeline.tabular import INTEGER, REAL, TEXT, read_rows, schema, write_table
-from refusal_lens.pipeline.workshop import Job
+from refusal_lens.pipeline.cells import damaging
+from refusal_lens.pipeline.dataset import test_part
+from refusal_lens.pipeline.planning import Planning
+from refusal_lens.pipeline.step import Ask, Inputs, Output, Rows, Step, Tools
+from refusal_lens.pipeline.steps.completions import TABLE as COMPLETIONS
+from refusal_lens.pipeline.steps.direction import read_direction
+from refusal_lens.pipeline.steps.prompts import read_prompts
 
 TOKENS = 32
 ROWS = 8
-DAMAGE = schema(
-    intervention=TEXT,
-    source=TEXT,
-    language=TEXT,
-    kl=REAL,
-    cross_entropy_before=REAL,
-    cross_entropy_after=REAL,
-    kl_low=REAL,
-    kl_high=REAL,
-    increase=REAL,
-    increase_low=REAL,
-    increase_high=REAL,
-    n=INTEGER,
-)
+PROMPTS = 32
+TABLE = replace(tables.DAMAGE, final=False)
+
+
+@dataclass(frozen=True)
+class Params:
+    """The language, how many prompts of it are read, and how directions are ablated."""
+
+    language: str
+    prompts: int
+    variant: Literal["exact", "published"]
+    affine: bool
+
+
+def plan(planning: Planning) -> Iterator[Ask[Params]]:
+    """One task for each target language whose harmless prompts are answered."""
+    options = planning.config.interventions
+    if not options.ablation or not planning.sources:
+        return
+    directions = tuple(f"direction/{name}" for name in damaging(planning.config))
+    for language in planning.config.data.languages:
+        answers = planning.baseline("completions", language, "harmless")
+        if answers:
+            params = Params(language, PROMPTS, options.variant, options.affine)
+            yield Ask(language, params, (f"prompts/{test_part(language)}", *answers, *directions))
 
 
 @dataclass(frozen=True)
@@ -57,23 +72,21 @@ class Text:
     answer: list[int]
 
 
-def damage(job: Job) -> None:
+def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
     """Measure every direction on one language."""
-    texts = _texts(job)
-    options = job.shop.config.interventions
+    texts = _texts(params, inputs, tools.model)
     ablations: dict[str, Ablation] = {}
-    for task_id in job.inputs_of("direction") if texts else ():
-        source = task_id.removeprefix("direction/")
-        found = read_direction(job, source)
+    for source in inputs.of("direction") if texts else ():
+        found = read_direction(inputs, source)
         if found is not None:
-            reference = found.harmless_projection if options.affine else None
-            ablations[source] = Ablation(found.vector, reference=reference, variant=options.variant)
-    measured = measure_damage(job.shop.model, texts, ablations)
+            reference = found.harmless_projection if params.affine else None
+            ablations[source] = Ablation(found.vector, reference=reference, variant=params.variant)
+    measured = measure_damage(tools.model, texts, ablations)
     rows = [
-        damage_row(item, intervention="ablation", source=name, language=job.task.name)
+        damage_row(item, intervention="ablation", source=name, language=params.language)
         for name, item in measured.items()
     ]
-    write_table(job.folder, "damage", rows, DAMAGE)
+    return [Rows(TABLE, rows)]
 
 
 def measure_damage(model: LensModel, texts: list[Text], ablations: Mapping[str, Ablation]) -> dict[str, Damage]:
@@ -123,20 +136,18 @@ def answer_log_probabilities(
     return [logits[row, -len(item.answer) - 1 : -1].float().log_softmax(-1) for row, item in enumerate(texts)]
 
 
-def _texts(job: Job) -> list[Text]:
-    count = cast("int", job.task.params["prompts"])
+def _texts(params: Params, inputs: Inputs, model: LensModel) -> list[Text]:
     prompts = [
-        item for task_id in job.inputs_of("prompts") for item in read_prompts(job.input(task_id, FILE), harm="harmless")
+        item for task_id in inputs.of("prompts").values() for item in read_prompts(inputs, task_id, harm="harmless")
     ]
     answers = {
-        str(row["prompt_id"]): str(row["text"])
-        for task_id in job.inputs_of("completions")
-        for row in read_rows(job.input(task_id, "completions.parquet"))
+        row["prompt_id"]: row["text"]
+        for task_id in inputs.of("completions").values()
+        for row in inputs.rows(COMPLETIONS, task_id)
     }
-    model = job.shop.model
     texts: list[Text] = []
     for prompt in prompts:
-        if len(texts) == count:
+        if len(texts) == params.prompts:
             break
         answer = answers.get(prompt.prompt_id, "")
         ids = (
@@ -145,3 +156,15 @@ def _texts(job: Job) -> list[Text]:
         if ids:
             texts.append(Text(prompt.prompt_id, model.render([prompt.text])[0], list(ids)))
     return texts
+
+
+STEP = Step(
+    name="damage",
+    version=1,
+    params=Params,
+    plan=plan,
+    compute=compute,
+    uses=("model",),
+    reads=("prompts", "completions", "direction"),
+    tables=(TABLE,),
+)

@@ -10,125 +10,127 @@ No model runs here. What cannot be measured (a masked layer, a language without 
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
-from typing import cast
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TypeVar, cast
 
 import numpy as np
 from jaxtyping import Float
 
+from refusal_lens.core.tables import (
+    COSINES,
+    PROJECTION,
+    SEPARATION,
+    SHARING,
+    TWO_DIRECTIONS,
+    CosineRow,
+    SeparationRow,
+    SharingRow,
+)
 from refusal_lens.geometry import direction_stability, language_directions, measure_cosines, reliability, sharing
+from refusal_lens.languages import get_language
 from refusal_lens.measure import LeakRow, rank_correlation, why_languages_leak
+from refusal_lens.pipeline.planning import Planning
+from refusal_lens.pipeline.step import Ask, Document, Inputs, Output, Rows, Step, Tools
+from refusal_lens.pipeline.steps.base_model import TABLE as BASE
+from refusal_lens.pipeline.steps.geometry_inputs import Measured
 from refusal_lens.pipeline.steps.geometry_rows import picture_rows, separation_rows, two_direction_rows
-from refusal_lens.pipeline.steps.material import Material
-from refusal_lens.pipeline.steps.selection import SELECTED
-from refusal_lens.pipeline.tabular import FLAG, INTEGER, REAL, TEXT, Row, read_rows, schema, write_table
-from refusal_lens.pipeline.workshop import Job
+from refusal_lens.pipeline.steps.stability import FILE as STABILITY
 from refusal_lens.types import JsonValue
 
-COSINES = schema(
-    layer=INTEGER,
-    language_a=TEXT,
-    language_b=TEXT,
-    cosine=REAL,
-    low=REAL,
-    high=REAL,
-    null_low=REAL,
-    null_high=REAL,
-    masked=FLAG,
-    base=REAL,
-)
-SHARING = schema(
-    layer=INTEGER,
-    language=TEXT,
-    effective_rank=REAL,
-    shared=REAL,
-    private=REAL,
-    reliability=REAL,
-    norm=REAL,
-    masked=FLAG,
-)
-SEPARATION = schema(
-    layer=INTEGER,
-    language=TEXT,
-    auc=REAL,
-    d_prime=REAL,
-    margin=REAL,
-    silhouette=REAL,
-    baseline_compliance=REAL,
-    tier=TEXT,
-    silhouette_along=REAL,
-    answered_auc=REAL,
-    stand_in=TEXT,
-)
-PROJECTION = schema(layer=INTEGER, language=TEXT, harm=TEXT, prompt_id=TEXT, pc1=REAL, pc2=REAL, along=REAL)
-TWO_DIRECTIONS = schema(layer=INTEGER, language=TEXT, cosine=REAL, auc_harmfulness=REAL, auc_refusal=REAL)
-BASE = "base/cosines"
+RowT = TypeVar("RowT")
+Places = Mapping[tuple[int, str, str], float]
 
 
-def geometry(job: Job) -> None:
-    """Write the five tables and `geometry.json`."""
-    material = Material.load(job, _valid_sources(job))
-    cosines, shared, summary = _cosines(job, material)
-    separation = [_known(row) for row in separation_rows(material)]
-    write_table(job.folder, "cosines", [_known(row) for row in cosines], COSINES, csv=True)
-    write_table(job.folder, "sharing", [_known(row) for row in shared], SHARING, csv=True)
-    write_table(job.folder, "separation", separation, SEPARATION, csv=True)
-    write_table(job.folder, "projection", picture_rows(material), PROJECTION)
-    two = [_known(row) for row in two_direction_rows(material)]
-    write_table(job.folder, "two_directions", two, TWO_DIRECTIONS, csv=True)
-    at_site = [row for row in separation if row["layer"] == material.layer]
+@dataclass(frozen=True)
+class Params:
+    """Resamplings of the cosines, their seed, and the resource tier of every language."""
+
+    bootstrap: int
+    permutations: int
+    seed: int
+    tiers: dict[str, str]
+
+
+def plan(planning: Planning) -> Iterator[Ask[Params]]:
+    """One task over all recorded languages."""
+    options = planning.config.geometry
+    if not options.enabled or not planning.sources:
+        return
+    tiers = {language: str(get_language(language).tier) for language in planning.languages}
+    verdicts = tuple(item for code in planning.languages for item in planning.baseline("verdicts", code, "harmful"))
+    read = (*planning.ids("activations", "selection", "stability", "base"), *verdicts)
+    yield Ask("all", Params(options.bootstrap, options.permutations, planning.config.seed, tiers), read)
+
+
+def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:  # noqa: ARG001
+    """The five tables and `geometry.json`."""
+    measured = Measured.load(inputs)
+    cosines, shared, summary = _cosines(params, inputs, measured)
+    separation = [_known(row) for row in separation_rows(measured, params.tiers)]
+    two = [_known(row) for row in two_direction_rows(measured)]
+    at_site = [row for row in separation if row["layer"] == measured.layer]
     result: dict[str, JsonValue] = {
-        "site": cast("JsonValue", asdict(material.site)) if material.site.layer is not None else None,
-        "layer": material.layer if material.recorded else None,
+        "site": cast("JsonValue", asdict(measured.site)) if measured.site.layer is not None else None,
+        "layer": measured.layer if measured.recorded else None,
         "cosines": cast("JsonValue", summary),
-        "separation": {str(row["language"]): cast("JsonValue", dict(row)) for row in at_site},
+        "separation": {row["language"]: cast("JsonValue", dict(row)) for row in at_site},
         "two_directions": {
-            str(row["language"]): cast("JsonValue", dict(row)) for row in two if row["layer"] == material.layer
+            row["language"]: cast("JsonValue", dict(row)) for row in two if row["layer"] == measured.layer
         },
         "leak": _leak(at_site),
-        "stability": _stability(job, material),
+        "stability": _stability(inputs, measured),
     }
-    text = json.dumps(_finite(result), ensure_ascii=False, indent=1, allow_nan=False)
-    (job.folder / "geometry.json").write_text(text, encoding="utf-8")
+    return [
+        Rows(COSINES, [_known(row) for row in cosines]),
+        Rows(SHARING, [_known(row) for row in shared]),
+        Rows(SEPARATION, separation),
+        Rows(PROJECTION, picture_rows(measured)),
+        Rows(TWO_DIRECTIONS, two),
+        Document("geometry.json", _finite(result), finite=True),
+    ]
 
 
-def _valid_sources(job: Job) -> list[str]:
-    found: list[str] = []
-    for task_id in job.inputs_of("selection"):
-        chosen = json.loads(job.input(task_id, "selection.json").read_text(encoding="utf-8"))
-        if chosen["status"] == SELECTED:
-            found.append(task_id.removeprefix("selection/"))
-    return found
-
-
-def _cosines(job: Job, material: Material) -> tuple[list[Row], list[Row], dict[str, JsonValue]]:
-    options = job.shop.config.geometry
-    base = {(row["layer"], row["language_a"], row["language_b"]): row["cosine"] for row in _base_rows(job)}
-    rows: list[Row] = []
-    shared: list[Row] = []
+def _cosines(
+    params: Params, inputs: Inputs, measured: Measured
+) -> tuple[list[CosineRow], list[SharingRow], dict[str, JsonValue]]:
+    base: Places = {
+        (row["layer"], row["language_a"], row["language_b"]): row["cosine"]
+        for task_id in inputs.of("base").values()
+        for row in inputs.rows(BASE, task_id)
+    }
+    rows: list[CosineRow] = []
+    shared: list[SharingRow] = []
     summary: dict[str, JsonValue] = {}
-    codes = material.trained
-    for layer in range(material.n_layers) if codes else ():
-        measured = measure_cosines(
-            activations := material.parallel(layer, material.site.position),
-            bootstrap=options.bootstrap,
-            permutations=options.permutations,
-            seed=cast("int", job.task.params["seed"]),
+    codes = measured.trained
+    for layer in range(measured.n_layers) if codes else ():
+        found = measure_cosines(
+            activations := measured.parallel(layer, measured.site.position),
+            bootstrap=params.bootstrap,
+            permutations=params.permutations,
+            seed=params.seed,
         )
-        for i, one in enumerate(codes):
-            for j, two in enumerate(codes):
-                row = {
-                    name: float(getattr(measured, name)[i, j])
-                    for name in ("cosine", "low", "high", "null_low", "null_high")
+        rows.extend(
+            [
+                {
+                    "layer": layer,
+                    "language_a": one,
+                    "language_b": two,
+                    "cosine": float(found.cosine[i, j]),
+                    "low": float(found.low[i, j]),
+                    "high": float(found.high[i, j]),
+                    "null_low": float(found.null_low[i, j]),
+                    "null_high": float(found.null_high[i, j]),
+                    "masked": bool(found.masked[i] or found.masked[j]),
+                    "base": base.get((layer, one, two)),
                 }
-                masked = bool(measured.masked[i] or measured.masked[j])
-                pair: Row = {"layer": layer, "language_a": one, "language_b": two}
-                rows.append({**pair, **row, "masked": masked, "base": base.get((layer, one, two))})
-        directions = language_directions(activations)
-        parts, halves = sharing(directions), reliability(activations)
-        for i, code in enumerate(codes):
-            shared.append(
+                for i, one in enumerate(codes)
+                for j, two in enumerate(codes)
+            ]
+        )
+        parts, halves = sharing(language_directions(activations)), reliability(activations)
+        shared.extend(
+            [
                 {
                     "layer": layer,
                     "language": code,
@@ -136,32 +138,30 @@ def _cosines(job: Job, material: Material) -> tuple[list[Row], list[Row], dict[s
                     "shared": float(parts.shared[i]),
                     "private": 1 - float(parts.shared[i]),
                     "reliability": float(halves[i]),
-                    "norm": float(measured.norm[i]),
-                    "masked": bool(measured.masked[i]),
+                    "norm": float(found.norm[i]),
+                    "masked": bool(found.masked[i]),
                 }
-            )
-        block: dict[str, JsonValue] = {"languages": list[JsonValue](codes), "matrix": _matrix(measured.cosine)}
-        block |= {name: _matrix(getattr(measured, name)) for name in ("low", "high", "null_low", "null_high")}
-        block |= {"masked": measured.masked.tolist(), "effective_rank": parts.effective_rank}
+                for i, code in enumerate(codes)
+            ]
+        )
+        block: dict[str, JsonValue] = {"languages": list[JsonValue](codes), "matrix": _matrix(found.cosine)}
+        block |= {name: _matrix(getattr(found, name)) for name in ("low", "high", "null_low", "null_high")}
+        block |= {"masked": found.masked.tolist(), "effective_rank": parts.effective_rank}
         block["base"] = [[base.get((layer, a, b)) for b in codes] for a in codes] if base else None
         summary[str(layer)] = block
     return rows, shared, summary
 
 
-def _base_rows(job: Job) -> list[Row]:
-    return list(read_rows(job.input(BASE, "base.parquet"))) if BASE in job.task.inputs else []
-
-
-def _leak(at_site: list[Row]) -> dict[str, JsonValue]:
+def _leak(at_site: list[SeparationRow]) -> dict[str, JsonValue]:
     rows = [
         LeakRow(
-            language=str(row["language"]),
-            tier=str(row["tier"]),
-            auc=_real(row, "auc"),
-            d_prime=_real(row, "d_prime"),
-            margin=_real(row, "margin"),
-            baseline_compliance=_real(row, "baseline_compliance"),
-            answered_auc=None if row["answered_auc"] is None else _real(row, "answered_auc"),
+            language=row["language"],
+            tier=row["tier"],
+            auc=_real(row["auc"]),
+            d_prime=_real(row["d_prime"]),
+            margin=_real(row["margin"]),
+            baseline_compliance=_real(row["baseline_compliance"]),
+            answered_auc=row["answered_auc"],
         )
         for row in at_site
     ]
@@ -169,18 +169,17 @@ def _leak(at_site: list[Row]) -> dict[str, JsonValue]:
     return {"measure": "margin", **asdict(found), "text": why_languages_leak(rows, found)}
 
 
-def _stability(job: Job, material: Material) -> dict[str, JsonValue]:
-    result: dict[str, JsonValue] = {}
-    for task_id in job.inputs_of("stability"):
-        found = json.loads(job.input(task_id, "stability.json").read_text(encoding="utf-8"))
-        result[str(found["source"])] = found
-    if material.trained:
-        activations = material.own("train", material.layer, material.site.position, material.trained)
+def _stability(inputs: Inputs, measured: Measured) -> dict[str, JsonValue]:
+    result: dict[str, JsonValue] = {
+        source: inputs.json(task_id, STABILITY) for source, task_id in inputs.of("stability").items()
+    }
+    if measured.trained:
+        activations = measured.own("train", measured.layer, measured.site.position, measured.trained)
         result["direction"] = {
             code: cast("JsonValue", asdict(direction_stability(h, b)))
-            for code, (h, b) in zip(material.trained, activations.pairs(), strict=True)
+            for code, (h, b) in zip(measured.trained, activations.pairs(), strict=True)
         }
-    main = result.get(material.site.source or "")
+    main = result.get(measured.site.source or "")
     if isinstance(main, dict):
         result |= {name: main[name] for name in ("same_site", "same_layer") if name in main}
     return result
@@ -190,14 +189,17 @@ def _matrix(values: Float[np.ndarray, "lang lang"]) -> JsonValue:
     return cast("JsonValue", values.tolist())
 
 
-def _real(row: Row, name: str) -> float:
-    value = row[name]
-    return float("nan") if value is None else float(value)
+def _real(value: float | None) -> float:
+    return float("nan") if value is None else value
 
 
-def _known(row: Row) -> Row:
+def _known(row: RowT) -> RowT:
     """The row with null where a number is not finite: not measured, which is not zero."""
-    return {name: None if isinstance(value, float) and not np.isfinite(value) else value for name, value in row.items()}
+    fields = cast("Mapping[str, object]", row)
+    known = {
+        name: None if isinstance(value, float) and not np.isfinite(value) else value for name, value in fields.items()
+    }
+    return cast("RowT", known)
 
 
 def _finite(value: JsonValue) -> JsonValue:
@@ -207,3 +209,15 @@ def _finite(value: JsonValue) -> JsonValue:
     if isinstance(value, list):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+STEP = Step(
+    name="geometry",
+    version=1,
+    params=Params,
+    plan=plan,
+    compute=compute,
+    reads=("activations", "selection", "stability", "base", "verdicts"),
+    tables=(COSINES, SHARING, SEPARATION, PROJECTION, TWO_DIRECTIONS),
+    published=True,
+)

@@ -1,4 +1,4 @@
-"""Steps `scores`, `selection`, `direction`: score candidates, pick one by the rule, or say why none is valid.
+"""Step `selection`: pick a source's direction by the rule, with a reason for every discarded candidate.
 
 A source without a valid direction keeps its place in the run: its `direction` says so, every cell that would use it
 stays empty, and the report names the best candidate it would have had.
@@ -7,136 +7,97 @@ stays empty, and the report names the best candidate it would have had.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
-from pathlib import Path
-from typing import cast
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 
-from refusal_lens.directions import Candidates, CandidateScore, Direction, random_direction, score, select
-from refusal_lens.pipeline.steps.extraction import kept_prompts, refusal_token_ids
-from refusal_lens.pipeline.workshop import Job
-from refusal_lens.types import HARMS, JsonValue, Rule
+from refusal_lens.directions import CandidateScore, select
+from refusal_lens.pipeline.planning import Planning
+from refusal_lens.pipeline.step import Ask, Document, Inputs, Output, Step, Tools
+from refusal_lens.pipeline.steps.scores import FILE as SCORES
+from refusal_lens.types import JsonValue, Rule
 
+FILE = "selection.json"
 SELECTED = "selected"
 NO_VALID_DIRECTION = "no valid direction"
-DIRECTION_FILE = "direction.safetensors"
 
 
-def scores(job: Job) -> None:
-    """Score every candidate of the source on its validation prompts."""
-    source = job.task.name
-    ids = refusal_token_ids(job, source)
-    harmful, harmless = (kept_prompts(job, source, harm=harm, split="val") for harm in HARMS)
-    found = read_candidates(job, source)
-    reason = None
-    if found is None or not harmful or not harmless:
-        reason = f"{source} has no prompts of both classes to extract and score with"
-    elif not ids:
-        reason = f"no refusal tokens: the model refuses (almost) no harmful prompt in {source}"
-    measured: list[CandidateScore] = []
-    if found is not None and reason is None:
-        measured = score(
-            job.shop.model,
-            found,
-            harmful,
-            harmless,
-            refusal_tokens=ids,
-            mode=job.shop.config.directions.mode,
-            prune=not job.shop.config.directions.full_sweep,
-            rule=job.shop.config.directions.rule,
-            kl_threshold=job.shop.config.directions.kl_threshold,
-            batch_size=job.shop.config.transport.batch_size,
-        )
-    content: dict[str, JsonValue] = {
-        "reason": reason,
-        "mode": str(job.task.params["mode"]),
-        "n_layers": job.shop.model.n_layers,
-        "scores": [asdict(item) for item in measured],
-    }
-    _write_json(job.folder / "scores.json", content)
+@dataclass(frozen=True)
+class Params:
+    """The source and the rule."""
+
+    source: str
+    rule: Rule
+    kl_threshold: float | None
 
 
-def selection(job: Job) -> None:
-    """Apply the rule; write the choice and the reason for every discarded candidate."""
-    source = job.task.name
-    measured = json.loads(job.input(f"scores/{source}", "scores.json").read_text(encoding="utf-8"))
+def plan(planning: Planning) -> Iterator[Ask[Params]]:
+    """One task for each source."""
+    choice = planning.config.directions
+    for source in planning.sources:
+        yield Ask(source, Params(source, choice.rule, choice.kl_threshold), (f"scores/{source}",))
+
+
+def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:  # noqa: ARG001
+    """The choice and the fate of every candidate."""
+    measured = inputs.json(f"scores/{params.source}", SCORES)
     result: dict[str, JsonValue] = {
-        "rule": job.task.params["rule"],
+        "rule": params.rule,
         "reason": measured["reason"],
         "selected": None,
         "best_discarded": None,
         "discarded": [],
     }
     if measured["reason"] is None:
-        threshold = cast("float | None", job.task.params["kl_threshold"])
         chosen = select(
             [CandidateScore(**item) for item in measured["scores"]],
             n_layers=measured["n_layers"],
-            rule=cast("Rule", job.task.params["rule"]),
-            kl_threshold=threshold,
+            rule=params.rule,
+            kl_threshold=params.kl_threshold,
         )
         result = json.loads(json.dumps(asdict(chosen)))
         if chosen.selected is None:
             result["reason"] = chosen.reason
     result["status"] = SELECTED if result["selected"] is not None else NO_VALID_DIRECTION
-    _write_json(job.folder / "selection.json", result)
+    return [Document(FILE, result)]
 
 
-def direction(job: Job) -> None:
-    """The selected candidate as a direction, or a random one of the same norm, position and layer."""
-    if "index" in job.task.params:
-        _random(job)
-        return
-    source = job.task.name
-    chosen = json.loads(job.input(f"selection/{source}", "selection.json").read_text(encoding="utf-8"))
-    status: dict[str, JsonValue] = {"status": chosen["status"], "reason": chosen["reason"]}
-    found = read_candidates(job, source)
-    if chosen["selected"] is not None and found is not None:
-        picked = found.direction(
-            position=chosen["selected"]["position"], layer=chosen["selected"]["layer"], source=source
-        )
-        picked.save(job.folder / DIRECTION_FILE)
-        status |= {"position": picked.position, "layer": picked.layer, "norm": float(picked.vector.norm())}
-    _write_json(job.folder / "status.json", status)
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where a run looks: the selected site of its first valid source, or the best it would have had.
+
+    Attributes:
+        position: Negative offset from the prompt's end.
+        layer: Layer; None where no source had any scored candidate.
+        source: Whose site it is; None where there is none.
+        valid: Whether that source has a valid direction.
+    """
+
+    position: int
+    layer: int | None
+    source: str | None
+    valid: bool
 
 
-def read_direction(job: Job, name: str) -> Direction | None:
-    """A direction among the job's inputs; None when its source has no valid one."""
-    status = json.loads(job.input(f"direction/{name}", "status.json").read_text(encoding="utf-8"))
-    return Direction.load(job.input(f"direction/{name}", DIRECTION_FILE)) if status["status"] == SELECTED else None
+def site_of(inputs: Inputs) -> Site:
+    """The site from the selections among a task's inputs."""
+    fallback: Site | None = None
+    for source, task_id in inputs.of("selection").items():
+        chosen = inputs.json(task_id, FILE)
+        best = chosen["selected"] or chosen["best_discarded"]
+        if best is None:
+            continue
+        valid = chosen["status"] == SELECTED
+        found = Site(int(best["position"]), int(best["layer"]), source, valid)
+        if valid:
+            return found
+        fallback = fallback or found
+    return fallback or Site(-1, None, None, valid=False)
 
 
-def read_candidates(job: Job, language: str) -> Candidates | None:
-    """A language's candidates among the job's inputs; None when it had no prompts to extract them from."""
-    record = job.shop.run.record(f"candidates/{language}")
-    if record is None or "candidates.json" not in record.outputs:
-        return None
-    return Candidates.load(job.input(f"candidates/{language}", "candidates.json").parent)
+def valid_sources(inputs: Inputs) -> tuple[str, ...]:
+    """Sources with a valid direction, from the selections among a task's inputs."""
+    chosen = {source: inputs.json(task_id, FILE) for source, task_id in inputs.of("selection").items()}
+    return tuple(source for source, item in chosen.items() if item["status"] == SELECTED)
 
 
-def _random(job: Job) -> None:
-    for task_id in job.inputs_of("direction"):
-        like = read_direction(job, task_id.removeprefix("direction/"))
-        if like is not None:
-            seed = int(cast("int", job.task.params["seed"])) * 1_000 + int(cast("int", job.task.params["index"]))
-            drawn = random_direction(like, seed)
-            drawn.save(job.folder / DIRECTION_FILE)
-            _write_json(
-                job.folder / "status.json",
-                {
-                    "status": SELECTED,
-                    "reason": None,
-                    "position": drawn.position,
-                    "layer": drawn.layer,
-                    "norm": float(drawn.vector.norm()),
-                    "like": like.source,
-                },
-            )
-            return
-    _write_json(
-        job.folder / "status.json",
-        {"status": NO_VALID_DIRECTION, "reason": "no source has a valid direction whose norm it could take"},
-    )
-
-
-def _write_json(path: Path, value: JsonValue) -> None:
-    path.write_text(json.dumps(value, ensure_ascii=False, indent=1), encoding="utf-8")
+STEP = Step(name="selection", version=1, params=Params, plan=plan, compute=compute, reads=("scores",))

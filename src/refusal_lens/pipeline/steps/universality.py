@@ -6,8 +6,10 @@ their prompt (`measure.on_topic_by_overlap`); that needs the texts, which are re
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+from refusal_lens.core.tables import CONTENT, DAMAGE, SELECTIVITY, TRANSFER, VerdictRow
 from refusal_lens.measure import (
     content_rows,
     judge_model,
@@ -16,105 +18,63 @@ from refusal_lens.measure import (
     selectivity_rows,
     transfer_rows,
 )
-from refusal_lens.pipeline.steps.answers import in_order
-from refusal_lens.pipeline.steps.damage import DAMAGE
-from refusal_lens.pipeline.steps.intake import FILE, read_prompts
-from refusal_lens.pipeline.steps.selection import SELECTED
-from refusal_lens.pipeline.tabular import INTEGER, REAL, TEXT, Cell, read_rows, schema, write_table
-from refusal_lens.pipeline.workshop import Job
-
-TRANSFER = schema(
-    source=TEXT,
-    target=TEXT,
-    intervention=TEXT,
-    baseline_rate=REAL,
-    rate=REAL,
-    difference=REAL,
-    low=REAL,
-    high=REAL,
-    p_value=REAL,
-    p_holm=REAL,
-    n=INTEGER,
-    gained=INTEGER,
-    lost=INTEGER,
-    unpaired=INTEGER,
-    mde=REAL,
-    lost_unscored=INTEGER,
-    null_difference=REAL,
-)
-CONTENT = schema(
-    intervention=TEXT,
-    source=TEXT,
-    language=TEXT,
-    prompts=TEXT,
-    complied=INTEGER,
-    on_topic=INTEGER,
-    hollow=INTEGER,
-    rate_on_topic=REAL,
-    share_on_topic=REAL,
-    low=REAL,
-    high=REAL,
-    prompt_set=TEXT,
-)
-SELECTIVITY = schema(
-    intervention=TEXT,
-    source=TEXT,
-    language=TEXT,
-    selectivity=REAL,
-    low=REAL,
-    high=REAL,
-    harmful_refused=REAL,
-    overrefusal=REAL,
-    n_harmful=INTEGER,
-    n_harmless=INTEGER,
-    prompt_set=TEXT,
-)
-
-Verdicts = list[dict[str, Cell]]
+from refusal_lens.pipeline.planning import Planning
+from refusal_lens.pipeline.step import Ask, Document, Inputs, Output, Rows, Step, Tools
+from refusal_lens.pipeline.steps.completions import TABLE as COMPLETIONS
+from refusal_lens.pipeline.steps.damage import TABLE as MEASURED
+from refusal_lens.pipeline.steps.direction import why_none
+from refusal_lens.pipeline.steps.prompts import read_prompts
+from refusal_lens.pipeline.steps.verdicts import SHARD, in_order
 
 
-def universality(job: Job) -> None:
-    """Write `transfer`, `content`, `selectivity`, `damage` and `verdict.json`."""
-    verdicts = in_order(_with_topics(job, task_id) for task_id in job.inputs_of("verdicts"))
+@dataclass(frozen=True)
+class Params:
+    """Seed of the bootstrap."""
+
+    seed: int
+
+
+def plan(planning: Planning) -> Iterator[Ask[Params]]:
+    """One task over all answers and verdicts."""
+    parts = tuple(f"prompts/{part}" for part in sorted(planning.dataset.parts) if ".test" in part)
+    sources = tuple(f"direction/{source}" for source in planning.sources)
+    read = (*parts, *planning.ids("completions", "verdicts"), *sources, *planning.ids("damage"))
+    yield Ask("all", Params(planning.config.seed), read)
+
+
+def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:  # noqa: ARG001
+    """The tables `transfer`, `content`, `selectivity`, `damage`, and `verdict.json`."""
+    verdicts = in_order(_with_topics(inputs, name, task_id) for name, task_id in inputs.of("verdicts").items())
     main = next((row["prompt_set"] for row in verdicts), None)
-    own = [row for row in verdicts if row["prompt_set"] == main]
-    seed = job.task.params["seed"]
-    assert isinstance(seed, int)
-    transfer = transfer_rows(own, seed=seed)
+    transfer = transfer_rows([row for row in verdicts if row["prompt_set"] == main], seed=params.seed)
     rates, content = rate_rows(verdicts), content_rows(verdicts)
-    write_table(job.folder, "transfer", transfer, TRANSFER, csv=True)
-    write_table(job.folder, "content", content, CONTENT, csv=True)
-    write_table(job.folder, "selectivity", selectivity_rows(rates), SELECTIVITY, csv=True)
-    damage = [row for task_id in job.inputs_of("damage") for row in read_rows(job.input(task_id, "damage.parquet"))]
-    write_table(job.folder, "damage", damage, DAMAGE, csv=True)
-    main_content = [row for row in content if row["prompt_set"] == main]
-    main_rates = [row for row in rates if row["prompt_set"] == main]
-    verdict = judge_model(main_rates, transfer, sources=_sources(job), content=main_content)
-    text = json.dumps(verdict.as_json(), ensure_ascii=False, indent=1, allow_nan=False)
-    (job.folder / "verdict.json").write_text(text, encoding="utf-8")
+    verdict = judge_model(
+        [row for row in rates if row["prompt_set"] == main],
+        transfer,
+        sources=why_none(inputs),
+        content=[row for row in content if row["prompt_set"] == main],
+    )
+    damage = [row for task_id in inputs.of("damage").values() for row in inputs.rows(MEASURED, task_id)]
+    return [
+        Rows(TRANSFER, transfer),
+        Rows(CONTENT, content),
+        Rows(SELECTIVITY, selectivity_rows(rates)),
+        Rows(DAMAGE, damage),
+        Document("verdict.json", verdict.as_json(), finite=True),
+    ]
 
 
-def _sources(job: Job) -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
-    for task_id in job.inputs_of("direction"):
-        status = json.loads(job.input(task_id, "status.json").read_text(encoding="utf-8"))
-        valid = status["status"] == SELECTED
-        found[task_id.removeprefix("direction/")] = None if valid else str(status.get("reason") or status["status"])
-    return found
-
-
-def _with_topics(job: Job, task_id: str) -> Verdicts:
+def _with_topics(inputs: Inputs, name: str, task_id: str) -> list[VerdictRow]:
     """One shard's verdicts; where no topic was checked, complied answers are compared with their prompts."""
-    verdicts = read_rows(job.input(task_id, "verdicts.parquet"))
+    verdicts = inputs.rows(SHARD, task_id)
     unknown = [row for row in verdicts if row["label"] == "complied" and row["on_topic"] is None]
     if not unknown:
         return verdicts
-    answers = job.input(f"completions/{task_id.partition('/')[2]}", "completions.parquet")
-    texts = {(row["source"], row["prompt_id"]): str(row["text"]) for row in read_rows(answers)}
-    prompts = _prompt_texts(job, str(unknown[0]["language"]))
+    texts = {(row["source"], row["prompt_id"]): row["text"] for row in inputs.rows(COMPLETIONS, f"completions/{name}")}
+    prompts = _prompt_texts(inputs, unknown[0]["language"])
     known = [row for row in unknown if row["prompt_id"] in prompts]
     flags = on_topic_by_overlap(
-        [prompts[str(row["prompt_id"])] for row in known], [texts[row["source"], row["prompt_id"]] for row in known]
+        [prompts[row["prompt_id"]] for row in known], [texts[row["source"], row["prompt_id"]] for row in known]
     )
     if flags is not None:
         for row, flag in zip(known, flags.tolist(), strict=True):
@@ -122,9 +82,22 @@ def _with_topics(job: Job, task_id: str) -> Verdicts:
     return verdicts
 
 
-def _prompt_texts(job: Job, language: str) -> dict[str, str]:
-    texts: dict[str, str] = {}
-    for task_id in job.inputs_of("prompts"):
-        if task_id.startswith(f"prompts/{language}.test"):
-            texts |= {item.prompt_id: item.text for item in read_prompts(job.input(task_id, FILE))}
-    return texts
+def _prompt_texts(inputs: Inputs, language: str) -> dict[str, str]:
+    return {
+        item.prompt_id: item.text
+        for part, task_id in inputs.of("prompts").items()
+        if part.startswith(f"{language}.test")
+        for item in read_prompts(inputs, task_id)
+    }
+
+
+STEP = Step(
+    name="universality",
+    version=1,
+    params=Params,
+    plan=plan,
+    compute=compute,
+    reads=("prompts", "completions", "verdicts", "direction", "damage"),
+    tables=(TRANSFER, CONTENT, SELECTIVITY, DAMAGE),
+    published=True,
+)

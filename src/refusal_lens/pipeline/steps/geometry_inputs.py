@@ -12,9 +12,10 @@ from jaxtyping import Float64
 
 from refusal_lens.geometry import LayerActivations, language_directions, unit_rows
 from refusal_lens.measure import rate_of
-from refusal_lens.pipeline.steps.activations import Part, Recorded, Site, site_of
-from refusal_lens.pipeline.tabular import read_rows
-from refusal_lens.pipeline.workshop import Job
+from refusal_lens.pipeline.step import Inputs
+from refusal_lens.pipeline.steps.activations import Part, Recorded
+from refusal_lens.pipeline.steps.selection import Site, site_of, valid_sources
+from refusal_lens.pipeline.steps.verdicts import SHARD
 from refusal_lens.types import HARMS, Harm
 
 EPSILON = {"float32": 0.0, "bfloat16": 2.0**-8, "float16": 2.0**-11}
@@ -22,7 +23,7 @@ FLOAT32_FLOOR = 1e-5
 
 
 @dataclass(frozen=True)
-class Material:
+class Measured:
     """Activations of one run.
 
     Attributes:
@@ -38,14 +39,14 @@ class Material:
     sources: tuple[str, ...]
 
     @classmethod
-    def load(cls, job: Job, sources: Sequence[str]) -> Material:
+    def load(cls, inputs: Inputs) -> Measured:
         """Read the inputs of a `geometry` task."""
-        recorded = {task_id.partition("/")[2]: Recorded.load(job, task_id) for task_id in job.inputs_of("activations")}
+        recorded = {language: Recorded.load(inputs, task_id) for language, task_id in inputs.of("activations").items()}
         labels: dict[str, dict[str, str]] = {language: {} for language in recorded}
-        for task_id in job.inputs_of("verdicts"):
-            for row in read_rows(job.input(task_id, "verdicts.parquet")):
-                labels.setdefault(str(row["language"]), {})[str(row["prompt_id"])] = str(row["label"])
-        return cls(site_of(job), recorded, labels, tuple(sources))
+        for task_id in inputs.of("verdicts").values():
+            for row in inputs.rows(SHARD, task_id):
+                labels.setdefault(row["language"], {})[row["prompt_id"]] = row["label"]
+        return cls(site_of(inputs), recorded, labels, valid_sources(inputs))
 
     @cached_property
     def n_layers(self) -> int:

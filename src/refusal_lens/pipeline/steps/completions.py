@@ -1,0 +1,189 @@
+"""Step `completions`: what the model answers in one pass.
+
+A pass asks the same prompts under one intervention from one or several directions, each row with its own. Answers under a
+direction that does not exist are not generated: they are absent. Completion text is written only here, in the run
+directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from typing_extensions import TypedDict
+
+from refusal_lens.core.tables import Table
+from refusal_lens.directions import Direction
+from refusal_lens.interventions import Ablation, Addition, Intervention
+from refusal_lens.judging import Answer, Judge
+from refusal_lens.model import generate
+from refusal_lens.pipeline.cells import CellName, Pass, passes
+from refusal_lens.pipeline.dataset import test_part
+from refusal_lens.pipeline.planning import Planning
+from refusal_lens.pipeline.step import Ask, Inputs, Output, Rows, Step, Tool, Tools
+from refusal_lens.pipeline.steps.direction import read_direction
+from refusal_lens.pipeline.steps.prompts import read_prompts
+from refusal_lens.types import Prompt
+
+
+class CompletionRow(TypedDict):
+    """One answer: under which direction, to which prompt, its text, its length in tokens, whether it came to an end."""
+
+    source: str
+    prompt_id: str
+    text: str
+    n_tokens: int
+    finished: bool
+
+
+TABLE = Table("completions", CompletionRow, final=False)
+
+
+@dataclass(frozen=True)
+class Params:
+    """One shard of a pass, and what is done to the model while it answers.
+
+    Attributes:
+        cells: The pass.
+        first: First prompt of the shard, among those of the pass's class.
+        size: Prompts of the shard, at most.
+        max_new_tokens: Length limit of an answer.
+        stop_when_decided: Stop an answer once the judge is sure of a refusal.
+        coefficient: Of an addition.
+        variant: Of an ablation.
+        affine: Ablate to the harmless mean instead of zero.
+    """
+
+    cells: Pass
+    first: int
+    size: int
+    max_new_tokens: int
+    stop_when_decided: bool
+    coefficient: float | None = None
+    variant: Literal["exact", "published"] | None = None
+    affine: bool | None = None
+
+
+def plan(planning: Planning) -> Iterator[Ask[Params]]:
+    """The shards of every pass."""
+    config, generation, options = planning.config, planning.config.generation, planning.config.interventions
+
+    def prompts_of(cell: CellName | Pass) -> int:
+        return planning.dataset.count(test_part(cell.language, cell.prompt_set), cell.prompts)
+
+    for shared in passes(config, prompts_of=prompts_of):
+        ablation, size = shared.intervention == "ablation", generation.shard_size
+        directions = () if shared.intervention == "baseline" else tuple(f"direction/{name}" for name in shared.sources)
+        for shard in range(-(-prompts_of(shared) // size)):
+            params = Params(
+                cells=shared,
+                first=shard * size,
+                size=size,
+                max_new_tokens=generation.max_new_tokens,
+                stop_when_decided=generation.stop_when_decided,
+                coefficient=options.coefficient if shared.intervention == "addition" else None,
+                variant=options.variant if ablation else None,
+                affine=options.affine if ablation else None,
+            )
+            part = f"prompts/{test_part(shared.language, shared.prompt_set)}"
+            yield Ask(shared.task_name(shard), params, (part, *directions))
+
+
+def also_uses(params: Params) -> Collection[Tool]:
+    """The judge, where it decides when an answer stops."""
+    return ("judge",) if params.stop_when_decided else ()
+
+
+def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
+    """Generate the shard's answers under each direction of the pass."""
+    shared = params.cells
+    (part,) = inputs.of("prompts").values()
+    prompts = read_prompts(inputs, part, harm=shared.prompts)[params.first : params.first + params.size]
+    directions = _directions(shared, inputs)
+    asked = [(source, prompt) for source in directions for prompt in prompts]
+    if not asked:
+        return [Rows(TABLE, [])]
+    generated = generate(
+        tools.model,
+        [prompt.text for _, prompt in asked],
+        max_new_tokens=params.max_new_tokens,
+        batch_size=tools.batch_size,
+        interventions=_interventions(params, directions, repeats=len(prompts)),
+        stop_when=_decided(tools.judge, shared.language, [prompt for _, prompt in asked])
+        if params.stop_when_decided
+        else None,
+    )
+    rows: list[CompletionRow] = [
+        {
+            "source": source,
+            "prompt_id": prompt.prompt_id,
+            "text": item.text,
+            "n_tokens": len(item.token_ids),
+            "finished": item.finished,
+        }
+        for (source, prompt), item in zip(asked, generated, strict=True)
+    ]
+    return [Rows(TABLE, rows)]
+
+
+def _directions(shared: Pass, inputs: Inputs) -> dict[str, Direction | None]:
+    """Directions of a pass that exist, by source; the baseline has none and is asked all the same."""
+    if shared.intervention == "baseline":
+        return dict.fromkeys(shared.sources)
+    found = {source: read_direction(inputs, source) for source in shared.sources}
+    return {source: direction for source, direction in found.items() if direction is not None}
+
+
+def _interventions(params: Params, directions: Mapping[str, Direction | None], *, repeats: int) -> list[Intervention]:
+    """What is done to the rows of a pass: `repeats` rows for each direction, one after the other."""
+    applied = [direction for direction in directions.values() if direction is not None]
+    if not applied:
+        return []
+    if params.cells.intervention == "addition":
+        assert params.coefficient is not None
+        return [
+            Addition(
+                _per_row([d.vector if d.layer == layer else torch.zeros_like(d.vector) for d in applied], repeats),
+                layer=layer,
+                coefficient=params.coefficient,
+            )
+            for layer in sorted({direction.layer for direction in applied})
+        ]
+    reference = None
+    if params.affine:  # a null direction has no harmless mean: it is ablated to zero
+        reference = torch.tensor([direction.harmless_projection or 0.0 for direction in applied])
+        reference = reference.repeat_interleave(repeats) if len(applied) > 1 else reference[0]
+    vectors = _per_row([direction.vector for direction in applied], repeats)
+    assert params.variant is not None
+    return [Ablation(vectors, reference=reference, variant=params.variant)]
+
+
+def _per_row(vectors: list[Tensor], repeats: int) -> Tensor:
+    """One vector for all rows where there is only one, else each for its `repeats` rows."""
+    return vectors[0] if len(vectors) == 1 else torch.stack(vectors).repeat_interleave(repeats, dim=0)
+
+
+def _decided(judge: Judge, language: str, prompts: list[Prompt]) -> Callable[[int, str], bool]:
+    """A stopping rule for generate: the verdict on the text so far is certain and the judge reads only the beginning."""
+
+    def stop(row: int, text: str) -> bool:
+        verdict = judge.judge([Answer(text=text, language=language, prompt=prompts[row].text, finished=False)])[0]
+        return verdict.label == "refused" and not verdict.uncertain
+
+    return stop
+
+
+STEP = Step(
+    name="completions",
+    version=2,
+    params=Params,
+    plan=plan,
+    compute=compute,
+    uses=("model",),
+    also_uses=also_uses,
+    reads=("prompts", "direction"),
+    tables=(TABLE,),
+)

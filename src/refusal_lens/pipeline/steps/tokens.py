@@ -1,0 +1,60 @@
+"""Step `tokens`: the tokens that open the model's refusals in one language, found in its own answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+from refusal_lens.directions import discover_refusal_tokens
+from refusal_lens.pipeline.planning import Planning
+from refusal_lens.pipeline.step import Ask, Document, Inputs, Output, Step, Tools
+from refusal_lens.pipeline.steps.prompts import read_prompts
+from refusal_lens.types import HARMS
+
+FILE = "tokens.json"
+
+
+@dataclass(frozen=True)
+class Params:
+    """The language, and how many train prompts per class are answered."""
+
+    language: str
+    prompts: int
+
+
+def plan(planning: Planning) -> Iterator[Ask[Params]]:
+    """One task for each language."""
+    for language in planning.languages:
+        yield Ask(language, Params(language, planning.config.directions.discovery), (f"prompts/{language}.select",))
+
+
+def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
+    """Discover the language's refusal tokens."""
+    part = f"prompts/{params.language}.select"
+    harmful, harmless = (read_prompts(inputs, part, harm=harm, split="train") for harm in HARMS)
+    found = discover_refusal_tokens(
+        tools.model,
+        harmful,
+        harmless,
+        language=params.language,
+        judge=tools.judge,
+        prompts_per_class=params.prompts,
+        batch_size=tools.batch_size,
+    )
+    return [Document(FILE, asdict(found))]
+
+
+def refusal_token_ids(inputs: Inputs, language: str) -> list[int]:
+    """Refusal token ids of a language; empty where the model refuses nothing."""
+    return [int(token) for token in inputs.json(f"tokens/{language}", FILE)["ids"]]
+
+
+STEP = Step(
+    name="tokens",
+    version=1,
+    params=Params,
+    plan=plan,
+    compute=compute,
+    uses=("model", "judge"),
+    reads=("prompts",),
+)

@@ -1,0 +1,106 @@
+"""Step `verdicts`: what the judge makes of each answer of a shard, in the answer's own language.
+
+Where a prompt names its topic (testbed), a complied answer is also checked for it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from refusal_lens.core.tables import VERDICTS, VerdictRow
+from refusal_lens.judging import Answer
+from refusal_lens.pipeline.cells import Pass, pass_of
+from refusal_lens.pipeline.dataset import test_part
+from refusal_lens.pipeline.planning import Planning
+from refusal_lens.pipeline.step import Ask, Inputs, Output, Rows, Step, Tools
+from refusal_lens.pipeline.steps.completions import TABLE as COMPLETIONS
+from refusal_lens.pipeline.steps.prompts import read_prompts
+from refusal_lens.testbed import on_topic
+from refusal_lens.types import Prompt, Verdict
+
+SHARD = replace(VERDICTS, final=False)
+
+
+@dataclass(frozen=True)
+class Params:
+    """The pass whose answers are judged."""
+
+    cells: Pass
+
+
+def plan(planning: Planning) -> Iterator[Ask[Params]]:
+    """One task for each shard of completions."""
+    for task in planning.tasks("completions"):
+        shared = pass_of(task.params["cells"])
+        part = f"prompts/{test_part(shared.language, shared.prompt_set)}"
+        yield Ask(task.name, Params(shared), (task.task_id, part))
+
+
+def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
+    """Judge the shard's answers."""
+    shared = params.cells
+    (part,) = inputs.of("prompts").values()
+    (shard,) = inputs.of("completions").values()
+    by_id = {prompt.prompt_id: prompt for prompt in read_prompts(inputs, part, harm=shared.prompts)}
+    pairs = [(by_id[row["prompt_id"]], row) for row in inputs.rows(COMPLETIONS, shard)]
+    judged = tools.judge.judge(
+        [
+            Answer(
+                text=row["text"],
+                language=shared.language,
+                prompt=prompt.english or prompt.text,
+                finished=row["finished"],
+            )
+            for prompt, row in pairs
+        ]
+    )
+    rows: list[VerdictRow] = [
+        {
+            "intervention": shared.intervention,
+            "source": row["source"],
+            "language": shared.language,
+            "prompts": shared.prompts,
+            "prompt_id": prompt.prompt_id,
+            "label": verdict.label,
+            "score": verdict.score,
+            "uncertain": verdict.uncertain,
+            "reason": verdict.reason,
+            "judge": verdict.judge,
+            "answer_language": verdict.language,
+            "off_language": verdict.off_language,
+            "truncated": verdict.truncated,
+            "on_topic": _on_topic(prompt, verdict, row["text"]),
+            "reading": verdict.reading,
+            "evidence": json.dumps([[item.group, item.start, item.end] for item in verdict.evidence]),
+            "prompt_set": shared.prompt_set or prompt.prompt_set,
+        }
+        for (prompt, row), verdict in zip(pairs, judged, strict=True)
+    ]
+    return [Rows(SHARD, rows)]
+
+
+def in_order(shards: Iterable[list[VerdictRow]]) -> list[VerdictRow]:
+    """Verdicts of many shards as a reader wants them: one direction after the other, all its languages together."""
+    rows = [row for shard in shards for row in shard]
+    place: dict[tuple[str | None, str, str], int] = {}
+    for row in rows:
+        place.setdefault((row["prompt_set"], row["intervention"], row["source"]), len(place))
+    return sorted(rows, key=lambda row: place[row["prompt_set"], row["intervention"], row["source"]])
+
+
+def _on_topic(prompt: Prompt, verdict: Verdict, answer: str) -> bool | None:
+    return on_topic(prompt, answer) if prompt.topic is not None and verdict.label == "complied" else None
+
+
+STEP = Step(
+    name="verdicts",
+    version=2,
+    params=Params,
+    plan=plan,
+    compute=compute,
+    uses=("judge",),
+    reads=("completions", "prompts"),
+    tables=(SHARD,),
+)

@@ -1,0 +1,146 @@
+"""What a worker process holds while it computes tasks: the run directory, the models, the judge, the prompts.
+
+Each is made when first asked for and kept for the life of the process, so that a worker that only writes tables never
+loads a model. `WorkerMaker` is picklable: any executor can carry it to another process or machine.
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from refusal_lens.config import AuditConfig
+from refusal_lens.judging import Judge, get_judge
+from refusal_lens.model import LensModel, load_model
+from refusal_lens.pipeline.dataset import Dataset, load_dataset
+from refusal_lens.pipeline.registry import STEPS
+from refusal_lens.pipeline.step import Inputs, Kit
+from refusal_lens.rundir import RunDir
+from refusal_lens.types import Task
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Worker:
+    """Computes tasks of one run in one process; its steps get their tools from it.
+
+    Attributes:
+        run: The run directory.
+        config: The audit.
+        loaded_dataset: Its prompts, where the process has read them already.
+        loaded_model: The model, where the process holds it already.
+        given_judge: The judge, where it is an object of the caller's.
+    """
+
+    run: RunDir
+    config: AuditConfig
+    loaded_dataset: Dataset | None = field(default=None, repr=False)
+    loaded_model: LensModel | None = field(default=None, repr=False)
+    given_judge: Judge | None = field(default=None, repr=False)
+
+    @cached_property
+    def model(self) -> LensModel:
+        """The audited model, loaded once."""
+        return self.loaded_model if self.loaded_model is not None else load_audited(self.config)
+
+    @cached_property
+    def base_model(self) -> LensModel:
+        """The base model, reading the audited model's own chat template, because base models seldom have one."""
+        spec = self.config.geometry.base
+        assert spec is not None, "a step that uses the base model is planned only where one is named"
+        with tempfile.TemporaryDirectory() as folder:
+            template = Path(folder) / "chat_template.jinja"
+            template.write_text(str(self.model.tokenizer.chat_template), encoding="utf-8")
+            return load_model(
+                spec,
+                device=self.config.transport.device,
+                dtype=self.config.model.dtype,
+                chat_template=template,
+                trust_remote_code=self.config.model.trust_remote_code,
+            )
+
+    @cached_property
+    def judge(self) -> Judge:
+        """The judge of the audit."""
+        return self.given_judge if self.given_judge is not None else get_judge(self.config.judge)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The prompts of the audit, read from their source."""
+        return self.loaded_dataset if self.loaded_dataset is not None else load_dataset(self.config, asked=())
+
+    @property
+    def kit(self) -> Kit:
+        """The tools, nothing of them made yet."""
+        return Kit(
+            model=lambda: self.model,
+            base_model=lambda: self.base_model,
+            judge=lambda: self.judge,
+            prompts=lambda part: self.dataset.parts[part],
+            batch_size=self.config.transport.batch_size,
+        )
+
+    def __call__(self, task: Task) -> None:
+        """Compute one task and write its outputs into the run directory."""
+        started = time.perf_counter()
+        with self.run.writing(task) as folder:
+            for output in STEPS[task.step].run(task, inputs_of(self.run, task), self.kit):
+                output.write(folder)
+        log.debug("%s computed in %.2f s", task.task_id, time.perf_counter() - started)
+
+
+def inputs_of(run: RunDir, task: Task) -> Inputs:
+    """The output files of a task's inputs, as far as they are there."""
+    files: dict[str, dict[str, Path]] = {}
+    for task_id in task.inputs:
+        record = run.record(task_id)
+        assert record is not None, f"{task_id} was finished before {task.task_id} started"
+        folder = run.folder(task_id)
+        files[task_id] = {name: folder / name for name in record.outputs if name not in record.scrubbed}
+    return Inputs(files)
+
+
+def load_audited(config: AuditConfig) -> LensModel:
+    """Load the model of an audit.
+
+    Args:
+        config: The audit.
+
+    Returns:
+        The model, checked.
+
+    Raises:
+        ModelError: It cannot be loaded, or lacks what an audit needs.
+    """
+    wanted = config.model
+    log.info("loading %s", wanted.spec)
+    return load_model(
+        wanted.spec,
+        revision=wanted.revision,
+        device=config.transport.device,
+        dtype=wanted.dtype,
+        chat_template=Path(wanted.chat_template) if wanted.chat_template else None,
+        trust_remote_code=wanted.trust_remote_code,
+    )
+
+
+@dataclass(frozen=True)
+class WorkerMaker:
+    """Makes a worker for a run directory; picklable."""
+
+    run_path: str
+    config: AuditConfig
+
+    def at(self, run_dir: Path) -> WorkerMaker:
+        """The same maker for another run directory: workers without a shared disk have one each."""
+        return WorkerMaker(str(run_dir), self.config)
+
+    def __call__(self) -> Callable[[Task], None]:
+        """Open the run directory and return the worker."""
+        return Worker(RunDir.open(Path(self.run_path)), self.config)
