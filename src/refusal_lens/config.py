@@ -41,9 +41,11 @@ class ModelConfig(_Frozen):
 
 
 class DataConfig(_Frozen):
-    """Which prompts: a PolyRefuse folder, or the testbed's own when `root` is None."""
+    """Which prompts: a PolyRefuse folder (`root`), a file of one's own (`prompts`), or the testbed's own."""
 
     root: str | None = None
+    prompts: str | None = Field(default=None, description="CSV, TSV, Parquet, JSON or JSON Lines file, a row a prompt")
+    columns: dict[str, str] = Field(default={}, description="columns of that file with other names, e.g. text = goal")
     languages: tuple[str, ...] = Field(min_length=1)
     limit: Positive | None = Field(default=None, description="test prompts per language and class")
     prompt_sets: tuple[str, ...] = ()

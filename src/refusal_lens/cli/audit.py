@@ -54,6 +54,16 @@ def audit(
     data: Annotated[
         Path | None, typer.Option(help="folder with the PolyRefuse files; a testbed brings its own prompts")
     ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="prompts of your own: CSV, Parquet, JSON.. with text, lang, harm, split"),
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="text=NAME,..", help="columns of --prompts with other names, e.g. text=goal,lang=language"
+        ),
+    ] = None,
     languages: Annotated[str | None, typer.Option(help="target languages: en,de,.. or all  [default: all]")] = None,
     sources: Annotated[
         str | None, typer.Option(help="languages to take directions from: en,de,.. or all  [default: en]")
@@ -136,6 +146,8 @@ def audit(
         },
         "data": {
             "root": _text(data and data.absolute()),
+            "prompts": _text(prompts and prompts.absolute()),
+            "columns": _columns(column),
             "languages": _codes(languages),
             "limit": limit,
             "prompt_sets": _names(prompt_sets),
@@ -221,6 +233,8 @@ def _go(
     check_folder(out, "--out")
     try:
         prepared = prepare(settings, asked=asked)
+        for note in prepared.dataset.notes:
+            typer.echo(note, err=True)
         if dry_run and not replace:
             check_takeover(prepared.identity, prepared.config, out, earlier_header(out))
         if dry_run:
@@ -270,6 +284,8 @@ def _build(
     data, generation = tree["data"], tree["generation"] if "generation" in tree else tree.setdefault("generation", {})
     assert isinstance(data, dict) and isinstance(generation, dict)
     by_name = {"languages"} & data.keys()
+    if data.get("prompts") is not None:
+        _complete_from_prompts(tree, data)
     data.setdefault("languages", list(resolve_languages("all")))
     if str(section["spec"]).startswith("testbed:") and data.get("root") is None:
         generation.setdefault("max_new_tokens", TESTBED_TOKENS)
@@ -280,6 +296,29 @@ def _build(
             transport.setdefault("workers", min(TESTBED_WORKERS, os.cpu_count() or 1))
     config = parse_config(tree, where=str(file) if file else "command line")
     return config, frozenset(by_name | config.directions.model_fields_set)
+
+
+def _complete_from_prompts(tree: dict[str, JsonValue], data: dict[str, JsonValue]) -> None:
+    """Languages that were not asked for are those of the prompt file; its only language is also the source."""
+    from refusal_lens.languages import resolve_languages
+    from refusal_lens.prompts import load_prompt_table
+
+    columns, asked, directions = data.get("columns"), data.get("languages"), tree.setdefault("directions", {})
+    table = load_prompt_table(
+        str(data["prompts"]),
+        columns={str(name): str(value) for name, value in columns.items()} if isinstance(columns, dict) else {},
+        languages=[str(code) for code in asked] if isinstance(asked, list) else [],
+    )
+    codes = data.setdefault("languages", list(resolve_languages(",".join(table.languages))))
+    if "en" not in table.languages and isinstance(directions, dict) and isinstance(codes, list) and len(codes) == 1:
+        directions.setdefault("sources", codes)
+
+
+def _columns(given: list[str] | None) -> dict[str, JsonValue] | None:
+    if given is None:
+        return None
+    pairs = [part.partition("=") for text in given for part in text.split(",")]
+    return {name.strip() if mark else "text": (column if mark else name).strip() for name, mark, column in pairs}
 
 
 def _codes(text: str | None) -> list[JsonValue] | None:

@@ -1,4 +1,4 @@
-"""The prompts of one audit: which languages and splits, from PolyRefuse or from the testbed, and what is missing.
+"""The prompts of one audit: which languages and splits, from PolyRefuse, a user's file or the testbed; what is missing.
 
 Selection prompts (train, val) are sampled by `prompt_id` with the audit's seed, so that every language draws the same
 instructions; test prompts are the first `limit` in file order. An id that stands in a selection split never tests.
@@ -15,7 +15,7 @@ from pathlib import Path
 from refusal_lens.config import AuditConfig
 from refusal_lens.errors import DataError, MissingCell, UserError
 from refusal_lens.model import too_long
-from refusal_lens.prompts import load_prompts, sample, without_overlap
+from refusal_lens.prompts import PromptTable, load_prompt_table, load_prompts, sample, without_overlap
 from refusal_lens.types import HARMS, Harm, Prompt, Split
 
 TESTBED = "testbed:"
@@ -34,10 +34,14 @@ class Missing:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Prompts by task name: `LANG.select` (train and val) and `LANG.test`, `LANG.test-SET` for further sets."""
+    """Prompts by task name: `LANG.select` (train and val) and `LANG.test`, `LANG.test-SET` for further sets.
+
+    `notes` say in sentences what was read from a user's file and what was decided for them.
+    """
 
     parts: dict[str, tuple[Prompt, ...]]
     missing: tuple[Missing, ...]
+    notes: tuple[str, ...] = ()
 
     def without(self, unfit: Mapping[str, Collection[int]], why: str) -> Dataset:
         """The dataset less some prompts, which are named as missing.
@@ -60,7 +64,7 @@ class Dataset:
                 )
                 for item in left_out
             ]
-        return Dataset(parts, tuple(named))
+        return Dataset(parts, tuple(named), self.notes)
 
     def digest(self, part: str) -> str:
         """SHA-256 over the part's prompts, in order."""
@@ -113,22 +117,19 @@ def load_dataset(config: AuditConfig, *, asked: Collection[str] = ASKED) -> Data
         if language in config.directions.sources:
             for harm in HARMS:
                 if not any(prompt.harm == harm for prompt in selection):
-                    raise DataError(
-                        f"source language {language!r} has no {harm} train or val prompts: "
-                        f"choose another source, or add them to {config.data.root}"
-                    )
+                    raise DataError(reader.no_selection(language, harm))
         parts[f"{language}.select"] = selection
     selected = [prompt for prompts in parts.values() for prompt in prompts]
     for language in config.data.languages:
         for prompt_set in (None, *config.data.prompt_sets):
             parts[test_part(language, prompt_set)] = reader.test(language, prompt_set, selected)
     if "languages" in asked:
-        _check_languages(config, parts)
+        _check_languages(config, parts, reader.source)
     if not any(prompts for name, prompts in parts.items() if ".test" in name):
         raise DataError(
             "no test prompts in any asked language: " + "; ".join(sorted({item.why for item in reader.missing}))
         )
-    return _fitting(Dataset(parts, tuple(reader.missing)), config)
+    return _fitting(Dataset(parts, tuple(reader.missing), reader.notes()), config)
 
 
 def all_languages(config: AuditConfig) -> tuple[str, ...]:
@@ -136,13 +137,13 @@ def all_languages(config: AuditConfig) -> tuple[str, ...]:
     return tuple(sorted({*config.data.languages, *config.directions.sources}))
 
 
-def _check_languages(config: AuditConfig, parts: Mapping[str, Sequence[Prompt]]) -> None:
+def _check_languages(config: AuditConfig, parts: Mapping[str, Sequence[Prompt]], source: str) -> None:
     """Refuse languages that were asked for by name and have no prompt at all: their rows would silently be absent."""
     filled = {name.partition(".")[0] for name, prompts in parts.items() if prompts}
     absent = [language for language in config.data.languages if language not in filled]
     if absent:
         raise DataError(
-            f"no prompt of any kind in {', '.join(absent)} under {config.data.root or 'the testbed'}: leave "
+            f"no prompt of any kind for {', '.join(absent)} in {source}: leave "
             f"{'it' if len(absent) == 1 else 'them'} out of --languages, or add prompts"
         )
 
@@ -171,11 +172,46 @@ class _Reader:
         self._config = config
         self._asked = asked
         self.missing: list[Missing] = []
-        if config.data.root is None and not config.model.spec.startswith(TESTBED):
+        data, directions = config.data, config.directions
+        self._table: PromptTable | None = None
+        if data.root is not None and data.prompts is not None:
+            raise UserError(f"--data {data.root} and --prompts {data.prompts}: give one of them")
+        if data.columns and data.prompts is None:
+            raise UserError("columns are named, but no file of prompts: give --prompts FILE")
+        if data.root is None and data.prompts is None and not config.model.spec.startswith(TESTBED):
             raise UserError(
                 f"no prompts for {config.model.spec!r}: pass --data DIR with the PolyRefuse files "
-                "(get them with `refusal-lens data download --dest DIR`); only testbed models bring their own"
+                "(get them with `refusal-lens data download --dest DIR`) or --prompts FILE with your own; only testbed "
+                "models bring theirs"
             )
+        if data.prompts is not None:
+            self._table = load_prompt_table(
+                data.prompts,
+                columns=data.columns,
+                languages=all_languages(config),
+                seed=config.seed,
+                n_train=directions.n_train,
+                n_val=directions.n_val,
+            )
+        self.source = data.prompts or data.root or "the testbed"
+
+    def notes(self) -> tuple[str, ...]:
+        """What a user's file was read as, and what of it is not used."""
+        if self._table is None:
+            return ()
+        unused = sorted(set(self._table.languages) - set(all_languages(self._config)))
+        left = [f"{self._table.file}: not asked for and not used: {', '.join(unused)}"] if unused else []
+        return (self._table.summary(), *self._table.notes, *left)
+
+    def no_selection(self, language: str, harm: Harm) -> str:
+        """Why a source language cannot have a direction, and what to do."""
+        why = f"source language {language!r} has no {harm} train or val prompts: "
+        if self._table is None:
+            return f"{why}choose another source, or add them to {self.source}"
+        return (
+            f"{why}a direction is the difference between harmful and harmless prompts. Add {harm} rows to {self.source} "
+            "(where it has no column split, splits are made), or choose another source"
+        )
 
     def selection(self, language: str) -> tuple[Prompt, ...]:
         choice = self._config.directions
@@ -213,6 +249,8 @@ class _Reader:
     def _cell(self, language: str, split: Split, harm: Harm, prompt_set: str | None) -> list[Prompt]:
         root = self._config.data.root
         try:
+            if self._table is not None:
+                return self._table.cell(language, split, harm, prompt_set)
             if root is None:
                 from refusal_lens import testbed
 
@@ -221,6 +259,7 @@ class _Reader:
                 return load_prompts(Path(root), language=language, split=split, harm=harm)
             return load_prompts(Path(root), language=language, split=split, harm=harm, prompt_set=prompt_set)
         except MissingCell as error:
-            name = prompt_set or ("testbed" if root is None else "polyrefuse")
+            main = self._table.main_set if self._table else "testbed" if root is None else "polyrefuse"
+            name = prompt_set or main
             self.missing.append(Missing(language, split, harm, name, str(error)))
             return []

@@ -11,6 +11,7 @@ from refusal_lens.prompts.grid import Grid, Overlap, load_grid
 from refusal_lens.prompts.identity import base_id
 from refusal_lens.prompts.sampling import sample
 from refusal_lens.prompts.sets import PromptSet, load_prompts, prompt_sets, without_overlap
+from refusal_lens.prompts.table import PromptTable, load_prompt_table
 
 __all__ = [
     "AbsentCell",
@@ -20,9 +21,11 @@ __all__ = [
     "Overlap",
     "PromptFile",
     "PromptSet",
+    "PromptTable",
     "base_id",
     "load_file",
     "load_grid",
+    "load_prompt_table",
     "load_prompts",
     "prompt_sets",
     "read_prompts",

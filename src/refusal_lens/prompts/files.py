@@ -19,17 +19,16 @@ from pathlib import Path
 from refusal_lens.errors import DataError
 from refusal_lens.prompts.cell import ENGLISH, Cell
 from refusal_lens.prompts.identity import id_of, number_copies
-from refusal_lens.prompts.reading import clean_text, kind_of, text_fault
+from refusal_lens.prompts.reading import clean_text
 from refusal_lens.prompts.tabular import Row, TextTable, read_rows
-from refusal_lens.types import Harm, JsonValue, Prompt, Split
+from refusal_lens.types import Harm, Prompt, Split
 
 TEXT_COLUMNS = ("text", "prompt", "instruction", "instruction_translated", "goal", "behavior")
 _TRANSLATED_FIRST = ("text", "prompt", "instruction_translated", "instruction", "goal", "behavior")
 
 _OPTIONAL = ("english", "category", "topic")
-_IDS = ("prompt_id", "id")
+IDS = ("prompt_id", "id")
 
-_MAX_ID = 200
 _SHOWN = 60
 
 
@@ -102,7 +101,7 @@ def read_prompts(
         if found is None:
             raise MissingColumnError(f"{table.file}: no column {column!a}; columns there: {table.listed()}")
         names = (found,)
-    for name in (*_OPTIONAL, *_IDS):
+    for name in (*_OPTIONAL, *IDS):
         table.named((name,))  # Refuses a name that two columns have.
     read = [_prompt(table, row, names, cell) for row in table.rows]
     given = Counter(prompt_id for prompt_id, _ in read if prompt_id is not None)
@@ -117,56 +116,27 @@ def read_prompts(
 
 
 def _prompt(table: TextTable, row: Row, names: Collection[str], cell: Cell) -> tuple[str | None, Prompt]:
-    if isinstance(row.value, str):
-        fields: dict[str, JsonValue] = {"text": row.value}
-        names = ("text",)
-    elif isinstance(row.value, dict):
-        fields = row.value
-    else:
-        raise DataError(f"{row.where}: expected a text or an object with a text, found {kind_of(row.value)}")
-    column = next((key for name in names if (key := _key(fields, name)) is not None), None)
+    column = row.written(*(("text",) if isinstance(row.value, str) else names))
     if column is None:
         raise MissingColumnError(
             f"{row.where}: no prompt in this object; put it under `text`, `prompt`, `instruction` or `goal`, or name its "
             f"column (columns there: {table.listed()}; a CSV or TSV file begins with a header)"
         )
-    text = clean_text(fields[column], row.where)
-    english = _optional(fields, "english", row.where)
+    text = clean_text(row.fields()[column], row.where)
+    english = row.optional("english")
     if english is None and cell.language == ENGLISH:
         english = text
     elif english is None and column.casefold() == "instruction_translated":
-        english = _optional(fields, "instruction", row.where)
-    given = _given_id(fields, row.where)
-    topic, category = (_optional(fields, name, row.where) for name in ("topic", "category"))
-    prompt_id = given or id_of(english or text)
+        english = row.optional("instruction")
+    given = row.given_id(*IDS)
     return given, Prompt(
-        prompt_id, cell.language, cell.harm, cell.split, text, cell.prompt_set, english, topic, category
+        given or id_of(english or text),
+        cell.language,
+        cell.harm,
+        cell.split,
+        text,
+        cell.prompt_set,
+        english,
+        row.optional("topic"),
+        row.optional("category"),
     )
-
-
-def _key(fields: dict[str, JsonValue], name: str) -> str | None:
-    """How a row writes a column's name."""
-    if name in fields:
-        return name
-    return next((key for key in fields if key.casefold() == name.casefold()), None)
-
-
-def _optional(fields: dict[str, JsonValue], name: str, where: str) -> str | None:
-    key = _key(fields, name)
-    value = None if key is None else fields[key]
-    return None if value is None or value == "" else clean_text(value, where, name=name)
-
-
-def _given_id(fields: dict[str, JsonValue], where: str) -> str | None:
-    key = next((key for name in _IDS if (key := _key(fields, name)) is not None), None)
-    value = None if key is None else fields[key]
-    if value is None:
-        return None
-    written = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-    if not isinstance(written, str):
-        raise DataError(f"{where}: the id is {kind_of(value)}; write it as a text or a whole number")
-    if text_fault(written) is not None or len(written) > _MAX_ID or not written.isprintable():
-        raise DataError(
-            f"{where}: the id is empty, longer than {_MAX_ID} characters or not printable; write a short plain text"
-        )
-    return written

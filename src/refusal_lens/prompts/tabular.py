@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from refusal_lens.errors import DataError
-from refusal_lens.prompts.reading import as_text, kind_of, parse_json, read_bytes
+from refusal_lens.prompts.reading import as_text, clean_text, kind_of, parse_json, read_bytes, text_fault
 from refusal_lens.types import JsonValue
 
 logger = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ SUFFIXES = (".csv", ".tsv", ".parquet", ".json", ".jsonl", ".ndjson", ".txt")
 _DELIMITERS = ",;\t|"
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _SHOWN_COLUMNS = 12
+_MAX_ID = 200
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,46 @@ class Row:
 
     where: str
     value: JsonValue
+
+    def fields(self) -> dict[str, JsonValue]:
+        """The entry by column; a bare text is its own `text`."""
+        if isinstance(self.value, str):
+            return {"text": self.value}
+        if not isinstance(self.value, dict):
+            raise DataError(f"{self.where}: expected a text or an object with a text, found {kind_of(self.value)}")
+        return self.value
+
+    def written(self, *names: str) -> str | None:
+        """How the entry writes the first of some column names that it has, in any case; None where it has none."""
+        fields = self.fields()
+        for name in names:
+            if name in fields:
+                return name
+            for key in fields:
+                if key.casefold() == name.casefold():
+                    return key
+        return None
+
+    def optional(self, *names: str) -> str | None:
+        """The checked text under the first of some names; None where it is absent, null or an empty cell."""
+        key = self.written(*names)
+        value = None if key is None else self.fields()[key]
+        return None if value is None or value == "" else clean_text(value, self.where, name=names[0])
+
+    def given_id(self, *names: str) -> str | None:
+        """The id under the first of some names: a short plain text or a whole number; None where it is absent or null."""
+        key = self.written(*names)
+        value = None if key is None else self.fields()[key]
+        if value is None:
+            return None
+        text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        if not isinstance(text, str):
+            raise DataError(f"{self.where}: the id is {kind_of(value)}; write it as a text or a whole number")
+        if text_fault(text) is not None or len(text) > _MAX_ID or not text.isprintable():
+            raise DataError(
+                f"{self.where}: the id is empty, longer than {_MAX_ID} characters or not printable; write a short plain text"
+            )
+        return text
 
 
 @dataclass(frozen=True)
