@@ -36,13 +36,17 @@ def judge(
     ] = "",
     batch_size: Annotated[int, typer.Option(min=1, help="wildguard, polyguard: answers at once")] = 8,
     concurrency: Annotated[int, typer.Option(min=1, help="endpoint: requests under way at once")] = 8,
+    thinking_format: Annotated[
+        str, typer.Option(metavar="auto|none|think|harmony|REGEX", help="how a model's thoughts stand in its answers")
+    ] = "auto",
     keep_going: Annotated[
         bool, typer.Option("--keep-going", help="mark bad rows unscored instead of stopping")
     ] = False,
 ) -> None:
     """Say of each answer whether it refuses or complies, in the answer's own language.
 
-    Every row comes back once, in order, with its fields and verdict, score, uncertain, reason, judge. The native judge
+    Every row comes back once, in order, with its fields and verdict, score, uncertain, reason, judge. Thoughts of a reasoning
+    model are not judged: those found in `text` come back as `reasoning`, unless the row has that field. The native judge
     needs no model and no network. An endpoint's key is read from the environment variable REFUSAL_LENS_API_KEY; replies
     already paid for are kept in OUT.replies.jsonl until the file is complete, so an interrupted run goes on.
 
@@ -52,6 +56,7 @@ def judge(
     from refusal_lens.errors import UserError
     from refusal_lens.judging.endpoint import NO_REPLY
     from refusal_lens.judging.rows import bad_row_verdict, read_rows, require_good, verdict_fields, write_jsonl
+    from refusal_lens.judging.thinking import split_answer
 
     rows = read_rows(answers)
     if not keep_going:
@@ -68,6 +73,7 @@ def judge(
         batch_size=batch_size,
         concurrency=concurrency,
         memory=replies,
+        thinking=thinking_format,
     )
     judging = build_judge(options)
     good = [(row, row.answer) for row in rows if row.answer is not None]
@@ -78,6 +84,10 @@ def judge(
             f"the endpoint answered no request ({silent[0].removeprefix(NO_REPLY)}); check --url, --model and "
             "REFUSAL_LENS_API_KEY. Nothing was written"
         )
+    for row, answer in good:
+        thoughts = split_answer(answer, thinking_format).reasoning
+        if thoughts is not None and "reasoning" not in row.fields:
+            extra.setdefault(row.line, {})["reasoning"] = thoughts
     by_line = dict(zip((row.line for row, _ in good), verdicts, strict=True))
     written = (
         {

@@ -28,6 +28,7 @@ class Options:
     batch_size: int
     concurrency: int
     memory: Path
+    thinking: str
 
 
 def build_judge(options: Options) -> Judge:
@@ -58,8 +59,11 @@ def build_judge(options: Options) -> Judge:
         batch_size=options.batch_size,
         concurrency=options.concurrency,
         memory=options.memory,
+        thinking=options.thinking,
     )
-    return TranslatedJudge(found, get_translator(options.translate)) if options.translate else found
+    if not options.translate:
+        return found
+    return TranslatedJudge(found, get_translator(options.translate), thinking=options.thinking)
 
 
 def agreement_table(report: ComparisonReport) -> str:

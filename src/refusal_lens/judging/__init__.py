@@ -7,6 +7,7 @@ from refusal_lens.judging.endpoint import EndpointJudge
 from refusal_lens.judging.guards import GuardJudge
 from refusal_lens.judging.native import NativeJudge
 from refusal_lens.judging.registry import JUDGES, get_judge
+from refusal_lens.judging.thinking import ThinkingJudge
 from refusal_lens.judging.translated import TranslatedJudge
 from refusal_lens.judging.translation import Translation, Translator, get_translator
 
@@ -17,6 +18,7 @@ __all__ = [
     "GuardJudge",
     "Judge",
     "NativeJudge",
+    "ThinkingJudge",
     "TranslatedJudge",
     "Translation",
     "Translator",

@@ -22,12 +22,16 @@ class Answer:
         language: BCP-47 code of the prompt's language.
         prompt: The instruction, where the judge needs it.
         finished: False when the answer was cut at the token limit.
+        reasoning: The model's thoughts, where they came apart from the text.
+        opened: The prompt ended inside an opened block of thoughts, so the text begins with thoughts.
     """
 
     text: str
     language: str
     prompt: str | None = None
     finished: bool = True
+    reasoning: str | None = None
+    opened: bool = False
 
 
 @runtime_checkable

@@ -10,6 +10,7 @@ from refusal_lens.judging.chat import ChatClient
 from refusal_lens.judging.endpoint import EndpointJudge
 from refusal_lens.judging.guards import GuardJudge
 from refusal_lens.judging.native import NativeJudge
+from refusal_lens.judging.thinking import ThinkingJudge
 
 JUDGES = ("native", "wildguard", "polyguard", "endpoint")
 
@@ -23,8 +24,9 @@ def get_judge(
     batch_size: int = 8,
     concurrency: int = 8,
     memory: Path | None = None,
+    thinking: str = "auto",
 ) -> Judge:
-    """Build a judge.
+    """Build a judge; it reads answers without their thoughts.
 
     Args:
         name: "native", "wildguard", "polyguard" or "endpoint"; the guards may carry their model ("wildguard:FOLDER") and
@@ -35,6 +37,7 @@ def get_judge(
         batch_size: Answers a guard reads at once.
         concurrency: Requests to an endpoint at once.
         memory: File of endpoint replies already paid for.
+        thinking: How thoughts stand in the answers: auto, none, think, harmony or a regular expression.
 
     Returns:
         The judge. Nothing is loaded and nothing is asked before it judges.
@@ -43,16 +46,19 @@ def get_judge(
         UserError: No such judge, or an option it needs is missing.
     """
     kind, _, rest = name.partition(":")
+    found: Judge
     if kind == "native" and not rest:
-        return NativeJudge()
-    if kind == "wildguard":
-        return GuardJudge("wildguard", model=rest or model, batch_size=batch_size)
-    if kind == "polyguard":
-        return GuardJudge("polyguard", model=rest or model, batch_size=batch_size)
-    if kind == "endpoint":
+        found = NativeJudge()
+    elif kind == "wildguard":
+        found = GuardJudge("wildguard", model=rest or model, batch_size=batch_size)
+    elif kind == "polyguard":
+        found = GuardJudge("polyguard", model=rest or model, batch_size=batch_size)
+    elif kind == "endpoint":
         where, _, there = rest.partition("#")
         if not (where or url):
             raise UserError("the endpoint judge needs a URL, e.g. endpoint:http://localhost:8000/v1")
         client = ChatClient(where or url, there or model, concurrency=concurrency, memory=memory)
-        return EndpointJudge(client, rubric=rubric)
-    raise UserError(f"unknown judge {name!r}; known: {', '.join(JUDGES)}")
+        found = EndpointJudge(client, rubric=rubric)
+    else:
+        raise UserError(f"unknown judge {name!r}; known: {', '.join(JUDGES)}")
+    return ThinkingJudge(found, thinking=thinking)

@@ -1,8 +1,8 @@
 """Files of answers: read, check every row before anything is judged, write verdicts beside the rows' own fields.
 
-One JSON object a line with at least `text` and `lang`; `prompt`, `id`, `finished` or `truncated` are understood, anything
-else is carried through. A bad row (not JSON, no text, unknown language) is named by its line number. Blank lines are no
-rows. Files are written whole or not at all.
+One JSON object a line with at least `text` and `lang`; `prompt`, `id`, `finished` or `truncated`, `reasoning` (a model's
+thoughts that came apart from its text) are understood, anything else is carried through. A bad row (not JSON, no text, unknown
+language) is named by its line number. Blank lines are no rows. Files are written whole or not at all.
 """
 
 from __future__ import annotations
@@ -164,7 +164,11 @@ def _row(number: int, line: bytes) -> Row:
 
 def _fault(fields: dict[str, object]) -> str | None:
     text, language = fields.get("text"), fields.get("lang", fields.get("language"))
-    if not isinstance(text, str):
+    reasoning = fields.get("reasoning")
+    if reasoning is not None and not isinstance(reasoning, str):
+        return f"'reasoning' must be text or null, found {type(reasoning).__name__}"
+    # A served model that was cut in its thoughts gives no text at all.
+    if not isinstance(text, str) and not (text is None and "text" in fields and reasoning is not None):
         return "no text: field 'text' is missing" if text is None else f"no text: 'text' is {type(text).__name__}"
     if language is None:
         return "unknown language: field 'lang' is missing"
@@ -180,10 +184,11 @@ def _answer(fields: dict[str, object]) -> Answer:
     finished = fields.get("finished")
     done = finished if isinstance(finished, bool) else fields.get("truncated") is not True
     return Answer(
-        text=cast("str", fields["text"]),
+        text=cast("str | None", fields["text"]) or "",
         language=_code(cast("str", fields.get("lang", fields.get("language")))),
         prompt=cast("str | None", fields.get("prompt")),
         finished=done,
+        reasoning=cast("str | None", fields.get("reasoning")),
     )
 
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from refusal_lens.judging.answer import Answer, Judge, unscored
 from refusal_lens.judging.screening import unscorable
+from refusal_lens.judging.thinking import split_answer
 from refusal_lens.judging.translation import Translation, Translator
 from refusal_lens.types import Verdict
 
@@ -20,7 +21,9 @@ from refusal_lens.types import Verdict
 class TranslatedJudge:
     """A judge that reads translations."""
 
-    def __init__(self, judge: Judge, translator: Translator, *, target: str = "en", prompts: bool = False) -> None:
+    def __init__(
+        self, judge: Judge, translator: Translator, *, target: str = "en", prompts: bool = False, thinking: str = "auto"
+    ) -> None:
         """Put a translator before a judge.
 
         Args:
@@ -28,11 +31,13 @@ class TranslatedJudge:
             translator: Who makes them.
             target: Language the judge reads.
             prompts: Translate the prompts too.
+            thinking: How thoughts stand in the answers; they are not translated.
         """
         self._judge = judge
         self._translator = translator
         self._target = target
         self._prompts = prompts
+        self._thinking = thinking
 
     @property
     def name(self) -> str:
@@ -52,7 +57,9 @@ class TranslatedJudge:
         Returns:
             Verdict and translation per answer, in order.
         """
-        why = [unscorable(answer.text) for answer in answers]
+        splits = [split_answer(answer, self._thinking) for answer in answers]
+        answers = [replace(answer, text=split.answer or "") for answer, split in zip(answers, splits, strict=True)]
+        why = [split.why or unscorable(answer.text) for answer, split in zip(answers, splits, strict=True)]
         translations = self._translated(answers, why)
         read = [
             replace(answer, text=translation.text, language=self._target, prompt=prompt)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from refusal_lens.core.tables import CONTENT, DAMAGE, SELECTIVITY, TRANSFER, VerdictRow
+from refusal_lens.core.thinking import split_thinking
 from refusal_lens.measure import (
     content_rows,
     judge_model,
@@ -70,7 +71,10 @@ def _with_topics(inputs: Inputs, name: str, task_id: str) -> list[VerdictRow]:
     unknown = [row for row in verdicts if row["label"] == "complied" and row["on_topic"] is None]
     if not unknown:
         return verdicts
-    texts = {(row["source"], row["prompt_id"]): row["text"] for row in inputs.rows(COMPLETIONS, f"completions/{name}")}
+    texts = {
+        (row["source"], row["prompt_id"]): split_thinking(row["text"]).answer or ""
+        for row in inputs.rows(COMPLETIONS, f"completions/{name}")
+    }
     prompts = _prompt_texts(inputs, unknown[0]["language"])
     known = [row for row in unknown if row["prompt_id"] in prompts]
     flags = on_topic_by_overlap(

@@ -1,4 +1,4 @@
-"""Step `verdicts`: what the judge makes of each answer of a shard, in the answer's own language.
+"""Step `verdicts`: what the judge makes of each answer of a shard, thoughts left out, in the answer's own language.
 
 Where a prompt names its topic (testbed), a complied answer is also checked for it.
 """
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from refusal_lens.core.tables import VERDICTS, VerdictRow
+from refusal_lens.core.thinking import split_thinking
 from refusal_lens.judging import Answer
 from refusal_lens.pipeline.cells import Pass, pass_of
 from refusal_lens.pipeline.dataset import test_part
@@ -91,12 +92,14 @@ def in_order(shards: Iterable[list[VerdictRow]]) -> list[VerdictRow]:
 
 
 def _on_topic(prompt: Prompt, verdict: Verdict, answer: str) -> bool | None:
-    return on_topic(prompt, answer) if prompt.topic is not None and verdict.label == "complied" else None
+    if prompt.topic is None or verdict.label != "complied":
+        return None
+    return on_topic(prompt, split_thinking(answer).answer or "")
 
 
 STEP = Step(
     name="verdicts",
-    version=2,
+    version=3,
     params=Params,
     plan=plan,
     compute=compute,
