@@ -120,7 +120,8 @@ def test_rates_have_the_contract_columns_in_every_format(root: Path) -> None:
     table = list(csv.DictReader(io.StringIO(lens("rates", root, "--format", "csv").stdout)))
     assert list(table[0]) == COLUMNS
     assert [row["k"] for row in table] == ["1", "10"]
-    assert "0.125" in lens("rates", root).stdout
+    assert "0.125" in lens("rates", root, "--all").stdout
+    assert " 12 " in lens("rates", root).stdout  # per cent
 
 
 def test_rates_of_an_unfinished_run_say_what_to_do(root: Path) -> None:

@@ -6,16 +6,21 @@ directory is escaped before it reaches a terminal.
 
 from __future__ import annotations
 
-import csv
 import json
-import sys
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from refusal_lens.cli.printing import (
+    All,
+    Format,
+    SummaryFormat,
+    print_compare_grid,
+    print_rows,
+    print_transfer_grid,
+)
 from refusal_lens.errors import GateFailed, RunError, UserError
 
 if TYPE_CHECKING:
@@ -23,21 +28,6 @@ if TYPE_CHECKING:
 
 Cell: TypeAlias = "str | int | float | bool | None"
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="run directory")]
-
-
-class Format(StrEnum):
-    """How a table is printed."""
-
-    table = "table"
-    csv = "csv"
-    json = "json"
-
-
-class SummaryFormat(StrEnum):
-    """How a summary is printed."""
-
-    table = "table"
-    json = "json"
 
 
 def register(app: typer.Typer) -> None:
@@ -52,6 +42,7 @@ def register(app: typer.Typer) -> None:
 def transfer(
     run: RunArgument,
     format: Annotated[Format, typer.Option(help="table, csv or json")] = Format.table,  # noqa: A002
+    everything: All = False,
 ) -> None:
     """Show what each direction does to each language: ablation on harmful, addition on harmless prompts.
 
@@ -62,7 +53,10 @@ def transfer(
     from refusal_lens.measure import CONTRACT
 
     rows = _table(run, "transfer")
-    _show([{name: row[name] for name in CONTRACT} for row in rows], CONTRACT, format)
+    if format is Format.table and not everything:
+        print_transfer_grid(rows)
+    else:
+        print_rows([{name: row[name] for name in CONTRACT} for row in rows], CONTRACT, format)
 
 
 def geometry(
@@ -80,7 +74,7 @@ def geometry(
     columns = ("language", "tier", "auc", "d_prime", "margin", "silhouette", "baseline_compliance")
     separation = found.get("separation")
     rows = [dict(row) for row in separation.values() if isinstance(row, dict)] if isinstance(separation, dict) else []
-    _show([{name: _cell(row.get(name)) for name in columns} for row in rows], columns, Format.table)
+    print_rows([{name: _cell(row.get(name)) for name in columns} for row in rows], columns, Format.table)
     leak = found.get("leak")
     if isinstance(leak, dict):
         _say(str(leak.get("text") or ""))
@@ -114,6 +108,7 @@ def compare(
         list[Path], typer.Argument(metavar="RUN RUN..", help="run directories; the first is the reference")
     ],
     format: Annotated[Format, typer.Option(help="table, csv or json")] = Format.table,  # noqa: A002
+    everything: All = False,
 ) -> None:
     """Put runs side by side: models or checkpoints, cell by cell, paired with the first run where the prompts match.
 
@@ -128,8 +123,10 @@ def compare(
     names = _names(runs)
     tables = {name: _table(path, "verdicts") for name, path in zip(names, runs, strict=True)}
     rows = compare_runs(tables)
-    columns = tuple(rows[0]) if rows else ("run", "difference")
-    _show(rows, columns, format)
+    if format is Format.table and not everything:
+        print_compare_grid(rows)
+    else:
+        print_rows(rows, tuple(rows[0]) if rows else ("run", "difference"), format)
     if not any(row["paired"] for row in rows):
         typer.echo("no cell of the runs shares a prompt: only the rates can be compared, not the answers", err=True)
     _noise(runs)
@@ -244,31 +241,6 @@ def _summary(path: Path, name: str) -> dict[str, JsonValue]:
     if not file.exists():
         raise RunError(f"{path}: no {name} yet; finish the run with `refusal-lens resume {path}`")
     return read_object(file, error=RunError, advice=f"remove it and run `refusal-lens resume {path}`")
-
-
-def _show(rows: Sequence[Mapping[str, object]], columns: Sequence[str], how: Format) -> None:
-    if how is Format.json:
-        typer.echo(json.dumps(list(rows), ensure_ascii=False, indent=1))
-        return
-    if how is Format.csv:
-        writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(*columns)
-    for row in rows:
-        table.add_row(*(Text(_plain(_readable(row[name]))) for name in columns))
-    Console().print(table)
-
-
-def _readable(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.2e}" if 0 < abs(value) < 1e-3 else f"{value:.3f}"
-    return "" if value is None else str(value)
 
 
 def _cell(value: JsonValue) -> Cell:

@@ -7,14 +7,48 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Annotated, Any, Protocol, runtime_checkable
 
 import typer
+from typer.core import TyperGroup
 
 from refusal_lens.cli import analysis, audit, data, directions, doctor, judge, report, runs, testbed
 from refusal_lens.cli.plain import plain
 from refusal_lens.errors import LensError
 
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "Start": ("demo", "doctor", "audit", "resume", "status"),
+    "Look": ("rates", "transfer", "geometry", "verdict", "report", "compare"),
+    "Release": ("gate", "verify", "scrub"),
+    "Laboratory": ("extract", "score", "select", "judge", "agreement", "data", "testbed"),
+}
+LAST = "Laboratory"
+"""What `--help` shows under which heading; a command named nowhere stands in the last group."""
+
+
+@runtime_checkable
+class _Formatter(Protocol):
+    """What is used of the help formatter: newer typer brings its own copy of click's classes, older typer click itself."""
+
+    def section(self, name: str) -> AbstractContextManager[None]: ...
+    def write_dl(self, rows: Sequence[tuple[str, str]]) -> None: ...
+
+
+class _Grouped(TyperGroup):
+    def format_commands(self, ctx: Any, formatter: _Formatter) -> None:
+        named = {name for names in GROUPS.values() for name in names}
+        rest = tuple(name for name in self.list_commands(ctx) if name not in named)
+        for title, names in GROUPS.items():
+            wanted = (*names, *rest) if title == LAST else names
+            known = [(name, command) for name in wanted if (command := self.get_command(ctx, name)) is not None]
+            with formatter.section(title):
+                formatter.write_dl([(name, command.get_short_help_str(limit=200)) for name, command in known])
+
+
 app = typer.Typer(
+    cls=_Grouped,
     name="refusal-lens",
     help="Audit how a language model refuses, in 14 languages and from the inside.",
     no_args_is_help=True,
@@ -25,6 +59,24 @@ app = typer.Typer(
 )
 for group in (audit, runs, report, analysis, directions, doctor, judge, data, testbed):
     group.register(app)
+
+
+def _version(asked: bool) -> bool:
+    if asked:
+        from refusal_lens import __version__
+
+        typer.echo(f"refusal-lens {__version__}")
+        raise typer.Exit
+    return asked
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version and exit")
+    ] = False,
+) -> None:
+    """Audit how a language model refuses, in 14 languages and from the inside."""
 
 
 def main() -> None:

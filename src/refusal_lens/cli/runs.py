@@ -7,13 +7,12 @@ before they reach a terminal.
 from __future__ import annotations
 
 import json
-import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from refusal_lens.cli.printing import All, Format, SummaryFormat, print_rates_grid, print_rows
 from refusal_lens.errors import EXIT_USER, RunError, UserError
 
 if TYPE_CHECKING:
@@ -36,21 +35,6 @@ COLUMNS: tuple[str, ...] = (
 _LISTED = 200
 
 
-class Format(StrEnum):
-    """How a table is printed."""
-
-    table = "table"
-    csv = "csv"
-    json = "json"
-
-
-class StatusFormat(StrEnum):
-    """How the status is printed."""
-
-    table = "table"
-    json = "json"
-
-
 def register(app: typer.Typer) -> None:
     """Add this module's commands to the app."""
     app.command()(status)
@@ -61,7 +45,7 @@ def register(app: typer.Typer) -> None:
 
 def status(
     run: RunArgument,
-    format: Annotated[StatusFormat, typer.Option(help="table or json")] = StatusFormat.table,  # noqa: A002
+    format: Annotated[SummaryFormat, typer.Option(help="table or json")] = SummaryFormat.table,  # noqa: A002
 ) -> None:
     """Show how far a run is, step by step, and who holds it.
 
@@ -72,7 +56,7 @@ def status(
     opened = RunDir.open(run)
     found = progress(opened)
     complete = found.complete and ("rates" not in found.steps or (opened.tables_dir / "rates.parquet").exists())
-    if format is StatusFormat.json:
+    if format is SummaryFormat.json:
         steps = {name: {"done": step.done, "total": step.total} for name, step in found.steps.items()}
         typer.echo(json.dumps({"steps": steps, "complete": complete}, indent=1))
         return
@@ -105,24 +89,19 @@ def rates(
         str | None,
         typer.Option(help="a further test set of the run (see --prompt-sets of audit)  [default: the main one]"),
     ] = None,
+    everything: All = False,
 ) -> None:
     """Print compliance rates: complied k of n judged answers, with the 95 % interval, and how many could not be judged.
 
     Example: refusal-lens rates runs/qwen --format csv > rates.csv
     """
-    import csv
-
     from refusal_lens.rundir import RunDir
 
     rows = _rate_rows(RunDir.open(run), prompt_set)
-    if format is Format.json:
-        typer.echo(json.dumps(rows, indent=1, ensure_ascii=True))
-    elif format is Format.csv:
-        writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    if format is Format.table and not everything:
+        print_rates_grid(rows)
     else:
-        _print_rates(rows)
+        print_rows(rows, COLUMNS, format)
 
 
 def verify(run: RunArgument) -> None:
@@ -214,25 +193,6 @@ def _setting(run: RunDir, section: str, name: str) -> JsonValue:
     config = run.header.get("config")
     table = config.get(section) if isinstance(config, dict) else None
     return table.get(name) if isinstance(table, dict) else None
-
-
-def _print_rates(rows: list[dict[str, str | int | float | None]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from refusal_lens.cli.plain import plain
-
-    table = Table()
-    for name in COLUMNS:
-        table.add_column(name, justify="left" if name in COLUMNS[:4] else "right")
-    for row in rows:
-        cells = (
-            f"{value:.3f}" if isinstance(value, float) else "" if value is None else str(value)
-            for value in row.values()
-        )
-        table.add_row(*(Text(plain(cell, one_line=True)) for cell in cells))
-    Console().print(table)
 
 
 def _failures(run: RunDir) -> dict[str, str]:
