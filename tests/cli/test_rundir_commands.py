@@ -121,7 +121,7 @@ def test_rates_have_the_contract_columns_in_every_format(root: Path) -> None:
     assert list(table[0]) == COLUMNS
     assert [row["k"] for row in table] == ["1", "10"]
     assert "0.125" in lens("rates", root, "--all").stdout
-    assert " 12 " in lens("rates", root).stdout  # per cent
+    assert " 12*" in lens("rates", root).stdout  # per cent; 2 of 10 could not be judged
 
 
 def test_rates_of_an_unfinished_run_say_what_to_do(root: Path) -> None:
