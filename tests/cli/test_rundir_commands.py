@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
+import socket
+import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -181,7 +184,7 @@ def test_verify_derives_the_rates_again(root: Path) -> None:
     run = RunDir.open(root)
     forged = pq.read_table(root / "tables" / "rates.parquet").to_pylist()
     forged[0] |= {"k": 0, "rate": 0.0}
-    run.set_aside("rates/all", "forged")
+    run.quarantine_task("rates/all", "forged")
     write(run, RATES, "rates", forged)
     run.publish(run.path("rates/all", "rates.parquet"))
     shown = lens("verify", root, code=2).stdout
@@ -193,7 +196,7 @@ def test_scrub_removes_the_text_and_keeps_everything_else(root: Path) -> None:
     digest = RunDir.open(root).record("completions/baseline.en")
     assert digest is not None
     (root / "report.html").write_text(SECRET_TEXT)
-    old = RunDir.open(root).move_aside([root / "data" / "completions" / "ablation.en"], "test")
+    old = RunDir.open(root).quarantine([root / "data" / "completions" / "ablation.en"], "test")
     assert old.is_dir()
     write(
         RunDir.open(root),
@@ -229,3 +232,13 @@ def test_a_scrub_that_was_killed_half_way_is_finished_by_the_next(root: Path) ->
 def test_scrub_waits_for_nobody(root: Path) -> None:
     with RunDir.open(root).lock():
         assert "held by process" in lens("scrub", root, code=2).stderr
+
+
+def test_status_tells_a_dead_holder_from_one_at_work(root: Path) -> None:
+    with RunDir.open(root).lock():
+        assert f"held by process {os.getpid()} on" in lens("status", root).stdout
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        pass
+    holder = {"pid": dead.pid, "host": socket.gethostname(), "since": "2026-01-01T00:00:00+00:00"}
+    (root / "lock").write_text(json.dumps(holder))
+    assert f"left by process {dead.pid} on" in " ".join(lens("status", root).stdout.split())

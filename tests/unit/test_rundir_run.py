@@ -13,7 +13,7 @@ import pytest
 
 from refusal_lens.errors import RunError
 from refusal_lens.rundir import RunDir, StorageError, verify_chain, write_plan
-from refusal_lens.rundir.strays import strays
+from refusal_lens.rundir.verifying import unknown_files
 from refusal_lens.types import Task
 
 FIRST = Task("numbers", 1, "one", {"value": 3})
@@ -46,7 +46,7 @@ def test_the_key_changes_with_params_version_and_input_content_only(run: RunDir)
     compute(run, FIRST, "3\n")
     assert run.key(SECOND) == before
     assert run.is_valid(SECOND)
-    run.set_aside("numbers/one", "test")
+    run.quarantine_task("numbers/one", "test")
     assert run.key(SECOND) is None
     compute(run, FIRST, "4\n")
     assert run.key(SECOND) != before
@@ -221,9 +221,9 @@ def test_a_table_that_a_kill_left_unlisted_is_no_fault_and_a_foreign_one_is(run:
     run.tables_dir.mkdir()
     table = run.tables_dir / "out.txt"
     table.write_bytes(run.path("numbers/one", "out.txt").read_bytes())  # killed before published.json was written
-    assert list(strays(run)) == []
+    assert list(unknown_files(run)) == []
     table.write_text("4\n")
-    assert [path for path, _ in strays(run)] == [table]
+    assert [path for path, _ in unknown_files(run)] == [table]
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone"])

@@ -51,7 +51,7 @@ def status(
 
     Example: refusal-lens status runs/qwen --format json
     """
-    from refusal_lens.rundir import RunDir, progress, read_holder
+    from refusal_lens.rundir import RunDir, live_holder, progress, read_holder
 
     opened = RunDir.open(run)
     found = progress(opened)
@@ -76,9 +76,11 @@ def status(
         console.print(
             Text(f"failed: {plain(task_id, one_line=True)}: {plain(error.partition(chr(10))[0], one_line=True)}")
         )
-    holder = read_holder(opened.root / "lock")
+    lock = opened.root / "lock"
+    holder = read_holder(lock)
     if holder is not None:
-        console.print(Text(f"held by {plain(str(holder), one_line=True)}"))
+        who = plain(str(holder), one_line=True)
+        console.print(Text(f"held by {who}" if live_holder(lock) else f"left by {who}, which is gone"))
     console.print(Text("complete" if complete else f"not complete: refusal-lens resume {run}"))
 
 

@@ -1,8 +1,8 @@
-"""What an executor is: a session that takes tasks and gives back outcomes, in whatever order they finish.
+"""What an executor is: a session that takes tasks and gives back outcomes, in whatever order they finish; and the simplest.
 
 The driver decides what is ready; an executor only decides where it runs. A worker is made once per process by a picklable
 factory and computes tasks one after another; it writes through `RunDir.writing` and returns nothing. An executor does not
-know steps, models or keys.
+know steps, models or keys. `SequentialExecutor` is the reference: every other one must leave the same files behind.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import logging
 import time
 import traceback
-from collections import Counter
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections import Counter, deque
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -93,6 +93,39 @@ def run_one(worker: Worker, task: Task) -> Outcome:
     except Exception as error:  # noqa: BLE001  the boundary of a task: one poisoned shard must not take the others along
         return Outcome(task.task_id, "failed", time.monotonic() - started, describe(error))
     return Outcome(task.task_id, "done", time.monotonic() - started)
+
+
+@dataclass
+class _SequentialSession:
+    factory: WorkerFactory
+    waiting: deque[Task] = field(default_factory=deque[Task])
+    worker: Worker | None = None
+    capacity: int = 1
+
+    def submit(self, task: Task) -> None:
+        self.waiting.append(task)
+
+    def next_outcome(self) -> Outcome:
+        if self.worker is None:
+            self.worker = self.factory()
+        return run_one(self.worker, self.waiting.popleft())
+
+
+@dataclass(frozen=True)
+class SequentialExecutor:
+    """Runs tasks in this process, in the order they become ready. The worker is made when the first task comes."""
+
+    @contextmanager
+    def session(self, worker_factory: WorkerFactory) -> Generator[Session]:
+        """One worker in this process.
+
+        Args:
+            worker_factory: Called at the first task; what it raises passes through.
+
+        Yields:
+            The session.
+        """
+        yield _SequentialSession(worker_factory)
 
 
 @dataclass

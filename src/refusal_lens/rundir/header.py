@@ -11,36 +11,16 @@ import logging
 from collections.abc import Mapping
 from pathlib import Path
 
-from refusal_lens.core import json_files
-from refusal_lens.core.digests import digest_json
 from refusal_lens.core.files import PUBLIC_FILE, write_atomic
 from refusal_lens.core.json_files import pretty_json
 from refusal_lens.errors import RunError
+from refusal_lens.rundir.records import read_object, seal, unseal
 from refusal_lens.types import JsonValue
 
 SCHEMA_VERSION = 1
 FILE = "run.json"
 HISTORY = "history.jsonl"
 _LOG = logging.getLogger(__name__)
-
-
-def seal(content: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """The content with a `seal` over all of it."""
-    return {**content, "seal": digest_json(content)}
-
-
-def unseal(data: Mapping[str, JsonValue]) -> dict[str, JsonValue] | None:
-    """The content without its seal; None when the seal is missing or broken."""
-    content = {name: value for name, value in data.items() if name != "seal"}
-    try:
-        return content if data.get("seal") == digest_json(content) else None
-    except (ValueError, RecursionError):  # NaN, or nested beyond reason
-        return None
-
-
-def read_object(path: Path) -> dict[str, JsonValue]:
-    """Read a JSON object of a run; RunError when it is missing, unreadable or none."""
-    return json_files.read_object(path, error=RunError, advice="restore it, or audit again into a new folder")
 
 
 def exists(root: Path) -> bool:

@@ -142,16 +142,16 @@ def read_holder(path: Path) -> Holder | None:
 
 
 def live_holder(path: Path) -> Holder | None:
-    """Who works behind a lock file now: it was touched lately and, on this machine, the process is there; else None.
+    """Who works behind a lock file now; None when nobody does, or the one it names is gone.
 
-    Unlike taking the lock this disturbs nobody who is about to take it. A stopped or suspended holder counts as gone
-    after a minute and a half, though its lock still stands.
+    Unlike taking the lock this disturbs nobody who is about to take it. On this machine the holder's process is looked for
+    (on Windows that is not possible without a signal), elsewhere its heartbeat counts.
     """
     holder = read_holder(path)
-    if holder is None or not _fresh(path):
+    if holder is None:
         return None
-    if holder.host != socket.gethostname() or os.name == "nt":  # there, signal 0 would be Ctrl-C
-        return holder
+    if holder.host != socket.gethostname() or os.name == "nt":
+        return holder if _fresh(path) else None
     try:
         os.kill(holder.pid, 0)
     except (ProcessLookupError, OverflowError):

@@ -1,7 +1,6 @@
 """The plan on disk, and how far it is done: what `status` and `verify` know without the pipeline.
 
-`plan.json` holds whole tasks, so a task's key can be computed anew from the records of its inputs, whatever happened to the
-driver that wrote it.
+`plan.json` holds whole tasks, so that any process can compute a task's key from the records of its inputs.
 """
 
 from __future__ import annotations
@@ -9,19 +8,15 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
 
 from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked
 
 from refusal_lens.core.files import write_atomic
 from refusal_lens.errors import RunError
-from refusal_lens.rundir.header import read_object, seal, unseal
-from refusal_lens.rundir.records import split_id
+from refusal_lens.rundir.layout import Layout
+from refusal_lens.rundir.records import read_object, seal, split_id, unseal
 from refusal_lens.types import Task
-
-if TYPE_CHECKING:
-    from refusal_lens.rundir.run import RunDir
 
 PLAN_SCHEMA = 1
 
@@ -52,13 +47,13 @@ class Progress:
     complete: bool
 
 
-def write_plan(run: RunDir, tasks: Sequence[Task]) -> None:
+def write_plan(run: Layout, tasks: Sequence[Task]) -> None:
     """Write the tasks as planned to `plan.json`."""
     content = {"schema_version": PLAN_SCHEMA, "tasks": [asdict(task) for task in tasks]}
     write_atomic(run.plan_path, json.dumps(seal(json.loads(json.dumps(content))), sort_keys=True).encode())
 
 
-def read_plan(run: RunDir) -> list[Task]:
+def read_plan(run: Layout) -> list[Task]:
     """The tasks as last planned.
 
     Args:
@@ -88,7 +83,7 @@ def read_plan(run: RunDir) -> list[Task]:
     ]
 
 
-def progress(run: RunDir) -> Progress:
+def progress(run: Layout) -> Progress:
     """Count finished tasks by step. Looks at records and at the presence and size of outputs; hashes nothing.
 
     Args:
@@ -110,7 +105,7 @@ def progress(run: RunDir) -> Progress:
     return Progress(steps, bool(tasks) and all(item.done == item.total for item in steps.values()))
 
 
-def is_done(run: RunDir, task: Task) -> bool:
+def is_done(run: Layout, task: Task) -> bool:
     """Whether a task has a current record and its outputs lie there in their recorded size."""
     record = run.record(task.task_id)
     if record is None or record.key != run.key(task):

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import glob
+import io
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
 
 from refusal_lens.core.digests import digest_bytes, digest_file
-from refusal_lens.core.files import PUBLIC_FILE, write_atomic
+from refusal_lens.core.files import PUBLIC_FILE, is_temporary, write_atomic
 from refusal_lens.core.json_files import pretty_json
 from refusal_lens.errors import RunError
-from refusal_lens.rundir.header import read_object
-from refusal_lens.rundir.records import is_name
+from refusal_lens.rundir.layout import Layout
+from refusal_lens.rundir.records import is_name, read_object
 from refusal_lens.types import JsonValue
-
-if TYPE_CHECKING:
-    from refusal_lens.rundir.run import RunDir
 
 PUBLISHED_SCHEMA = 1
 FOLDER = "tables"
@@ -31,16 +33,8 @@ class Published:
     sha256: str
 
 
-def publish(run: RunDir, file: Path) -> None:
-    """Copy an output of a finished task to `tables/`; a damaged or foreign file there is set aside first.
-
-    Args:
-        run: The run.
-        file: The output, as `run.path` gives it.
-
-    Raises:
-        RunError: The file is no output of a finished task.
-    """
+def publish(run: Layout, file: Path) -> None:
+    """Copy an output of a finished task to `tables/`; what lies there damaged or unknown is quarantined. See `RunDir.publish`."""
     task_id = f"{file.parent.parent.name}/{file.parent.name}"
     content = run.path(task_id, file.name).read_bytes()
     entry = Published(task_id, file.name, digest_bytes(content))
@@ -54,18 +48,18 @@ def publish(run: RunDir, file: Path) -> None:
     if not intact and (
         target.is_symlink() or (target.exists() and (before is None or digest_file(target) != before.sha256))
     ):
-        run.move_aside([target], f"{FOLDER}/{file.name} does not have its recorded digest")
+        run.quarantine([target], f"{FOLDER}/{file.name} does not have its recorded digest")
     if not intact:
         copy = _unlisted_copy(target, {*known, *record.outputs})
         if copy is not None:
-            run.move_aside([copy], f"{FOLDER}/{copy.name} says what an earlier {file.name} said")
+            run.quarantine([copy], f"{FOLDER}/{copy.name} says what an earlier {file.name} said")
         write_atomic(target, content, mode=PUBLIC_FILE)
     if before != entry:
         _write(run.root, {**known, file.name: entry})
 
 
-def retract(run: RunDir, task_ids: Collection[str]) -> None:
-    """Set aside the tables of tasks that the present plan does not have."""
+def retract(run: Layout, task_ids: Collection[str]) -> None:
+    """Quarantine the tables of tasks that the present plan does not have."""
     known = published(run.root)
     gone = {name for name, entry in known.items() if entry.task not in task_ids}
     if not gone:
@@ -74,7 +68,7 @@ def retract(run: RunDir, task_ids: Collection[str]) -> None:
     copies = [copy for place in places if (copy := _unlisted_copy(place, known)) is not None]
     present = [place for place in [*places, *copies] if place.exists()]
     if present:
-        run.move_aside(present, "published by an earlier plan")
+        run.quarantine(present, "published by an earlier plan")
     _write(run.root, {name: entry for name, entry in known.items() if name not in gone})
 
 
@@ -102,6 +96,56 @@ def published(root: Path) -> dict[str, Published]:
         if is_name(name) and isinstance(entry, dict):
             found[name] = Published(str(entry.get("task")), str(entry.get("file")), str(entry.get("sha256")))
     return found
+
+
+def unknown_tables(run: Layout) -> Iterator[tuple[Path, str]]:
+    """Files in `tables/` that belong to nothing, and why.
+
+    One table that is not listed but equals a finished task's output byte for byte was being published when the process
+    died: it belongs there, and the next resume lists it. More than one means that the list is damaged or gone. A CSV beside
+    a published Parquet table may be written by whoever likes CSV; it belongs there as long as it says the same.
+
+    Args:
+        run: The run.
+
+    Yields:
+        Path and reason.
+    """
+    known = published(run.root)
+    folder = run.root / FOLDER
+    unlisted: list[Path] = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.name in known or is_temporary(path.name):
+            continue
+        table = path.with_suffix(".parquet")
+        if path.suffix != ".csv" or table.name not in known:
+            unlisted.append(path)
+        elif not _says_the_same(path, table):
+            yield path, f"does not say what {table.name} says"
+    if len(unlisted) == 1 and _being_published(run, unlisted[0]):
+        return
+    for path in unlisted:
+        yield path, "foreign, no task published it"
+
+
+def _being_published(run: Layout, path: Path) -> bool:
+    if path.is_symlink() or not path.is_file():
+        return False
+    digest = digest_file(path)
+    makers = (
+        run.record(f"{file.parent.parent.name}/{file.parent.name}")
+        for file in run.root.glob(f"data/*/*/{glob.escape(path.name)}")
+    )
+    return any(record is not None and record.outputs.get(path.name) == digest for record in makers)
+
+
+def _says_the_same(path: Path, table: Path) -> bool:
+    buffer = io.BytesIO()
+    try:
+        pa_csv.write_csv(pq.read_table(table), buffer)
+        return path.read_bytes() == buffer.getvalue()
+    except (pa.ArrowException, OSError):
+        return True  # the table itself is damaged: that is said elsewhere
 
 
 def _write(root: Path, entries: dict[str, Published]) -> None:

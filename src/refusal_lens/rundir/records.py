@@ -1,7 +1,10 @@
-"""A task's record: the proof that its outputs are what they were when they were made.
+"""A task's record: the proof that its outputs are what they were when they were made; and the seal of every file of a run.
+
+    key(task)         = sha256(canonical({step, version, params, inputs: {task id: digest of its outputs}}))
+    digest of outputs = sha256(canonical({file name: sha256 of its bytes}))
 
 `tasks/<step>/<name>.json` holds the key, the inputs' digests, every output's SHA-256, and a seal over all that (SHA-256 of
-the record's own canonical form), so that an edited record is noticed like an edited output. Removed completion text leaves
+the content's canonical form), so that an edited record is noticed like an edited output. Removed completion text leaves
 its digest behind and a mark in `scrubbed`. Names from records are checked before they become paths: a run directory may
 come from a stranger.
 """
@@ -11,15 +14,18 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, field, replace
+from dataclasses import asdict, field
 from pathlib import Path
 
-from pydantic import ConfigDict, JsonValue, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import JsonValue as CheckedValue
 from pydantic.dataclasses import dataclass as checked
 
+from refusal_lens.core import json_files
 from refusal_lens.core.digests import digest_json
 from refusal_lens.core.files import write_atomic
-from refusal_lens.types import Task
+from refusal_lens.errors import RunError
+from refusal_lens.types import JsonValue, Task
 
 RECORD_SCHEMA = 1
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,199}")
@@ -52,7 +58,7 @@ class Record:
     task_id: str
     key: str
     version: int
-    params: dict[str, JsonValue]
+    params: dict[str, CheckedValue]
     inputs: dict[str, str]
     outputs: dict[str, str]
     stats: dict[str, list[int]]
@@ -94,6 +100,25 @@ def task_key(task: Task, input_digests: Mapping[str, str]) -> str:
     )
 
 
+def seal(content: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """The content with a `seal` over all of it."""
+    return {**content, "seal": digest_json(content)}
+
+
+def unseal(data: Mapping[str, JsonValue]) -> dict[str, JsonValue] | None:
+    """The content without its seal; None when the seal is missing or broken."""
+    content = {name: value for name, value in data.items() if name != "seal"}
+    try:
+        return content if data.get("seal") == digest_json(content) else None
+    except (ValueError, RecursionError):  # NaN, or nested beyond reason
+        return None
+
+
+def read_object(path: Path) -> dict[str, JsonValue]:
+    """Read a JSON object of a run; RunError when it is missing, unreadable or none."""
+    return json_files.read_object(path, error=RunError, advice="restore it, or audit again into a new folder")
+
+
 def check_name(name: str) -> str:
     """The name itself when it is safe as one path component; ValueError otherwise."""
     if not is_name(name):
@@ -116,10 +141,7 @@ def split_id(task_id: str) -> tuple[str, str]:
 
 def write_record(path: Path, record: Record) -> None:
     """Write a sealed record atomically."""
-    body = asdict(record)
-    write_atomic(
-        path, json.dumps({**body, "seal": digest_json(body)}, indent=1, sort_keys=True, allow_nan=False).encode()
-    )
+    write_atomic(path, json.dumps(seal(asdict(record)), indent=1, sort_keys=True, allow_nan=False).encode())
 
 
 def read_record(path: Path) -> Record:
@@ -141,26 +163,18 @@ def read_record(path: Path) -> Record:
         raise
     except (OSError, ValueError, RecursionError) as error:
         raise DamagedRecordError(f"unreadable ({type(error).__name__})") from error
-    if not isinstance(body, dict):
-        raise DamagedRecordError("not a record")
-    seal = body.pop("seal", None)
+    content = unseal(body) if isinstance(body, dict) else None
+    if content is None:
+        raise DamagedRecordError("altered after it was written, or not a record")
     try:
-        record = _ADAPTER.validate_python(body)
+        record = _ADAPTER.validate_python(content)
         step, name = split_id(record.task_id)
         for file in (*record.outputs, *record.scrubbed):
             check_name(file)
-        sealed = digest_json(asdict(record))
     except (ValidationError, ValueError, RecursionError) as error:
         raise DamagedRecordError("wrong fields") from error
-    if seal != sealed:
-        raise DamagedRecordError("altered after it was written")
     if (step, name) != (path.parent.name, path.name.removesuffix(".new").removesuffix(".json")):
         raise DamagedRecordError(f"belongs to {record.task_id}")
     if record.schema_version != RECORD_SCHEMA or not all(_HEX.fullmatch(value) for value in record.outputs.values()):
         raise DamagedRecordError("another layout")
     return record
-
-
-def with_stats(record: Record, stats: dict[str, list[int]]) -> Record:
-    """The record with a refreshed fast path."""
-    return replace(record, stats=stats)

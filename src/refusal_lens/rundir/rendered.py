@@ -1,8 +1,8 @@
 """The report and its figures: drawn from the tables, never read back, and still known by digest in `rendered.json`.
 
-A list is announced (`next`) before the first file of a new report is written and becomes `files` after the last, so that
-a kill in between leaves files of either report and no suspicion. What is listed nowhere, or does not have its digest, is
-set aside; nothing is repaired here, the report is drawn anew.
+The new report's digests are written as `next` before its first file is, and become `files` after its last. A kill in between
+leaves files of the old and the new report side by side, and both are known. A file that is in neither list, or has another
+digest, is quarantined; nothing is repaired here, the report is drawn anew.
 """
 
 from __future__ import annotations
@@ -10,17 +10,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from refusal_lens.core.digests import digest_bytes, digest_file
 from refusal_lens.core.files import PRIVATE_FILE, PUBLIC_FILE, is_temporary, write_atomic
 from refusal_lens.core.json_files import pretty_json
 from refusal_lens.errors import RunError
-from refusal_lens.rundir.header import read_object, seal, unseal
+from refusal_lens.rundir.layout import Layout
+from refusal_lens.rundir.records import read_object, seal, unseal
 from refusal_lens.types import JsonValue
-
-if TYPE_CHECKING:
-    from refusal_lens.rundir.run import RunDir
 
 RENDERED_SCHEMA = 1
 FILE = "rendered.json"
@@ -43,26 +40,17 @@ class _Drawn:
         return None if digest_file(path) in digests else "does not have its recorded digest"
 
 
-def render(run: RunDir, files: Mapping[str, bytes], *, private: Collection[str] = ()) -> None:
-    """Write a report: what it no longer draws, and what lies in its place unrecorded, is set aside.
-
-    Args:
-        run: The run.
-        files: Content by path within the run: `report.html`, `figures/NAME`. Without the page the present one stays.
-        private: Those that only the owner may read.
-
-    Raises:
-        StorageError: The storage refuses.
-    """
-    for path, why in list(drawn_strays(run.root)):
-        run.move_aside([path], f"{path.relative_to(run.root)}: {why}")
+def render(run: Layout, files: Mapping[str, bytes], *, private: Collection[str] = ()) -> None:
+    """Write a report; what it no longer draws, and what lies in its place unrecorded, is quarantined. See `RunDir.render`."""
+    for path, why in list(unknown_drawings(run.root)):
+        run.quarantine([path], f"{path.relative_to(run.root)}: {why}")
     known = _known(run.root)
     wanted = {name: digest_bytes(content) for name, content in files.items()}
     kept = {name: digest for name, digest in known.files.items() if name == PAGE and name not in wanted}
     gone = [run.root / name for name in known.files if name not in wanted | kept and (run.root / name).exists()]
     _write(run.root, _Drawn(known.files, kept | wanted))
     if gone:
-        run.move_aside(gone, "drawn by an earlier report")
+        run.quarantine(gone, "drawn by an earlier report")
     for name, content in files.items():
         mode = PRIVATE_FILE if name in private else PUBLIC_FILE
         path = run.root / name
@@ -71,7 +59,7 @@ def render(run: RunDir, files: Mapping[str, bytes], *, private: Collection[str] 
     _write(run.root, _Drawn(kept | wanted))
 
 
-def forget_page(run: RunDir) -> bool:
+def forget_page(run: Layout) -> bool:
     """Delete the page for good, since it may show completion text; gives whether there was one."""
     path = run.root / PAGE
     there = path.exists()
@@ -82,7 +70,7 @@ def forget_page(run: RunDir) -> bool:
     return there
 
 
-def drawn_strays(root: Path) -> Iterator[tuple[Path, str]]:
+def unknown_drawings(root: Path) -> Iterator[tuple[Path, str]]:
     """Page and figures that no report drew, or that changed since, and why.
 
     Args:
@@ -97,14 +85,14 @@ def drawn_strays(root: Path) -> Iterator[tuple[Path, str]]:
         if not (path.exists() or path.is_symlink()) or is_temporary(path.name):
             continue
         if path.is_dir() and not path.is_symlink() and any(path.iterdir()):
-            continue  # its files speak for themselves
+            continue  # the files in it are looked at one by one
         why = known.allows(str(path.relative_to(root)), path)
         if why is not None:
             yield path, why
 
 
 def drawn_damage(root: Path) -> list[str]:
-    """What `drawn_strays` cannot see, one line each: an altered list, files that are gone."""
+    """What `unknown_drawings` cannot see, one line each: an altered list, files that are gone."""
     known = _read(root)
     if known is None:
         return [f"{FILE}: was altered"]
@@ -115,7 +103,7 @@ def drawn_damage(root: Path) -> list[str]:
 def page_is_intact(root: Path) -> bool:
     """Whether the page and all its figures lie there as they were drawn."""
     known = _known(root)
-    return PAGE in known.files and not known.next and not drawn_damage(root) and not list(drawn_strays(root))
+    return PAGE in known.files and not known.next and not drawn_damage(root) and not list(unknown_drawings(root))
 
 
 def _known(root: Path) -> _Drawn:

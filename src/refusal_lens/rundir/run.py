@@ -1,26 +1,18 @@
-"""The run directory: the only place that knows where a run's files lie.
+"""One run on disk: made, opened, locked, written to and cleaned up. Where its files lie is in `layout`.
 
-    run.json  plan.json  history.jsonl  published.json  rendered.json  lock
-    tasks/<step>/<name>.json    records        data/<step>/<name>/*   outputs, private
-    tables/  figures/  report.html             aside/  what is not believed      tmp/  what is being written
-
-A task's result is believed when its record is sealed, its key is the task's key today, and every output has the recorded
-digest (`checking`); it appears in one step (`writing`). This room does not decide what to compute (pipeline) or where
-(executors).
+This room does not decide what to compute (the pipeline does) or where (the executors do).
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from refusal_lens.core.files import make_folder, storage_refusals
 from refusal_lens.core.redact import redact
 from refusal_lens.errors import RunError
-from refusal_lens.rundir.aside import move_aside
-from refusal_lens.rundir.checking import believable
 from refusal_lens.rundir.header import (
     FILE,
     HISTORY,
@@ -31,21 +23,21 @@ from refusal_lens.rundir.header import (
     read_header,
     write_header,
 )
+from refusal_lens.rundir.layout import Layout
 from refusal_lens.rundir.lock import RunLock
 from refusal_lens.rundir.published import publish
-from refusal_lens.rundir.records import DamagedRecordError, Record, read_record, split_id, task_key
-from refusal_lens.rundir.rendered import PAGE, page_is_intact, render
-from refusal_lens.rundir.strays import strays
-from refusal_lens.rundir.writing import finish_announced, writing
+from refusal_lens.rundir.rendered import page_is_intact, render
+from refusal_lens.rundir.results import believable, finish_announced, writing
+from refusal_lens.rundir.verifying import unknown_files
 from refusal_lens.types import JsonValue, Task
 
 
-class RunDir:
+class RunDir(Layout):
     """One run on disk. Cheap to open; every process (driver, worker, report) opens it by path for itself."""
 
     def __init__(self, root: Path, header: Mapping[str, JsonValue]) -> None:
         """Use `create` or `open` instead."""
-        self.root = root
+        super().__init__(root)
         self.header = header
         self._lock = RunLock(root / "lock")
 
@@ -78,7 +70,7 @@ class RunDir:
             for file, damage_of in ((FILE, header_damage), (HISTORY, history_damage)):
                 damage = damage_of(root) if (root / file).exists() else None
                 if damage is not None:
-                    move_aside(root, [root / file], damage)
+                    run.quarantine([root / file], damage)
             if not ((root / FILE).exists() and (root / HISTORY).exists()) or read_header(root) != content:
                 write_header(root, content)
         return run
@@ -105,80 +97,9 @@ class RunDir:
             raise RunError(f"{root}: no run here (no {FILE}); `refusal-lens audit MODEL --out {root}` makes one")
         return cls(root, read_header(root))
 
-    @property
-    def tables_dir(self) -> Path:
-        """Folder of the final tables."""
-        return self.root / "tables"
-
-    @property
-    def report_path(self) -> Path:
-        """The HTML report."""
-        return self.root / PAGE
-
-    @property
-    def plan_path(self) -> Path:
-        """The tasks as last planned."""
-        return self.root / "plan.json"
-
     def lock(self) -> RunLock:
         """Context manager that holds the run for this process; RunError names another holder. May be nested."""
         return self._lock
-
-    def folder(self, task_id: str) -> Path:
-        """Where a task's outputs lie, finished or not."""
-        step, name = split_id(task_id)
-        return self.root / "data" / step / name
-
-    def record_path(self, task_id: str) -> Path:
-        """Where a task's record lies."""
-        step, name = split_id(task_id)
-        return self.root / "tasks" / step / f"{name}.json"
-
-    def record(self, task_id: str) -> Record | None:
-        """A finished task's record; None when there is none or it cannot be believed."""
-        try:
-            return read_record(self.record_path(task_id))
-        except (FileNotFoundError, DamagedRecordError):
-            return None
-
-    def path(self, task_id: str, filename: str) -> Path:
-        """A finished task's output file.
-
-        Args:
-            task_id: `step/name`.
-            filename: One of its outputs.
-
-        Returns:
-            The file, present.
-
-        Raises:
-            RunError: The task is not finished, has no such output, or the output's text was scrubbed.
-        """
-        record = self.record(task_id)
-        if record is None:
-            raise RunError(f"{self.root}: {task_id} is not finished; `refusal-lens resume {self.root}` finishes it")
-        if filename in record.scrubbed:
-            raise RunError(
-                f"{self.root}: the text of {task_id} was scrubbed on {record.scrubbed[filename]}; only its digest is left"
-            )
-        path = self.folder(task_id) / filename
-        if filename not in record.outputs or not path.is_file():
-            raise RunError(f"{self.root}: {task_id} has no output {filename!r}")
-        return path
-
-    def scrubbed(self, task_ids: Iterable[str]) -> list[str]:
-        """Those of the tasks whose completion text was removed on purpose."""
-        return [task_id for task_id in task_ids if (record := self.record(task_id)) is not None and record.scrubbed]
-
-    def key(self, task: Task) -> str | None:
-        """The task's key today, or None while an input is not finished."""
-        digests: dict[str, str] = {}
-        for task_id in task.inputs:
-            record = self.record(task_id)
-            if record is None:
-                return None
-            digests[task_id] = record.digest
-        return task_key(task, digests)
 
     def is_valid(self, task: Task) -> bool:
         """Whether a believable, current result of the task is present; what is not believable is set aside.
@@ -207,22 +128,7 @@ class RunDir:
         Raises:
             RunError: An input is not finished.
         """
-        key = self.key(task)
-        if key is None:
-            raise RunError(f"{self.root}: {task.task_id} started before its inputs were finished")
-        return writing(self, task, key)
-
-    def set_aside(self, task_id: str, reason: str) -> None:
-        """Move a task's outputs and record to `aside/`, with the reason; nothing is deleted."""
-        present = [
-            path for path in (self.folder(task_id), self.record_path(task_id)) if path.exists() or path.is_symlink()
-        ]
-        if present:
-            self.move_aside(present, f"{task_id}: {reason}")
-
-    def move_aside(self, paths: list[Path], reason: str) -> Path:
-        """Move files or folders of the run to a new folder under `aside/` and note why; gives that folder."""
-        return move_aside(self.root, paths, reason)
+        return writing(self, task)
 
     def publish(self, file: Path) -> None:
         """Copy a finished task's output to `tables/` and remember where it came from; `verify` compares both.
@@ -254,8 +160,8 @@ class RunDir:
 
     def sweep(self) -> None:
         """Set aside whatever lies in the run and belongs to nothing. Call it while holding the lock, before any work."""
-        for path, reason in list(strays(self)):
-            self.move_aside([path], f"{path.relative_to(self.root)}: {reason}")
+        for path, reason in list(unknown_files(self)):
+            self.quarantine([path], f"{path.relative_to(self.root)}: {reason}")
 
     def clean_temporary(self) -> None:
         """Complete or remove what killed processes left half-done. Call it while holding the lock, before any work."""

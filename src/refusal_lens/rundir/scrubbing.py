@@ -1,7 +1,7 @@
 """Remove completion text and keep what was concluded from it.
 
 A file with text is marked `scrubbed` in its task's record (its digest stays, so every later key and digest stays) and then
-deleted; a kill in between leaves a marked file, which a second scrub deletes. Also deleted: set-aside and half-written
+deleted; a kill in between leaves a marked file, which a second scrub deletes. Also deleted: quarantined and half-written
 copies, and the report, which may show text. Prompts are the user's own and stay. A scrubbed result counts as valid for
 what was computed from it; nothing that would need the text again is recomputed.
 """
@@ -11,16 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from refusal_lens.rundir.records import DamagedRecordError, Record, read_record, write_record
 from refusal_lens.rundir.rendered import forget_page
-
-if TYPE_CHECKING:
-    from refusal_lens.rundir.run import RunDir
+from refusal_lens.rundir.run import RunDir
 
 TEXT_COLUMNS = frozenset({"text", "answer", "completion", "response", "translation"})
 TEXT_STEPS = frozenset({"completions"})

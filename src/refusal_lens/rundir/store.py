@@ -23,8 +23,8 @@ from refusal_lens.core.digests import digest_bytes
 from refusal_lens.core.files import PRIVATE_FILE, PRIVATE_FOLDER, PUBLIC_FILE, StorageError, make_folder, write_atomic
 from refusal_lens.core.redact import redact_text
 from refusal_lens.errors import RunError, UserError
-from refusal_lens.rundir.checking import problems
 from refusal_lens.rundir.records import split_id
+from refusal_lens.rundir.results import problems
 from refusal_lens.rundir.run import RunDir
 from refusal_lens.types import Task
 
@@ -144,11 +144,11 @@ class Store:
         sealed = self._read(f"tasks/{task_id}.json")
         if sealed is None:
             return False
-        run.set_aside(task_id, "replaced by the store's result")
+        run.quarantine_task(task_id, "replaced by the store's result")
         write_atomic(run.record_path(task_id), sealed)
         record = run.record(task_id)
         if record is None:
-            run.set_aside(task_id, "the store's record is damaged")
+            run.quarantine_task(task_id, "the store's record is damaged")
             return False
         folder = run.root / "tmp" / f"pull.{secrets.token_hex(6)}"
         make_folder(folder.parent, mode=PRIVATE_FOLDER)
@@ -164,7 +164,7 @@ class Store:
             shutil.rmtree(folder, ignore_errors=True)
         found = problems(run, record, thorough=True)
         if found:
-            run.set_aside(task_id, f"damaged in the store: {'; '.join(found)}")
+            run.quarantine_task(task_id, f"damaged in the store: {'; '.join(found)}")
         return not found
 
     def pull_all(self, run: RunDir) -> int:
