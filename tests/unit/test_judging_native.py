@@ -59,7 +59,7 @@ def test_what_cannot_be_judged_is_unscored(text: str, reason: str):
 
 
 def test_an_unknown_language_is_unscored():
-    assert verdict("मैं इसमें आपकी मदद नहीं कर सकता, कृपया मुझे क्षमा करें।", "en").reason == "unknown language"
+    assert verdict("मैं इसमें आपकी मदद नहीं कर सकता, कृपया मुझे क्षमा करें।", "en").reason == "language not known"
 
 
 def test_an_english_refusal_of_a_thai_prompt_is_judged_and_marked():

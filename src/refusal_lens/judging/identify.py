@@ -1,16 +1,18 @@
 """Which of the known languages an answer is written in: script first, common words next, lingua where these tie.
 
 Steps: count letters by script; a script that only one known language uses decides (Japanese needs kana, otherwise Han
-script is Chinese); among languages of one script, one or two words are in the prompt's language; else the share of each
-language's `common_words` decides: for the prompt's language when no other has more of them, for another when it is clear;
-lingua (a well-kept identifier of 75 languages, restricted to ours) decides the rest, the prompt's language where it is
-likely enough. None means: in no language we know. It does not find several languages in one answer; the judge matches
-English phrases besides.
+script is Chinese); among languages of one script, function words of further languages (`languages/further.py`) may show
+that it is none of ours, which lingua (a well-kept identifier of 75 languages) must confirm where it knows that language;
+else one or two words are in the prompt's language; else the share of each language's `common_words` decides: for the
+prompt's language when no other has more of them, for another when it is clear; lingua, restricted to ours, decides the
+rest, the prompt's language where it is likely enough. None means: in no language we know. It does not find several
+languages in one answer; the judge matches English phrases besides.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +20,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from refusal_lens.judging.folding import fold
-from refusal_lens.languages import Language, load_languages
+from refusal_lens.languages import FURTHER_WORDS, Language, load_languages
 
 if TYPE_CHECKING:
     from lingua import LanguageDetector
@@ -38,6 +40,7 @@ _RANGES = {
     "Kana": "\u3040-\u30ff",
     "Hani": "\u3400-\u4dbf\u4e00-\u9fff",
 }
+_OTHER = "Zyyy"  # letters of a script without an entry above: Georgian, Telugu, Khmer, Amharic ...
 
 
 class _Scripts(dict[str, str]):
@@ -45,13 +48,15 @@ class _Scripts(dict[str, str]):
 
     def __missing__(self, character: str) -> str:
         script = next((script for script, pattern in _PATTERNS.items() if pattern.match(character)), "")
+        if not script and unicodedata.category(character)[0] == "L":
+            script = _OTHER
         self[character] = script
         return script
 
 
 _PATTERNS = {script: re.compile(f"[{letters}]") for script, letters in _RANGES.items()}
 _SCRIPTS = _Scripts()
-_BEYOND_LATIN = re.compile("[" + "".join(letters for script, letters in _RANGES.items() if script != "Latn") + "]")
+_BEYOND_LATIN = re.compile(f"(?![{_RANGES['Latn']}])[^\\W\\d_]")
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _WINDOW = 400
 _KANA_SHARE = 0.06
@@ -59,6 +64,7 @@ _CLEAR_SHARE = 0.12
 _CLEAR_LEAD = 1.5
 _FEW_WORDS = 12
 _TOO_FEW = 3
+_ENOUGH_WORDS = 5
 _OWN_WORDS = 2
 _MIXED_LETTERS = 15
 _UNSURE = "?"
@@ -73,12 +79,14 @@ class Identified:
     Attributes:
         language: Code of a known language, None when it is in none or has no letters.
         letters: Letters seen in the window.
-        others: Further languages that may be mixed in: the text is too short to exclude them, or has their own words.
+        others: Known languages that may be mixed in: the text is too short to exclude them, or has their own words.
+        further: It is in a language that is recognised but not known.
     """
 
     language: str | None
     letters: int
     others: frozenset[str] = frozenset()
+    further: bool = False
 
 
 def identify(text: str, *, expected: str) -> Identified:
@@ -98,9 +106,15 @@ def identify(text: str, *, expected: str) -> Identified:
     script = _dominant(counts)
     rivals = _writers(script, tuple(load_languages().values()))
     mixed = _mixed_in(counts, script)
-    if len(rivals) < 2:
-        return Identified(rivals[0].code if rivals else None, counts.total(), mixed)
+    if not rivals:
+        return Identified(None, counts.total(), mixed)
+    if len(rivals) == 1 and not _has_further(script):
+        return Identified(rivals[0].code, counts.total(), mixed)
     words = _WORD.findall(fold(window).text)
+    if _is_further(window, words, rivals, script):
+        return Identified(None, counts.total(), mixed, further=True)
+    if len(rivals) == 1:
+        return Identified(rivals[0].code, counts.total(), mixed)
     wanted = expected if any(rival.code == expected for rival in rivals) else None
     if wanted is not None and len(words) < _TOO_FEW:
         return Identified(wanted, counts.total(), mixed | {rival.code for rival in rivals})
@@ -191,15 +205,83 @@ def _speakers(languages: tuple[Language, ...]) -> Mapping[str, tuple[str, ...]]:
     return speakers
 
 
+def _is_further(text: str, words: list[str], rivals: tuple[Language, ...], script: str) -> bool:
+    """Whether a text is in a language that no file describes: by its function words, then by lingua."""
+    codes, speakers, marks = _further(script, tuple(load_languages().values()))
+    present = len(marks.intersection(words))
+    known = _speakers(rivals)
+    own = Counter(code for word in words for code in known.get(word, ()))
+    most = max(own.values(), default=0)
+    if present < (1 if len(words) < _FEW_WORDS else _OWN_WORDS):
+        unclear = len(words) >= _ENOUGH_WORDS and most < _CLEAR_SHARE * len(words)
+        return unclear and not _could_be_known(text)
+    theirs = Counter(code for word in words for code in speakers.get(word, ()))
+    likeliest = max(codes, key=lambda code: theirs[code])
+    if theirs[likeliest] <= most:
+        return False
+    if not _lingua_knows(likeliest):
+        return theirs[likeliest] >= most + _OWN_WORDS
+    return not _could_be_known(text)
+
+
+@lru_cache(maxsize=16)
+def _further(
+    script: str, known: tuple[Language, ...]
+) -> tuple[tuple[str, ...], Mapping[str, tuple[str, ...]], frozenset[str]]:
+    """Further languages of a script: codes, who has a word, and the words that no known language has among its common ones."""
+    taken = {language.code for language in known}
+    speakers: dict[str, tuple[str, ...]] = {}
+    codes: list[str] = []
+    for code, text in FURTHER_WORDS.items():
+        words = sorted(set(fold(text).text.split()))
+        if code in taken or _dominant(_count_scripts(text)) != script:
+            continue
+        codes.append(code)
+        for word in words:
+            speakers[word] = (*speakers.get(word, ()), code)
+    common = _speakers(_writers(script, known))
+    return tuple(codes), speakers, frozenset(speakers) - frozenset(common)
+
+
+def _has_further(script: str) -> bool:
+    return bool(_further(script, tuple(load_languages().values()))[0])
+
+
+@lru_cache(maxsize=1)
+def _wide() -> LanguageDetector:
+    """All languages lingua knows, by trigrams alone: about 60 MB, loaded when first in doubt."""
+    from lingua import LanguageDetectorBuilder
+
+    return LanguageDetectorBuilder.from_all_languages().with_low_accuracy_mode().build()
+
+
+def _could_be_known(text: str) -> bool:
+    """Whether lingua, choosing among all its languages, holds a known one for likely enough."""
+    found = _wide().compute_language_confidence_values(_encodable(text))
+    known = load_languages()
+    return any(value.value >= _LIKELY for value in found if value.language.iso_code_639_1.name.lower() in known)
+
+
+@lru_cache(maxsize=1024)
+def _lingua_knows(code: str) -> bool:
+    from lingua import IsoCode639_1
+
+    return hasattr(IsoCode639_1, code.upper())
+
+
+def _encodable(text: str) -> str:
+    """Half surrogate pairs cannot cross into lingua."""
+    return text.encode("utf-8", errors="replace").decode("utf-8")
+
+
 def _lingua_guess(text: str, codes: tuple[str, ...], wanted: str | None) -> str | None:
     """The likeliest language; the wanted one where it is likely enough."""
     detector = _detector(codes)
     if detector is None:
         return None
-    clean = text.encode("utf-8", errors="replace").decode("utf-8")  # half surrogate pairs cannot cross into lingua
     values = {
         found.language.iso_code_639_1.name.lower(): found.value
-        for found in detector.compute_language_confidence_values(clean)
+        for found in detector.compute_language_confidence_values(_encodable(text))
     }
     best = max(values, key=lambda code: values[code], default=None)
     return wanted if wanted is not None and values.get(wanted, 0.0) >= _LIKELY else best

@@ -4,7 +4,8 @@ A phrase is a Python regular expression matched against folded text (lower case,
 short-hands: a space matches any white space, `~` a gap of up to 12 characters and `~~` one of up to 60 inside one
 sentence. In languages that separate words, a phrase starts at the start of a word and may end inside one, so that a stem
 covers its inflections; `word_prefixes` names particles that may be written together with the word that follows.
-A phrase that starts with `^` matches at the start of the lead only.
+A phrase that starts with `^` matches at the start of the lead only, quotation marks and dashes apart. Pieces named in
+`spellings` ("n't", "nicht") match all their spellings, wherever they stand in a phrase.
 
 Why an index: a plain alternation tries every phrase at every character. Which first characters a phrase can start with
 is found once, by partial matching, so that at most places in a text nothing is tried at all; where something may start,
@@ -155,6 +156,9 @@ def _compiled(language: Language) -> Lexicon:
 
 def _expression(phrase: str, language: Language, group: str) -> str:
     folded = fold_pattern(phrase)
+    if folded.startswith("^") and not folded.startswith(r"^(\W"):
+        folded = r"^\W*" + folded[1:]
+    folded = _respell(folded, language.spellings)
     body = folded.replace("~~", _GAP % 60).replace("~", _GAP % 12)
     body = _CLASS_OR_SPACE.sub(lambda match: match.group(1) or r"\s+", body)
     # A capturing group costs time at every attempt and nobody reads it.
@@ -166,6 +170,15 @@ def _expression(phrase: str, language: Language, group: str) -> str:
         message = f"language {language.code!r}, phrases.{group}: {phrase!r} is no valid pattern: {error}"
         raise DataError(message) from error
     return expression
+
+
+def _respell(phrase: str, spellings: tuple[tuple[str, str], ...]) -> str:
+    """Put the patterns of all spellings in the place of the pieces they spell, longest piece first."""
+    if not spellings:
+        return phrase
+    patterns = {fold_pattern(piece): f"(?:{fold_pattern(pattern)})" for piece, pattern in spellings}
+    pieces = "|".join(re.escape(piece) for piece in sorted(patterns, key=len, reverse=True))
+    return re.sub(pieces, lambda match: patterns[match.group()], phrase)
 
 
 def _index(phrases: list[tuple[str, str]]) -> dict[str, Start]:

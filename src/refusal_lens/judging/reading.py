@@ -2,7 +2,11 @@
 
 The lead is the text before the first list item, code block or headed section, at most LEAD_CHARACTERS long: a refusal
 is said at the start, and lists hold instructions or alternatives whose words mislead. Quoted speech is somebody else's
-("the screen says 'I cannot help you'") and is blanked, unless hardly anything else is there.
+("the screen says 'I cannot help you'") and is blanked, and so is an aside in brackets ("(I can't help with one that is
+not yours)"), unless nothing but a label ("Answer:") is left: a refusal wholly in quotation marks is a refusal.
+
+What comes after the lead is the tail: interventions provoke refusals after a long opening. `read_tail` gives its prose,
+which the judge reads for a refusal in so many words and nothing else.
 """
 
 from __future__ import annotations
@@ -25,7 +29,10 @@ _LIST_ITEM = re.compile(
     r"(?m)^[ \t]*(?:\d{1,2}[.)\uff0e\u3001]|[-*\u2022\u00b7\u30fb][ \t]|#{1,6} |```|\*\*\d|\|)"
     r"|[:\uff1a][ \t]*(?:1[.)]|[-\u2022] )"
 )
-_SHARE_LEFT = 0.3
+_ASIDE = re.compile(r"(?<=\S)\s*[(\uff08][^()\uff08\uff09\n]{12,240}[)\uff09]")
+_LABEL = re.compile(r"\W*(?:[^\W\d_]+\W{0,3}){0,2}[:\uff1a]\W*")
+_MARKUP = re.compile(r"[\s*_>#]*(?:(?:assistant|answer|response|ai)\s*[:\uff1a][\s*_]*)?", re.IGNORECASE)
+_TAIL_CHARACTERS = 1500
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +62,48 @@ def read_lead(text: str, *, limit: int = LEAD_CHARACTERS) -> Lead:
     Returns:
         The lead.
     """
-    start = len(text) - len(text.lstrip())
+    start = _start_of(text)
     window = text[start : start + limit]
     item = _LIST_ITEM.search(window)
     list_at = item.start() if item else None
     body = window if list_at is None or list_at == 0 else window[:list_at]
-    blanked = _QUOTES.sub(lambda match: " " * len(match.group()), body)
-    if len(blanked.split()) and len("".join(blanked.split())) < _SHARE_LEFT * len("".join(body.split())):
+    return Lead(text=_own_words(body), start=start, list_at=list_at, whole=start + len(body) >= len(text.rstrip()))
+
+
+def read_tail(text: str, *, limit: int = LEAD_CHARACTERS) -> tuple[str, int]:
+    """The prose after the lead, quoted speech and asides blanked, and where it starts.
+
+    Args:
+        text: The answer.
+        limit: Length of the lead.
+
+    Returns:
+        The tail, empty where the lead is the whole answer or a list comes after it, and its start in the answer.
+    """
+    start = _start_of(text) + limit
+    tail = text[start : start + _TAIL_CHARACTERS]
+    if not tail.strip() or _LIST_ITEM.search(text[:start]) or _LIST_ITEM.search(tail):
+        return "", start
+    return _own_words(tail), start
+
+
+def _start_of(text: str) -> int:
+    """Where the words start: after white space, emphasis marks and a speaker's name, but not after a list marker."""
+    bare = len(text) - len(text.lstrip())
+    if _LIST_ITEM.match(text, bare):
+        return bare
+    found = _MARKUP.match(text)
+    return found.end() if found and found.end() < len(text) else bare
+
+
+def _own_words(body: str) -> str:
+    """Quoted speech and asides replaced by spaces, unless nothing but a label is left."""
+    blanked = _QUOTES.sub(_spaces, body)
+    if not any(map(str.isalpha, blanked)) or _LABEL.fullmatch(blanked):
         blanked = body
-    return Lead(text=blanked or body, start=start, list_at=list_at, whole=start + len(body) >= len(text.rstrip()))
+    aside = _ASIDE.sub(_spaces, blanked)
+    return aside if any(map(str.isalpha, aside)) else blanked
+
+
+def _spaces(match: re.Match[str]) -> str:
+    return " " * len(match.group())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from refusal_lens.languages.further import FURTHER_WORDS
 from refusal_lens.languages.language import PHRASE_GROUPS, Language, RefusalPhrases, parse_language
 from refusal_lens.languages.loader import USER_FOLDER_VARIABLE, get_language, load_languages, resolve_languages
 from refusal_lens.languages.reliability import Reliability, reliability
 
 __all__ = [
+    "FURTHER_WORDS",
     "PHRASE_GROUPS",
     "USER_FOLDER_VARIABLE",
     "Language",

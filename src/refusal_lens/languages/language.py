@@ -114,6 +114,8 @@ class Language:
         phrases: How refusals are worded.
         provenance: Who wrote the phrases, and whether a native reader checked them.
         common_words: Frequent function words, for a cheap check that a text is in this language.
+        spellings: How a piece of a phrase is also written: typing errors in the negation, contractions, colloquial forms.
+            The key is a piece of a phrase, the value a pattern that matches all its spellings.
         word_prefixes: Particles written together with the word that follows (Arabic "and", "so").
         match_inside_words: Phrases may start inside a word: no spaces between words, or words compounded freely.
         digest: SHA-256 of the language file's bytes.
@@ -130,6 +132,7 @@ class Language:
     provenance: str
     common_words: frozenset[str] = frozenset()
     word_prefixes: tuple[str, ...] = ()
+    spellings: tuple[tuple[str, str], ...] = ()
     match_inside_words: bool = False
     digest: str = ""
 
@@ -176,6 +179,7 @@ def parse_language(content: bytes, *, origin: str) -> Language:
         provenance=_text(table, "provenance", origin),
         common_words=frozenset(_texts(table.get("common_words", []), "common_words", origin)),
         word_prefixes=_texts(table.get("word_prefixes", []), "word_prefixes", origin),
+        spellings=_spellings(table.get("spellings", {}), origin),
         match_inside_words=_flag(table, "match_inside_words", origin, default=not _flag(table, "spaced", origin)),
         digest=hashlib.sha256(content).hexdigest(),
     )
@@ -193,6 +197,7 @@ _FIELDS = {
     "provenance",
     "common_words",
     "word_prefixes",
+    "spellings",
     "match_inside_words",
     "phrases",
 }
@@ -227,6 +232,18 @@ def _texts(value: object, field: str, origin: str) -> tuple[str, ...]:
         if not isinstance(item, str) or not item.strip():
             raise DataError(f"language file {origin}: field {field!r} must hold non-empty strings only, found {item!r}")
     return tuple(cast("list[str]", items))
+
+
+def _spellings(value: object, origin: str) -> tuple[tuple[str, str], ...]:
+    if not isinstance(value, dict):
+        raise DataError(f"language file {origin}: [spellings] must be a table, found {value!r}")
+    found = cast("dict[str, object]", value)
+    for piece, pattern in found.items():
+        if not isinstance(pattern, str) or not pattern.strip() or not piece.strip():
+            raise DataError(
+                f"language file {origin}: spellings.{piece!r} must be a non-empty string, found {pattern!r}"
+            )
+    return tuple(cast("dict[str, str]", found).items())
 
 
 def _phrases(value: object, origin: str) -> RefusalPhrases:
