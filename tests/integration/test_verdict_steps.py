@@ -74,6 +74,26 @@ def test_pooled_is_the_mean_of_the_sources(run: Path) -> None:
     assert float(pooled.vector.norm()) == pytest.approx(float(np.mean([part.norm() for part in parts])), rel=1e-5)
 
 
+def test_affine_reference_of_pools_and_nulls_is_the_harmless_mean_along_them_and_not_zero(run: Path) -> None:
+    from refusal_lens.directions import Candidates, Direction
+
+    named = {name: run / "data" / "direction" / name / "direction.safetensors" for name in ("pooled", "random-0", "de")}
+    named["shuffled"] = run / "data" / "direction" / "shuffled" / "direction.safetensors"
+    candidates = {code: Candidates.load(run / "data" / "candidates" / code) for code in ("de", "en")}
+    for name, file in named.items():
+        found = Direction.load(file)
+        members = ("de", "en") if name == "pooled" else ("de",)  # nulls stand in the place of the first source
+        means: list[float] = []
+        for code in members:
+            kept = candidates[code]
+            assert kept.harmless_mean is not None
+            mean = kept.harmless_mean[kept.positions.index(found.position), found.layer].double().numpy()
+            vector = found.vector.double().numpy()
+            means.append(float(mean @ vector / np.sqrt(vector @ vector)))
+        assert found.harmless_projection == pytest.approx(np.mean(means), abs=1e-4)
+        assert abs(found.harmless_projection or 0) > 1e-3
+
+
 def test_geometry_prints_the_contract(run: Path) -> None:
     found = json.loads(command("geometry", str(run), "--format", "json"))
     assert {"cosines", "separation", "leak", "stability"} <= set(found)
@@ -102,6 +122,7 @@ def test_damage_is_small_for_a_random_direction_and_measured_for_all(run: Path) 
 def test_verdict_prints_the_contract(run: Path) -> None:
     found = json.loads(command("verdict", str(run), "--format", "json"))
     assert {"verdict", "languages", "reasons"} <= set(found) and set(found["languages"]) == set(LANGUAGES)
+    assert found["tested"] == 2 and found["served"] <= found["could_show"] <= 2
     assert found["verdict"] in {"universal", "partly", "language-specific", "no valid direction", "undefined"}
 
 

@@ -99,3 +99,22 @@ def test_shuffled_halves_hold_half_of_each_class() -> None:
     assert not set(first) & set(second)
     assert balanced_halves(harmful, harmless, seed=3) == (first, second)
     assert balanced_halves(harmful, harmless, seed=4) != (first, second)
+
+
+def test_reference_of_a_direction_is_the_harmless_mean_along_it(tmp_path: Path) -> None:
+    mean = torch.zeros(2, 3, 4)
+    mean[1, 2] = torch.tensor([3.0, 4.0, 0.0, 0.0])
+    Candidates(torch.ones(2, 3, 4), (-2, -1), 5, 7, harmless_mean=mean).save(tmp_path)
+    found = Candidates.load(tmp_path)
+    assert found.reference(torch.tensor([0.0, 2.0, 0.0, 0.0]), position=-1, layer=2) == pytest.approx(4.0)
+    assert found.reference(torch.tensor([0.0, 2.0, 0.0, 0.0]), position=-2, layer=2) == 0.0
+    unknown = Candidates(torch.ones(2, 3, 4), (-2, -1), 5, 7)
+    assert unknown.reference(torch.ones(4), position=-1, layer=2) is None
+
+
+def test_an_affine_ablation_without_a_harmless_mean_is_refused_and_not_done_towards_zero() -> None:
+    from refusal_lens.pipeline.steps.direction import affine_reference
+
+    with pytest.raises(UserError, match="random-3 does not know its harmless mean"):
+        affine_reference(Direction(torch.ones(4), -1, 2, "random-3"))
+    assert affine_reference(Direction(torch.ones(4), -1, 2, "de", harmless_projection=-0.5)) == -0.5

@@ -103,3 +103,12 @@ def test_model_and_judge_digests_enter_what_they_decide() -> None:
 def test_an_unknown_key_names_its_nearest_neighbour() -> None:
     with pytest.raises(UserError, match=r"unknown key 'data.limmit'; did you mean 'limit'"):
         parse_config({"model": {"spec": "x"}, "data": {"languages": ["en"], "limmit": 3}}, where="file")
+
+
+def test_affine_and_the_published_variant_reach_every_ablation_and_say_so_in_the_verdict() -> None:
+    before = planned(config())
+    for change in ({"interventions__affine": True}, {"interventions__variant": "published"}):
+        after = planned(config(**change))
+        moved = {task_id for task_id, task in before.items() if after[task_id] != task}
+        ablated = {task_id for task_id in before if task_id.startswith(("completions/ablation.", "damage/"))}
+        assert moved == ablated | {"universality/all"}

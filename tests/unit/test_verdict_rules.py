@@ -248,3 +248,9 @@ def test_null_flip_rates_are_judged_beyond_the_largest_null() -> None:
     rng = np.random.default_rng(0)
     records = verdicts_of({"en": {"en": 0.9, "de": 0.45}}, n=100, null_effect=0.4, seed=int(rng.integers(1000)))
     assert judge(records, "en").languages["de"].status == "not served"
+
+
+def test_notes_on_how_the_cells_were_made_stand_among_the_reasons() -> None:
+    records = verdicts_of({"en": dict.fromkeys(LANGUAGES, 0.9)}, n=20)
+    found = judge_model(rate_rows(records), transfer_rows(records), sources={"en": None}, notes=("made so",))
+    assert found.reasons[-1] == "made so"

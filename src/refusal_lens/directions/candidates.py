@@ -1,8 +1,8 @@
 """Candidate directions: mean(harmful) - mean(harmless) at every post-instruction position and layer, and their files.
 
 On disk: `candidates.safetensors` (tensor `candidates`, float32 [pos, layer, d_model]; tensor `harmless_projection`,
-float32 [pos, layer]) and `candidates.json` (schema version, positions, counts, model digest). It does not extract them:
-see `extraction`.
+float32 [pos, layer]; tensor `harmless_mean`, float32 [pos, layer, d_model]) and `candidates.json` (schema version,
+positions, counts, model digest). It does not extract them: see `extraction`.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ class Candidates:
         model_digest: Digest of the model; None for imported candidates.
         harmless_projection: float32 [pos, layer], mean projection of harmless activations on the unit candidate; None
             where unknown. The affine ablation needs it.
+        harmless_mean: float32 [pos, layer, d_model], mean harmless activations; None where unknown. It gives directions
+            made from these candidates (pools, nulls) their reference.
     """
 
     tensor: Float[Tensor, "pos layer d_model"]
@@ -49,6 +51,7 @@ class Candidates:
     n_harmless: int
     model_digest: str | None = None
     harmless_projection: Float[Tensor, "pos layer"] | None = None
+    harmless_mean: Float[Tensor, "pos layer d_model"] | None = None
 
     @property
     def n_layers(self) -> int:
@@ -79,6 +82,22 @@ class Candidates:
             )
         return self.tensor[self.positions.index(position), layer]
 
+    def reference(self, vector: Float[Tensor, " d_model"], *, position: int, layer: int) -> float | None:
+        """Projection of the mean harmless activation on any direction at a site: what the affine ablation sets it to.
+
+        Args:
+            vector: float32 or float64 [d_model], not zero, of any length.
+            position: One of `positions`.
+            layer: 0 .. n_layers - 1.
+
+        Returns:
+            The projection on the unit direction; None where the harmless mean is unknown.
+        """
+        if self.harmless_mean is None:
+            return None
+        mean = self.harmless_mean[self.positions.index(position), layer].double()
+        return float(mean @ vector.double() / vector.double().norm())
+
     def direction(self, *, position: int, layer: int, source: str) -> Direction:
         """The candidate at a site as a `Direction`.
 
@@ -100,6 +119,8 @@ class Candidates:
         tensors = {"candidates": self.tensor.detach().to("cpu", torch.float32).contiguous()}
         if self.harmless_projection is not None:
             tensors["harmless_projection"] = self.harmless_projection.detach().to("cpu", torch.float32).contiguous()
+        if self.harmless_mean is not None:
+            tensors["harmless_mean"] = self.harmless_mean.detach().to("cpu", torch.float32).contiguous()
         facts = {
             "schema_version": SCHEMA_VERSION,
             "positions": list(self.positions),
@@ -157,6 +178,7 @@ class Candidates:
             n_harmless=counts[1],
             model_digest=None if facts.get("model_digest") is None else str(facts["model_digest"]),
             harmless_projection=tensors.get("harmless_projection"),
+            harmless_mean=tensors.get("harmless_mean"),
         )
 
 

@@ -80,7 +80,7 @@ def extract(
         batch_size: Prompts of one pass, or "auto".
 
     Returns:
-        Candidates in float32, with the harmless mean's projection on each.
+        Candidates in float32, with the harmless mean and its projection on each.
     """
     means = [mean_activations(model, prompts, batch_size=batch_size) for prompts in (harmful, harmless)]
     difference = means[0] - means[1]
@@ -93,6 +93,7 @@ def extract(
         n_harmless=len(harmless),
         model_digest=model.provenance.digest,
         harmless_projection=torch.where(norm > 0, projection, 0.0).float(),
+        harmless_mean=means[1].float(),
     )
 
 

@@ -35,8 +35,8 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Literal, TypeAlias, cast
 
-from refusal_lens.core.names import WITHOUT
 from refusal_lens.core.tables import ContentRow, Fields
+from refusal_lens.measure.reasons import NOT_EVEN_HOME, failure, names, pooled, sentence, share
 from refusal_lens.measure.universality import SERVED, WEAK, Effect, Target, induces, read_targets
 from refusal_lens.types import JsonValue
 
@@ -44,10 +44,6 @@ Outcome: TypeAlias = Literal["universal", "partly", "language-specific", "no val
 Status: TypeAlias = Literal["served", "weak", "not served", "own only", "undefined"]
 MIN_LANGUAGES = 2
 HOLLOW_BELOW = 0.5
-NOT_EVEN_HOME = (
-    "the selected directions carry over to no other language, and do not remove refusals in their own either: "
-    "refusal does not hang on any of them"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +116,7 @@ def judge_model(
     *,
     sources: Mapping[str, str | None],
     content: Iterable[Fields] = (),
+    notes: Sequence[str] = (),
 ) -> ModelVerdict:
     """Judge a model from its final tables.
 
@@ -128,6 +125,7 @@ def judge_model(
         transfer: Rows of `transfer`.
         sources: Every source language asked for: None where it has a valid direction, else why it has none.
         content: Rows of `content`, main prompt set; may be empty.
+        notes: What else the reasons must say, e.g. of how the cells were made.
 
     Returns:
         The verdict.
@@ -140,7 +138,7 @@ def judge_model(
     counted = found.working or tuple(valid)
     languages = {code: _judge_language(target, counted, on_topic) for code, target in targets.items()}
     verdict, reasons = _decide(targets, languages, found, sources)
-    return ModelVerdict(verdict, languages, (*reasons, *found.induced, *_pooled(targets), *_notes(languages)))
+    return ModelVerdict(verdict, languages, (*reasons, *found.induced, *pooled(targets), *_notes(languages), *notes))
 
 
 def _sort(targets: Mapping[str, Target], cells: Sequence[Fields], valid: Sequence[str]) -> _Sources:
@@ -149,7 +147,7 @@ def _sort(targets: Mapping[str, Target], cells: Sequence[Fields], valid: Sequenc
     idle = {source: effect for source, effect in unmoved.items() if not induces(cells, source)}
     nowhere = {source: effect for source, effect in idle.items() if source not in elsewhere}
     induced = tuple(
-        f"ablating the direction of {source} removes {_share(effect)} of {source} itself, though "
+        f"ablating the direction of {source} removes {share(effect)} of {source} itself, though "
         + ("it moves other languages" if source in idle else "adding it induces refusal there")
         for source, effect in unmoved.items()
         if source not in nowhere
@@ -194,11 +192,7 @@ def _judge_language(
         return LanguageVerdict("undefined", target.undefined, numbers)
     if not foreign:
         return LanguageVerdict(status, "no other language's direction was applied to it", numbers)
-    sentence = _sentence(foreign, served, removed, own)
-    if missing is not None:
-        scored = min(effect.n for effect in foreign if effect.needs is not None)
-        sentence += f"; {scored} prompts cannot tell that from nothing: about {missing} would show an effect this large"
-    return LanguageVerdict(status, sentence, numbers)
+    return LanguageVerdict(status, sentence(foreign, served, removed, own, missing=missing), numbers)
 
 
 def _status(foreign: Sequence[Effect], served: int, moved: int) -> Status:
@@ -214,14 +208,6 @@ def _status(foreign: Sequence[Effect], served: int, moved: int) -> Status:
     if 2 * moved >= len(foreign):
         return "weak"
     return "undefined" if 2 * (moved + lacking) >= len(foreign) else "not served"
-
-
-def _sentence(foreign: Sequence[Effect], served: int, removed: float | None, own: Effect | None) -> str:
-    share = "nothing measurable" if removed is None else f"{removed:.0%} of the refusals (median)"
-    text = f"{served} of {len(foreign)} foreign directions serve it; they remove {share}"
-    if any(effect.broken for effect in foreign):
-        text += f"; {sum(effect.broken for effect in foreign)} break the text instead"
-    return text + ("" if own is None else f"; its own direction removes {own.removed:.0%}")
 
 
 def _unmoved_at_home(targets: Mapping[str, Target], source: str) -> Effect | None:
@@ -241,7 +227,7 @@ def _decide(
         return "no valid direction", [f"{source}: {why}" for source, why in sources.items()]
     if not any(effect.null is not None for target in targets.values() for effect in target.effects):
         return "undefined", ["no null direction was run: no effect can be told from that of a random direction"]
-    reasons = [_failure(source, effect) for source, effect in {**found.failing, **found.unclear}.items()]
+    reasons = [failure(source, effect) for source, effect in {**found.failing, **found.unclear}.items()]
     shown = {code: item for code, item in languages.items() if item.status in ("served", "weak", "not served")}
     if not found.working and found.unclear:
         return "undefined", reasons
@@ -262,52 +248,20 @@ def _over_languages(
     others = [code for code in shown if code not in served]
     could = f"{len(shown)} of {tested} tested languages could show a transfer"
     if not others and len(shown) < MIN_LANGUAGES:
-        one = f"only {could}: {_names(served)} is served, and one language is not every language"
+        one = f"only {could}: {names(served)} is served, and one language is not every language"
         return "undefined", [f"{one} (at least {MIN_LANGUAGES} must be able to show it)", *reasons]
     if not others:
-        text = f"directions of {_names(working)}: {could}, and every one of them is served ({_names(served)})"
+        text = f"directions of {names(working)}: {could}, and every one of them is served ({names(served)})"
         return "universal", [text, *reasons]
     removed = [float(value) for item in shown.values() if isinstance(value := item.numbers["removed"], float)]
     if not served and (not removed or median(removed) < WEAK):
-        share = f"{median(removed):.0%}" if removed else "nothing measurable"
-        text = f"no language is served by foreign directions; the median language loses {share} of its refusals"
+        lost = f"{median(removed):.0%}" if removed else "nothing measurable"
+        text = f"no language is served by foreign directions; the median language loses {lost} of its refusals"
         return "language-specific", [f"{text} ({could})", *reasons]
     if not any(item.numbers["moved_by"] for item in shown.values()):
         text = f"foreign directions remove {median(removed):.0%} (median), which nothing tells from what null directions do"
         return "undefined", [f"{text} ({could})", *reasons]
-    return "partly", [f"served: {_names(served) or 'none'}; not served: {_names(others)} ({could})", *reasons]
-
-
-def _failure(source: str, effect: Effect) -> str:
-    if effect.broken:
-        return f"the direction of {source} breaks the text of {source} itself: its answers can no longer be judged"
-    tested = "not tested" if effect.p_value is None else f"p = {effect.p_value:.2g}"
-    numbers = f"{_share(effect)} ({tested}, nulls {effect.null or 0:+.0%})"
-    if effect.needs is not None:
-        return (
-            f"whether the direction of {source} works in {source} itself is open: it removes {numbers}, which {effect.n}"
-            f" prompts cannot tell from nothing; about {effect.needs} would show an effect this large"
-        )
-    return f"the direction of {source} fails in {source} itself: it removes {numbers}"
-
-
-def _pooled(targets: Mapping[str, Target]) -> list[str]:
-    """What directions pooled over the other languages do to each left-out language: shown, not part of the rules."""
-    effects = [
-        effect
-        for code, target in targets.items()
-        if target.undefined is None and (effect := target.effect_of(f"{WITHOUT}{code}")) is not None
-    ]
-    if not effects:
-        return []
-    failed = [effect.target for effect in effects if not effect.served]
-    rest = f"; not {_names(failed)}" if failed else ""
-    count = len(effects) - len(failed)
-    return [f"the direction pooled over the other sources serves {count} of {len(effects)} left-out languages{rest}"]
-
-
-def _share(effect: Effect) -> str:
-    return "nothing measurable" if math.isnan(effect.removed) else f"{effect.removed:.0%} of the refusals"
+    return "partly", [f"served: {names(served) or 'none'}; not served: {names(others)} ({could})", *reasons]
 
 
 def _notes(languages: Mapping[str, LanguageVerdict]) -> list[str]:
@@ -323,23 +277,19 @@ def _notes(languages: Mapping[str, LanguageVerdict]) -> list[str]:
         and item.status in ("served", "weak")
     ]
     if hollow:
-        notes.append(f"refusal is gone but fewer than half of the answers are on topic: {_names(hollow)}")
+        notes.append(f"refusal is gone but fewer than half of the answers are on topic: {names(hollow)}")
     return notes
 
 
 def _on_topic(content: Iterable[Fields]) -> dict[tuple[str, str, str], float]:
     """Share of complied answers on topic by intervention, source and language, on harmful prompts."""
     return {
-        (row["intervention"], row["source"], row["language"]): share
+        (row["intervention"], row["source"], row["language"]): topic
         for row in cast("Iterable[ContentRow]", content)
-        if row["prompts"] == "harmful" and (share := row.get("share_on_topic")) is not None
+        if row["prompts"] == "harmful" and (topic := row.get("share_on_topic")) is not None
     }
 
 
 def _median(values: Sequence[float]) -> float | None:
     known = [value for value in values if not math.isnan(value)]
     return float(median(known)) if known else None
-
-
-def _names(codes: Sequence[str]) -> str:
-    return ", ".join(codes)

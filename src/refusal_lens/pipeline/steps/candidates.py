@@ -43,7 +43,7 @@ def read_candidates(inputs: Inputs, language: str) -> Candidates | None:
 
 STEP = Step(
     name="candidates",
-    version=1,
+    version=2,
     params=Params,
     plan=plan,
     compute=compute,

@@ -24,7 +24,7 @@ from refusal_lens.pipeline.cells import CellName, Pass, passes
 from refusal_lens.pipeline.dataset import test_part
 from refusal_lens.pipeline.planning import Planning
 from refusal_lens.pipeline.step import Ask, Inputs, Output, Rows, Step, Tool, Tools
-from refusal_lens.pipeline.steps.direction import read_direction
+from refusal_lens.pipeline.steps.direction import affine_reference, read_direction
 from refusal_lens.pipeline.steps.prompts import read_prompts
 from refusal_lens.types import Prompt
 
@@ -153,8 +153,8 @@ def _interventions(params: Params, directions: Mapping[str, Direction | None], *
             for layer in sorted({direction.layer for direction in applied})
         ]
     reference = None
-    if params.affine:  # a null direction has no harmless mean: it is ablated to zero
-        reference = torch.tensor([direction.harmless_projection or 0.0 for direction in applied])
+    if params.affine:
+        reference = torch.tensor([affine_reference(direction) for direction in applied])
         reference = reference.repeat_interleave(repeats) if len(applied) > 1 else reference[0]
     vectors = _per_row([direction.vector for direction in applied], repeats)
     assert params.variant is not None

@@ -31,7 +31,7 @@ from refusal_lens.pipeline.dataset import test_part
 from refusal_lens.pipeline.planning import Planning
 from refusal_lens.pipeline.step import Ask, Inputs, Output, Rows, Step, Tools
 from refusal_lens.pipeline.steps.completions import TABLE as COMPLETIONS
-from refusal_lens.pipeline.steps.direction import read_direction
+from refusal_lens.pipeline.steps.direction import affine_reference, read_direction
 from refusal_lens.pipeline.steps.prompts import read_prompts
 
 TOKENS = 32
@@ -79,7 +79,7 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
     for source in inputs.of("direction") if texts else ():
         found = read_direction(inputs, source)
         if found is not None:
-            reference = found.harmless_projection if params.affine else None
+            reference = affine_reference(found) if params.affine else None
             ablations[source] = Ablation(found.vector, reference=reference, variant=params.variant)
     measured = measure_damage(tools.model, texts, ablations)
     rows = [

@@ -7,7 +7,9 @@
     random-i          Gaussian, with a real direction's length and site
 
 Balance is what makes the shuffle a null: an unbalanced one leaves a little of the largest axis, and ablation ignores the
-length. A pool needs at least two sources with a valid direction.
+length. A pool needs at least two sources with a valid direction. Every direction carries the harmless mean's projection on
+itself, so that an affine ablation is one operation in all rows of a table: of a pool the mean over its members' harmless
+means, of a null that of the source whose place it takes.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from typing import Literal
 import torch
 
 from refusal_lens.core.names import RANDOM, SHUFFLED
-from refusal_lens.directions import Direction, random_direction, shuffled_direction
+from refusal_lens.directions import Candidates, Direction, random_direction, shuffled_direction
+from refusal_lens.errors import UserError
 from refusal_lens.pipeline.cells import pools
 from refusal_lens.pipeline.planning import Planning
 from refusal_lens.pipeline.step import Ask, Document, Inputs, Output, Saved, Step, Tool, Tools
@@ -64,7 +67,7 @@ def plan(planning: Planning) -> Iterator[Ask[Params]]:
     for name, members in pools(planning.config).items():
         read = tuple(f"{step}/{source}" for source in members for step in ("direction", "candidates"))
         yield Ask(name, Params(name, "pool", members), read)
-    real = tuple(f"direction/{source}" for source in sources)
+    real = tuple(f"{step}/{source}" for source in sources for step in ("direction", "candidates"))
     for index in range(choice.random):
         name = f"{RANDOM}{index}"
         yield Ask(name, Params(name, "random", sources, seed, index), real)
@@ -112,6 +115,25 @@ def read_direction(inputs: Inputs, name: str) -> Direction | None:
     return Direction.load(inputs.file(task_id, FILE))
 
 
+def affine_reference(direction: Direction) -> float:
+    """Where an affine ablation puts a direction's projection: never silently zero.
+
+    Args:
+        direction: Any direction of a run.
+
+    Returns:
+        The harmless mean's projection on it.
+
+    Raises:
+        UserError: The direction does not know it.
+    """
+    if direction.harmless_projection is None:
+        raise UserError(
+            f"--affine: the direction {direction.source} does not know its harmless mean; ablate to zero, or extract it again"
+        )
+    return direction.harmless_projection
+
+
 def why_none(inputs: Inputs) -> dict[str, str | None]:
     """By direction among a task's inputs, why it does not exist; None where it does."""
     found: dict[str, str | None] = {}
@@ -135,11 +157,13 @@ def _pooled(params: Params, inputs: Inputs) -> Direction | None:
     sites = Counter((item.position, item.layer) for item in chosen.values())
     (position, layer), _ = sites.most_common(1)[0]
     vectors: list[torch.Tensor] = []
+    members: list[Candidates] = []
     digest: str | None = None
     for name in chosen:
         candidates = read_candidates(inputs, name)
         assert candidates is not None, f"{name} has a direction and therefore candidates"
         vectors.append(candidates.vector(position, layer).double())
+        members.append(candidates)
         digest = candidates.model_digest
     lengths = torch.stack([vector.norm() for vector in vectors])
     units = [vector / length for vector, length in zip(vectors, lengths, strict=True) if length > 0]
@@ -147,7 +171,13 @@ def _pooled(params: Params, inputs: Inputs) -> Direction | None:
         return None
     mean = torch.stack(units).mean(0)
     scaled = mean / mean.norm() * lengths.mean()
-    return Direction(scaled.float(), position, layer, params.name, digest)
+    known = [
+        value
+        for candidates in members
+        if (value := candidates.reference(mean, position=position, layer=layer)) is not None
+    ]
+    reference = sum(known) / len(known) if len(known) == len(members) else None
+    return Direction(scaled.float(), position, layer, params.name, digest, reference)
 
 
 def _random(params: Params, inputs: Inputs) -> Direction | None:
@@ -157,7 +187,7 @@ def _random(params: Params, inputs: Inputs) -> Direction | None:
     assert params.seed is not None and params.index is not None
     pattern = read_direction(inputs, like)
     assert pattern is not None
-    return random_direction(pattern, params.seed * 1_000 + params.index)
+    return _with_reference(random_direction(pattern, params.seed * 1_000 + params.index), like, inputs)
 
 
 def _shuffled(params: Params, inputs: Inputs, tools: Tools) -> Direction | None:
@@ -172,7 +202,15 @@ def _shuffled(params: Params, inputs: Inputs, tools: Tools) -> Direction | None:
     made = shuffled_direction(
         tools.model, like, classes["harmful"], classes["harmless"], seed=params.seed, batch_size=tools.batch_size
     )
-    return replace(made, source=params.name)
+    return _with_reference(replace(made, source=params.name), like.source, inputs)
+
+
+def _with_reference(null: Direction, like: str, inputs: Inputs) -> Direction:
+    """A null with the reference of the source whose place it takes: its harmless mean, projected on the null."""
+    candidates = read_candidates(inputs, like)
+    assert candidates is not None, f"{like} has a direction and therefore candidates"
+    reference = candidates.reference(null.vector, position=null.position, layer=null.layer)
+    return replace(null, harmless_projection=reference)
 
 
 def _first_valid(params: Params, inputs: Inputs) -> str | None:
@@ -188,7 +226,7 @@ def _saving(direction: Direction):
 
 STEP = Step(
     name="direction",
-    version=1,
+    version=2,
     params=Params,
     plan=plan,
     compute=compute,

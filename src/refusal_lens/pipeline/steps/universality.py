@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from refusal_lens.core.tables import CONTENT, DAMAGE, SELECTIVITY, TRANSFER, VerdictRow
 from refusal_lens.core.thinking import split_thinking
@@ -30,9 +31,11 @@ from refusal_lens.pipeline.steps.verdicts import SHARD, in_order
 
 @dataclass(frozen=True)
 class Params:
-    """Seed of the bootstrap."""
+    """Seed of the bootstrap, and how cells were ablated (which the verdict's reasons say); None without ablation."""
 
     seed: int
+    variant: Literal["exact", "published"] | None
+    affine: bool | None
 
 
 def plan(planning: Planning) -> Iterator[Ask[Params]]:
@@ -40,7 +43,9 @@ def plan(planning: Planning) -> Iterator[Ask[Params]]:
     parts = tuple(f"prompts/{part}" for part in sorted(planning.dataset.parts) if ".test" in part)
     sources = tuple(f"direction/{source}" for source in planning.sources)
     read = (*parts, *planning.ids("completions", "verdicts"), *sources, *planning.ids("damage"))
-    yield Ask("all", Params(planning.config.seed), read)
+    options = planning.config.interventions
+    variant, affine = (options.variant, options.affine) if options.ablation else (None, None)
+    yield Ask("all", Params(planning.config.seed, variant, affine), read)
 
 
 def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:  # noqa: ARG001
@@ -54,6 +59,7 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:  
         transfer,
         sources=why_none(inputs),
         content=[row for row in content if row["prompt_set"] == main],
+        notes=_notes(params),
     )
     damage = [row for task_id in inputs.of("damage").values() for row in inputs.rows(MEASURED, task_id)]
     return [
@@ -62,6 +68,18 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:  
         Rows(SELECTIVITY, selectivity_rows(rates)),
         Rows(DAMAGE, damage),
         Document("verdict.json", verdict.as_json(), finite=True),
+    ]
+
+
+def _notes(params: Params) -> list[str]:
+    """What the verdict's reader must know of how its cells were made."""
+    used = [f"the {params.variant} variant"] if params.variant == "published" else []
+    used += ["the harmless mean as reference (affine)"] if params.affine else []
+    if not used:
+        return []
+    return [
+        f"cells were ablated with {' and '.join(used)}; candidates were scored, selected and tested for stability with the"
+        " exact ablation to zero"
     ]
 
 
@@ -97,7 +115,7 @@ def _prompt_texts(inputs: Inputs, language: str) -> dict[str, str]:
 
 STEP = Step(
     name="universality",
-    version=1,
+    version=2,
     params=Params,
     plan=plan,
     compute=compute,
