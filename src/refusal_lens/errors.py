@@ -40,6 +40,10 @@ class ModelError(UserError):
     """A model cannot be loaded, or lacks what an audit needs (weights, tokenizer, chat template)."""
 
 
+class EndpointError(UserError):
+    """An endpoint gave no reply: down, too slow, or refusing the key. Nothing is said about what was asked; ask again."""
+
+
 class RunError(UserError):
     """A run directory cannot be used: missing, foreign, held by another process, or damaged beyond recomputing."""
 

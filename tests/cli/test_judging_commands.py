@@ -124,6 +124,8 @@ def test_thoughts_come_back_beside_the_verdict_and_a_rows_own_field_is_kept(tmp_
     [
         (("--thinking-format", "thoughtful"), "thinking format"),
         (("--judge", "endpoint"), "--url"),
+        (("--judge", "wildguard"), "no prompt (5 of 5 rows)"),
+        (("--judge", "wildguard", "--keep-going"), "add the field 'prompt'"),
         (("--url", "http://x"), "endpoint"),
         (("--model", "m"), "--model"),
     ],

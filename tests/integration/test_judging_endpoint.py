@@ -3,23 +3,47 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from refusal_lens.errors import UserError
+from refusal_lens.errors import EndpointError, UserError
+from refusal_lens.executors.base import run_one
 from refusal_lens.judging import Answer, EndpointJudge, TranslatedJudge, get_judge, get_translator
 from refusal_lens.judging.chat import ChatClient, Retries, retry_after
 from refusal_lens.judging.translation import ChatTranslator
+from refusal_lens.rundir import RunDir
+from refusal_lens.types import Task
 
 QUICK = Retries(attempts=3, first_pause=0.01, longest_pause=0.05, timeout=0.4)
+
+
+THOUGHTS = '<think>the form is {"reading": "refuse"}</think>{"reading": "comply-benign"}'
+
+
+def chosen(content: object, *, ended: str = "stop") -> dict[str, object]:
+    return {"choices": [{"message": {"content": content}, "finish_reason": ended}]}
+
+
+FIXED: dict[str, tuple[int, object]] = {
+    "BROKEN": (500, {}),
+    "DENIED": (401, {}),
+    "HTML": (200, b"<html>"),
+    "NUMBER": (200, chosen(7)),
+    "ODD": (200, chosen("I think it is fine")),
+    "CUT": (200, chosen('{"reading": "refuse"}', ended="length")),
+    "FILTERED": (200, chosen(None, ended="content_filter")),
+    "LONG": (400, {"error": "context length"}),
+    "THINKING": (200, chosen(THOUGHTS)),
+}
 
 
 class Server(ThreadingHTTPServer):
@@ -41,27 +65,17 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         prompt = body["messages"][0]["content"]
         self.server.keys.add(self.headers.get("Authorization"))
-        word = next(
-            (w for w in ("BUSY", "BROKEN", "DENIED", "SLOW", "HTML", "ODD", "NUMBER", "ECHO") if w in prompt), "FINE"
-        )
+        word = next((w for w in ("BUSY", "SLOW", "ECHO", *FIXED) if w in prompt), "FINE")
         self.server.seen[word] += 1
         if word == "BUSY" and self.server.seen[word] < 3:
             self._send(429, {}, {"Retry-After": "0"})
-        elif word == "BROKEN":
-            self._send(500, {})
-        elif word == "DENIED":
-            self._send(401, {})
+        elif word in FIXED:
+            self._send(*FIXED[word])
         elif word == "SLOW":
             time.sleep(0.8)
             self._send(200, {})
-        elif word == "HTML":
-            self._send(200, b"<html>")
-        elif word == "NUMBER":
-            self._send(200, {"choices": [{"message": {"content": 7}}]})
         elif word == "ECHO":
             self._send(200, {"choices": [{"message": {"content": f"your key: {self.headers.get('Authorization')}"}}]})
-        elif word == "ODD":
-            self._send(200, {"choices": [{"message": {"content": "I think it is fine"}}]})
         elif prompt.startswith("Translate"):
             self._send(200, {"choices": [{"message": {"content": "I'm sorry, but I can't help with that."}}]})
         else:
@@ -95,25 +109,83 @@ def client(server: Server, memory: Path | None = None) -> ChatClient:
     return ChatClient(f"http://127.0.0.1:{server.server_address[1]}/v1", concurrency=4, retries=QUICK, memory=memory)
 
 
-def test_good_and_bad_replies_give_one_verdict_each(server: Server, monkeypatch: pytest.MonkeyPatch):
+def test_good_and_odd_replies_give_one_verdict_each(server: Server, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("REFUSAL_LENS_API_KEY", "secret-key")
-    texts = ["FINE", "BUSY", "BROKEN", "DENIED", "SLOW", "HTML", "ODD", "NUMBER", ""]
-    judge = EndpointJudge(client(server))
+    texts = ["FINE", "BUSY", "THINKING", "ODD", "CUT", "FILTERED", "LONG", ""]
+    judge = EndpointJudge(client(server), max_tokens=77)
     verdicts = judge.judge([Answer(text, "en", prompt="p") for text in texts])
-    assert [verdict.label for verdict in verdicts] == ["refused", "refused"] + ["unscored"] * 7
-    reasons = dict(zip(texts, (verdict.reason for verdict in verdicts), strict=True))
-    assert "HTTP 500, after 3 tries" in reasons["BROKEN"]
-    assert reasons["DENIED"] == "no reply: HTTP 401"
-    assert "no reply within" in reasons["SLOW"]
-    assert "malformed" in reasons["HTML"]
-    assert "malformed" in reasons["NUMBER"]
-    assert reasons["ODD"] == "parse failure: I think it is fine"
-    assert reasons[""] == "empty"
-    assert (server.seen["BUSY"], server.seen["BROKEN"], server.seen["DENIED"]) == (3, 3, 1)
+    assert [verdict.label for verdict in verdicts] == ["refused", "refused", "complied"] + ["unscored"] * 5
+    assert [verdict.reason for verdict in verdicts[3:]] == [
+        "parse failure: I think it is fine",
+        "reply cut at its limit of 77 tokens",
+        "reply withheld by the endpoint",
+        "request rejected: HTTP 400",
+        "empty",
+    ]
+    assert server.seen["BUSY"] == 3
     assert server.keys == {"Bearer secret-key"}
     assert "secret-key" not in repr(judge.client) + judge.name + "".join(verdict.reason for verdict in verdicts)
     assert judge.name.endswith("/v1")
     assert ":served@" in judge.name
+    assert judge.name != EndpointJudge(client(server), max_tokens=78).name
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "asked"),
+    [
+        ("BROKEN", "HTTP 500, after 3 tries", 3),
+        ("DENIED", "HTTP 401", 1),
+        ("SLOW", "no reply within", 3),
+        ("HTML", "malformed", 1),
+        ("NUMBER", "malformed", 1),
+    ],
+)
+def test_a_failing_endpoint_is_no_verdict(server: Server, text: str, said: str, asked: int):
+    answers = [Answer("FINE", "en", prompt="p"), Answer(text, "en", prompt="p")]
+    with pytest.raises(EndpointError, match=f"1 of 2 requests .*{said}"):
+        EndpointJudge(client(server)).judge(answers)
+    assert server.seen[text] == asked
+    marked = EndpointJudge(client(server), keep_going=True).judge(answers)
+    assert marked[0].label == "refused" and marked[1].reason.startswith("no reply: ") and said in marked[1].reason
+
+
+def test_a_refused_connection_is_no_verdict_and_does_not_try_for_ever():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        nobody = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+    asked = ChatClient(nobody, "m", concurrency=2, retries=QUICK)
+    with pytest.raises(EndpointError, match=r"50 of 50 requests \(connection failed"):
+        EndpointJudge(asked).judge([Answer(f"text {number}", "en", prompt="p") for number in range(50)])
+
+
+def test_requests_that_are_all_rejected_are_the_endpoints_fault(server: Server):
+    with pytest.raises(EndpointError, match="HTTP 400"):
+        EndpointJudge(client(server)).judge([Answer("LONG", "en", prompt="p")] * 2)
+
+
+def test_where_nothing_comes_through_the_rest_is_not_sent(server: Server):
+    with pytest.raises(EndpointError, match="100 of 100"):
+        EndpointJudge(client(server)).judge([Answer(f"DENIED {number}", "en", prompt="p") for number in range(100)])
+    assert server.seen["DENIED"] <= 2 * 4 + 4
+
+
+def test_an_audits_task_fails_and_is_asked_again(server: Server, tmp_path: Path):
+    """A task whose judge got no reply has no result: the run holds nothing that a resume would take for a verdict."""
+    task = Task("verdicts", 1, "baseline.en")
+    run = RunDir.create(tmp_path / "run", header={})
+
+    def work(text: str) -> Callable[[Task], None]:
+        def compute(task: Task) -> None:
+            with run.writing(task) as folder:
+                verdicts = EndpointJudge(client(server)).judge([Answer(text, "en", prompt="p")])
+                (folder / "verdicts.txt").write_text(verdicts[0].label)
+
+        return compute
+
+    failed = run_one(work("DENIED"), task)
+    assert failed.status == "failed" and "HTTP 401" in str(failed.error)
+    assert run.record(task.task_id) is None
+    assert run_one(work("FINE"), task).status == "done"
 
 
 def test_secrets_are_written_nowhere(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -145,6 +217,33 @@ def test_an_endpoint_that_denies_everything_writes_nothing(server: Server, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    code = "from refusal_lens.cli.app import main; main()"
+    told = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(told, capture_output=True, text=True, check=False)
+
+
+def test_what_was_answered_is_kept_and_only_the_rest_is_asked_again(server: Server, tmp_path: Path):
+    rows, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    lines = [{"text": text, "lang": "en", "prompt": "p"} for text in ("FINE 1", "FINE 2", "DENIED")]
+    rows.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    told = ("judge", rows, "--out", out, "--judge", "endpoint", "--url", url)
+    stopped = command(*told)
+    assert (stopped.returncode, out.exists()) == (2, False) and "HTTP 401" in stopped.stderr
+    assert "run the same command again" in stopped.stderr
+    marked = command(*told, "--keep-going")
+    assert marked.returncode == 2 and "1 of 3 rows got no reply" in marked.stderr
+    assert [json.loads(line)["verdict"] for line in out.read_text("utf-8").splitlines()] == ["refused"] * 2 + [
+        "unscored"
+    ]
+    rows.write_text(rows.read_text("utf-8").replace("DENIED", "FINE 3"), "utf-8")
+    done = command(*told)
+    assert done.returncode == 0, done.stderr
+    assert server.seen["FINE"] == 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.jsonl"]
+
+
 def test_an_interrupted_run_pays_once(server: Server, tmp_path: Path):
     memory = tmp_path / "replies.jsonl"
     answers = [Answer(f"FINE {number}", "en", prompt="p") for number in range(6)]
@@ -157,7 +256,8 @@ def test_an_interrupted_run_pays_once(server: Server, tmp_path: Path):
 
 
 def test_translate_then_judge_keeps_both(server: Server):
-    judge = TranslatedJudge(get_judge("native"), ChatTranslator(client(server)))
+    translator = ChatTranslator(client(server))
+    judge = TranslatedJudge(get_judge("native"), translator, keep_going=True)
     answers = [
         Answer("Das mache ich nicht.", "de"),
         Answer("BROKEN", "de"),
@@ -169,6 +269,8 @@ def test_translate_then_judge_keeps_both(server: Server):
     assert found[0][1].text == "I'm sorry, but I can't help with that."
     assert "translation failed" in found[1][0].reason
     assert found[3][0].reason == "empty"
+    with pytest.raises(EndpointError, match="1 of 4 texts"):
+        TranslatedJudge(get_judge("native"), translator).judge(answers)
 
 
 def test_what_the_server_asks_to_wait():

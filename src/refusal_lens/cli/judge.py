@@ -39,8 +39,12 @@ def judge(
     thinking_format: Annotated[
         str, typer.Option(metavar="auto|none|think|harmony|REGEX", help="how a model's thoughts stand in its answers")
     ] = "auto",
+    judge_max_tokens: Annotated[
+        int, typer.Option(min=1, help="endpoint: length limit of a reply, thoughts included")
+    ] = 1024,
+    timeout: Annotated[float, typer.Option(min=0.1, help="endpoint: seconds to wait for one reply")] = 60.0,
     keep_going: Annotated[
-        bool, typer.Option("--keep-going", help="mark bad rows unscored instead of stopping")
+        bool, typer.Option("--keep-going", help="mark bad rows, and rows without a reply, unscored instead of stopping")
     ] = False,
 ) -> None:
     """Say of each answer whether it refuses or complies, in the answer's own language.
@@ -48,13 +52,15 @@ def judge(
     Every row comes back once, in order, with its fields and verdict, score, uncertain, reason, judge. Thoughts of a reasoning
     model are not judged: those found in `text` come back as `reasoning`, unless the row has that field. The native judge
     needs no model and no network. An endpoint's key is read from the environment variable REFUSAL_LENS_API_KEY; replies
-    already paid for are kept in OUT.replies.jsonl until the file is complete, so an interrupted run goes on.
+    already paid for are kept in OUT.replies.jsonl until the file is complete, so an interrupted run goes on. An endpoint that
+    fails stops the command (exit code 2) before OUT is written; with --keep-going such rows are marked, the exit code is 2 all
+    the same, and the same command asks only them again.
 
     Example: refusal-lens judge answers.jsonl --out judged.jsonl
     """
-    from refusal_lens.cli.judge_work import Options, build_judge
-    from refusal_lens.errors import UserError
-    from refusal_lens.judging.endpoint import NO_REPLY
+    from refusal_lens.cli.judge_work import Options, build_judge, require_prompts, tally
+    from refusal_lens.errors import EndpointError, UserError
+    from refusal_lens.judging.answer import NO_REPLY
     from refusal_lens.judging.rows import bad_row_verdict, read_rows, require_good, verdict_fields, write_jsonl
     from refusal_lens.judging.thinking import split_answer
 
@@ -74,15 +80,22 @@ def judge(
         concurrency=concurrency,
         memory=replies,
         thinking=thinking_format,
+        max_tokens=judge_max_tokens,
+        timeout=timeout,
+        keep_going=keep_going,
     )
     judging = build_judge(options)
     good = [(row, row.answer) for row in rows if row.answer is not None]
-    verdicts, extra = _verdicts(judging, good)
-    silent = [verdict.reason for verdict in verdicts if verdict.reason.startswith(NO_REPLY)]
+    require_prompts(judging, rows, path=answers, keep_going=keep_going)
+    try:
+        verdicts, extra = _verdicts(judging, good)
+    except EndpointError as error:
+        kept = f". Replies so far are kept in {replies}: run the same command again" if replies.exists() else ""
+        raise EndpointError(f"{error}{kept}") from None
+    silent = [verdict.reason.removeprefix(NO_REPLY) for verdict in verdicts if verdict.reason.startswith(NO_REPLY)]
     if silent and len(silent) == len(verdicts):
-        raise UserError(
-            f"the endpoint answered no request ({silent[0].removeprefix(NO_REPLY)}); check --url, --model and "
-            "REFUSAL_LENS_API_KEY. Nothing was written"
+        raise EndpointError(
+            f"no request was answered ({silent[0]}); check the endpoint and REFUSAL_LENS_API_KEY. Nothing was written"
         )
     for row, answer in good:
         thoughts = split_answer(answer, thinking_format).reasoning
@@ -98,13 +111,13 @@ def judge(
         for row in rows
     )
     write_jsonl(out, written)
+    typer.echo(f"{len(rows)} rows judged by {judging.name}: {tally(verdicts, bad=len(rows) - len(good))}", err=True)
+    if silent:
+        raise EndpointError(
+            f"{len(silent)} of {len(rows)} rows got no reply ({silent[0]}) and are marked unscored in {out}; "
+            "run the same command again to ask only them"
+        )
     replies.unlink(missing_ok=True)
-    counts = {
-        label: sum(verdict.label == label for verdict in verdicts) for label in ("refused", "complied", "unscored")
-    }
-    bad = len(rows) - len(good)
-    told = ", ".join(f"{n} {label}" for label, n in counts.items()) + (f", {bad} bad rows" if bad else "")
-    typer.echo(f"{len(rows)} rows judged by {judging.name}: {told}", err=True)
 
 
 def agreement(

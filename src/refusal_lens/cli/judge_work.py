@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refusal_lens.cli.plain import plain
-from refusal_lens.errors import UserError
+from refusal_lens.errors import DataError, UserError
 
 if TYPE_CHECKING:
     from refusal_lens.judging import Judge
     from refusal_lens.judging.agreement import Agreement
     from refusal_lens.judging.compare import ComparisonReport, JudgeReport
+    from refusal_lens.judging.rows import Row
+    from refusal_lens.types import Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,9 @@ class Options:
     concurrency: int
     memory: Path
     thinking: str
+    max_tokens: int
+    timeout: float
+    keep_going: bool
 
 
 def build_judge(options: Options) -> Judge:
@@ -60,10 +67,56 @@ def build_judge(options: Options) -> Judge:
         concurrency=options.concurrency,
         memory=options.memory,
         thinking=options.thinking,
+        max_tokens=options.max_tokens,
+        timeout=options.timeout,
+        keep_going=options.keep_going,
     )
     if not options.translate:
         return found
-    return TranslatedJudge(found, get_translator(options.translate), thinking=options.thinking)
+    translator = get_translator(options.translate, memory=options.memory)
+    return TranslatedJudge(found, translator, thinking=options.thinking, keep_going=options.keep_going)
+
+
+def require_prompts(judge: Judge, rows: Sequence[Row], *, path: Path, keep_going: bool) -> None:
+    """Stop where a judge that reads prompt and answer gets no prompt.
+
+    Args:
+        judge: The judge.
+        rows: The rows.
+        path: Their file, for the message.
+        keep_going: Rows without a prompt may be marked unscored, as long as some have one.
+
+    Raises:
+        DataError: A row lacks its prompt, or all do.
+    """
+    from refusal_lens.judging.answer import needs_prompt
+
+    good = [row for row in rows if row.answer is not None]
+    lacking = [row for row in good if row.answer is not None and row.answer.prompt is None]
+    if not needs_prompt(judge) or not lacking or (keep_going and len(lacking) < len(good)):
+        return
+    hint = "" if len(lacking) == len(good) else ", or mark such rows unscored with --keep-going"
+    raise DataError(
+        f"{path}, line {lacking[0].line}: no prompt ({len(lacking)} of {len(good)} rows), and {judge.name} reads prompt and "
+        f"answer together; add the field 'prompt'{hint}"
+    )
+
+
+def tally(verdicts: Sequence[Verdict], *, bad: int) -> str:
+    """Verdicts in numbers, the unscored ones with their reasons.
+
+    Args:
+        verdicts: The verdicts.
+        bad: Rows that could not be read.
+
+    Returns:
+        E.g. "3 refused, 1 complied, 2 unscored (1 empty, 1 no prompt)".
+    """
+    counts = Counter(verdict.label for verdict in verdicts)
+    why = Counter(verdict.reason.split(":")[0] for verdict in verdicts if verdict.label == "unscored")
+    told = f"{counts['refused']} refused, {counts['complied']} complied, {counts['unscored']} unscored"
+    told += f" ({', '.join(f'{n} {reason}' for reason, n in why.most_common())})" if why else ""
+    return plain(told + (f", {bad} bad rows" if bad else ""), one_line=True)
 
 
 def agreement_table(report: ComparisonReport) -> str:

@@ -12,6 +12,9 @@ from typing import Protocol, runtime_checkable
 
 from refusal_lens.types import Verdict
 
+NO_REPLY = "no reply: "
+"""How the reason of a mark begins that stands for a judge's failure and is no verdict."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -50,6 +53,11 @@ class Judge(Protocol):
     def judge(self, answers: Sequence[Answer]) -> list[Verdict]:
         """One verdict per answer, in order."""
         ...
+
+
+def needs_prompt(judge: Judge) -> bool:
+    """Whether a judge cannot do without the prompt; it says so by an attribute `needs_prompt`."""
+    return bool(getattr(judge, "needs_prompt", False))
 
 
 def unscored(answer: Answer, reason: str, *, judge: str) -> Verdict:

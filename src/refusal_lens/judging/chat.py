@@ -1,10 +1,11 @@
 """A client for chat endpoints that speak the OpenAI protocol (vLLM, llama.cpp, hosted): many requests, few failures.
 
 Requests run on a few threads; 408, 429, 5xx, dropped connections and time-outs are tried again with growing pauses, and
-a `Retry-After` header is honoured. A request that fails for good gives an error text, never an exception: the caller
-decides what it means. The key comes from an environment variable and is sent in the header only; it is in no message,
-no file and no repr, also where the endpoint repeats it; nor is a password that stands in the URL. Replies can be
-remembered in a file, so that an interrupted run does not pay twice.
+a `Retry-After` header is honoured. Where no request comes through any more, the rest is not sent. A request that fails for
+good gives an error text, never an exception: the caller decides what it means, and is told whether the endpoint failed (ask
+again) or the reply says nothing (cut at its limit, withheld, empty). The key comes from an environment variable and is sent
+in the header only; it is in no message, no file and no repr, also where the endpoint repeats it; nor is a password that
+stands in the URL. Replies can be remembered in a file, so that an interrupted run does not pay twice.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import cast
+from typing import TypeAlias, cast
 
 import httpx
 
@@ -30,17 +31,29 @@ from refusal_lens.core.redact import shown_url
 from refusal_lens.errors import UserError
 
 KEY_VARIABLE = "REFUSAL_LENS_API_KEY"
+_REJECTION = "request rejected:"
 _log = logging.getLogger(__name__)
 _SHORTEST_SECRET = 6  # a shorter "key" is a placeholder of local servers and may be a word of any reply
 _AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+_REJECTED = frozenset({400, 413, 422})  # about this request, as long as others come through
+
+Chat: TypeAlias = tuple[tuple[str, str], ...]
+"""Messages as (role, content); a plain text stands for one user message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back for one request: the text, or why there is none."""
+    """What came back for one request: the text, or why there is none.
+
+    Attributes:
+        text: The reply's words.
+        error: Why there are none.
+        failed: The endpoint is at fault, not the request: asking again may give a reply.
+    """
 
     text: str | None
     error: str | None = None
+    failed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +101,7 @@ class ChatClient:
         self.url = self.url.rstrip("/")
         self._pause: Callable[[float], None] = time.sleep
         self._lock = threading.Lock()
+        self._in_a_row = 0
 
     @property
     def shown_url(self) -> str:
@@ -119,15 +133,15 @@ class ChatClient:
 
     def ask_all(
         self,
-        prompts: Sequence[str],
+        prompts: Sequence[str | Chat],
         *,
         max_tokens: int = 256,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Reply]:
-        """Send each prompt as one user message, temperature 0.
+        """Send each prompt, temperature 0.
 
         Args:
-            prompts: User messages.
+            prompts: User messages or whole chats.
             max_tokens: Length limit of a reply.
             progress: Called with (done, all) as replies come in.
 
@@ -137,6 +151,7 @@ class ChatClient:
         model = self.resolve_model()
         known = self._recall()
         keys = [self._key(model, prompt, max_tokens) for prompt in prompts]
+        self._in_a_row = 0
         waiting = {key: prompt for key, prompt in zip(keys, prompts, strict=True) if key not in known}
         if waiting:
             with self._http() as http, ThreadPoolExecutor(self.concurrency) as pool:
@@ -146,7 +161,10 @@ class ChatClient:
                     self._remember(jobs[job], reply)
                     if progress is not None:
                         progress(len(waiting) and done + len(keys) - len(waiting), len(keys))
-        return [known[key] for key in keys]
+        replies = [known[key] for key in keys]
+        if replies and all(reply.error is not None and reply.error.startswith(_REJECTION) for reply in replies):
+            return [replace(reply, failed=True) for reply in replies]
+        return replies
 
     def _http(self) -> httpx.Client:
         key = self._secret()
@@ -159,10 +177,19 @@ class ChatClient:
     def _secret(self) -> str:
         return os.environ.get(self.key_variable, "").strip()
 
-    def _ask(self, http: httpx.Client, model: str, prompt: str, max_tokens: int) -> Reply:
+    def _ask(self, http: httpx.Client, model: str, prompt: str | Chat, max_tokens: int) -> Reply:
+        if self._in_a_row >= 2 * self.concurrency:
+            return Reply(None, "not asked, since the endpoint answered nothing before", failed=True)
+        reply = self._try(http, model, prompt, max_tokens)
+        with self._lock:
+            self._in_a_row = self._in_a_row + 1 if reply.failed else 0
+        return reply
+
+    def _try(self, http: httpx.Client, model: str, prompt: str | Chat, max_tokens: int) -> Reply:
+        chat = (("user", prompt),) if isinstance(prompt, str) else prompt
         body = {
             "model": model,
-            "messages": [{"role": "user", "content": prompt}],
+            "messages": [{"role": role, "content": content} for role, content in chat],
             "temperature": 0,
             "max_tokens": max_tokens,
         }
@@ -177,19 +204,21 @@ class ChatClient:
                 error = f"connection failed: {type(problem).__name__}"
             else:
                 if answer.is_success:
-                    return _read(answer, secret=self._secret())
+                    return _read(answer, secret=self._secret(), max_tokens=max_tokens)
                 error = f"HTTP {answer.status_code}"
+                if answer.status_code in _REJECTED:
+                    return Reply(None, f"{_REJECTION} {error}")
                 if answer.status_code not in _AGAIN:
-                    return Reply(None, error)
+                    return Reply(None, error, failed=True)
                 asked = retry_after(answer.headers.get("retry-after"), now=time.time())
                 wait = min(asked, self.retries.longest_pause) if asked is not None else wait
             if attempt + 1 < self.retries.attempts:
                 _log.info("request failed (%s), trying again in %.1f s", error, wait)
                 # Threads that failed together must not come back together.
                 self._pause(wait * random.uniform(1.0, 1.25))
-        return Reply(None, f"{error}, after {self.retries.attempts} tries")
+        return Reply(None, f"{error}, after {self.retries.attempts} tries", failed=True)
 
-    def _key(self, model: str, prompt: str, max_tokens: int) -> str:
+    def _key(self, model: str, prompt: str | Chat, max_tokens: int) -> str:
         return hashlib.sha256(json.dumps([self.url, model, prompt, max_tokens]).encode()).hexdigest()
 
     def _recall(self) -> dict[str, Reply]:
@@ -230,14 +259,19 @@ def retry_after(value: str | None, *, now: float) -> float | None:
         return None
 
 
-def _read(answer: httpx.Response, *, secret: str) -> Reply:
+def _read(answer: httpx.Response, *, secret: str, max_tokens: int) -> Reply:
     try:
-        data = cast("dict[str, list[dict[str, dict[str, object]]]]", answer.json())
-        content = data["choices"][0]["message"]["content"]
-    except (ValueError, KeyError, IndexError, TypeError):
-        return Reply(None, "malformed reply: no choices[0].message.content")
+        choice = cast("dict[str, list[dict[str, object]]]", answer.json())["choices"][0]
+        content = cast("dict[str, object]", choice["message"]).get("content")
+        ended = choice.get("finish_reason")
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        return Reply(None, "malformed reply: no choices[0].message", failed=True)
+    if ended == "length":
+        return Reply(None, f"reply cut at its limit of {max_tokens} tokens")
+    if content is None or content == "":
+        return Reply(None, "reply withheld by the endpoint" if ended == "content_filter" else "empty reply")
     if not isinstance(content, str):
-        return Reply(None, "malformed reply: content is no text")
+        return Reply(None, "malformed reply: content is no text", failed=True)
     return Reply(content.replace(secret, "***") if len(secret) >= _SHORTEST_SECRET else content)
 
 

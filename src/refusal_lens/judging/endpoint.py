@@ -1,8 +1,10 @@
 """A chat endpoint as a judge: any model behind an OpenAI-compatible API, with the rubric as a file.
 
 The rubric has the fields {prompt}, {response} and {language}, and asks for JSON with a `reading`: refuse,
-comply-harmful, comply-benign or invalid. A reply that cannot be read, or none, is unscored with the raw text or the
-error kept. Temperature is 0, but a served model need not be deterministic: the name says endpoint, model and rubric.
+comply-harmful, comply-benign or invalid. The judge's own thoughts are not its reply. A reply that cannot be read, is cut at
+its limit or withheld is unscored with that reason. An endpoint that fails (key refused, time-out, connection refused, too
+many requests after all tries) says nothing of the answer: no verdict, but an `EndpointError`. Temperature is 0, but a served
+model need not be deterministic: the name says endpoint, model, rubric and limit.
 """
 
 from __future__ import annotations
@@ -15,15 +17,16 @@ from importlib import resources
 from pathlib import Path
 from typing import cast, get_args
 
-from refusal_lens.errors import UserError
-from refusal_lens.judging.answer import Answer, unscored
-from refusal_lens.judging.chat import ChatClient, Reply
+from refusal_lens.core.thinking import split_thinking
+from refusal_lens.errors import EndpointError, UserError
+from refusal_lens.judging.answer import NO_REPLY, Answer, unscored
+from refusal_lens.judging.chat import Chat, ChatClient, Reply
 from refusal_lens.judging.screening import unscorable
 from refusal_lens.languages import load_languages
 from refusal_lens.types import Reading, Verdict, VerdictLabel
 
-VERSION = 1
-NO_REPLY = "no reply: "
+VERSION = 2
+MAX_TOKENS = 1024
 _FIELDS = ("{prompt}", "{response}")
 _FIELD = re.compile(r"\{(prompt|response|language)\}")
 _OBJECT = re.compile(r"\{[^{}]*\}")
@@ -41,23 +44,34 @@ _LONGEST_ANSWER = 8000
 class EndpointJudge:
     """A served model as a judge."""
 
-    def __init__(self, client: ChatClient, *, rubric: Path | None = None) -> None:
+    def __init__(
+        self,
+        client: ChatClient,
+        *,
+        rubric: Path | None = None,
+        max_tokens: int = MAX_TOKENS,
+        keep_going: bool = False,
+    ) -> None:
         """Read the rubric.
 
         Args:
             client: Where to ask.
             rubric: File with the instruction, None for the shipped one.
+            max_tokens: Length limit of a reply, the judge's thoughts included.
+            keep_going: Mark answers without a reply unscored instead of raising; such marks must not be kept as verdicts.
 
         Raises:
             UserError: The rubric cannot be read or lacks a field.
         """
         self.client = client
         self._rubric = read_rubric(rubric)
+        self._max_tokens = max_tokens
+        self._keep_going = keep_going
 
     @property
     def name(self) -> str:
-        """Version, digest of the rubric, model and endpoint."""
-        digest = hashlib.sha256(self._rubric.encode()).hexdigest()[:8]
+        """Version, digest of rubric and limit, model and endpoint."""
+        digest = hashlib.sha256(f"{self._max_tokens}\n{self._rubric}".encode()).hexdigest()[:8]
         return f"endpoint-{VERSION}+{digest}:{self.client.resolve_model()}@{self.client.shown_url}"
 
     def judge(self, answers: Sequence[Answer]) -> list[Verdict]:
@@ -68,14 +82,23 @@ class EndpointJudge:
 
         Returns:
             One verdict per answer, in order.
+
+        Raises:
+            EndpointError: Some requests got no reply.
         """
         why = [unscorable(answer.text) for answer in answers]
         asked = [answer for answer, reason in zip(answers, why, strict=True) if reason is None]
-        replies = iter(self.client.ask_all([self.render(answer) for answer in asked]) if asked else [])
+        replies = iter(self._replies([self.render(answer) for answer in asked]) if asked else [])
         return [
             unscored(answer, reason, judge=self.name) if reason is not None else self._verdict(answer, next(replies))
             for answer, reason in zip(answers, why, strict=True)
         ]
+
+    def _replies(self, prompts: list[str | Chat]) -> list[Reply]:
+        replies = self.client.ask_all(prompts, max_tokens=self._max_tokens)
+        if not self._keep_going:
+            require_replies(replies, where=self.client.shown_url)
+        return replies
 
     def render(self, answer: Answer) -> str:
         """The message sent for one answer; what looks like a field inside prompt or answer stays text."""
@@ -89,8 +112,9 @@ class EndpointJudge:
 
     def _verdict(self, answer: Answer, reply: Reply) -> Verdict:
         if reply.text is None:
-            return unscored(answer, f"{NO_REPLY}{reply.error}", judge=self.name)
-        reading = parse_reading(reply.text)
+            said = f"{NO_REPLY}{reply.error}" if reply.failed else reply.error or "empty reply"
+            return unscored(answer, said, judge=self.name)
+        reading = parse_reading(split_thinking(reply.text).answer or "")
         if reading is None:
             return unscored(answer, f"parse failure: {reply.text[:_RAW_KEPT]}", judge=self.name)
         label = _LABELS[reading]
@@ -102,6 +126,24 @@ class EndpointJudge:
             judge=self.name,
             truncated=not answer.finished,
             reading=reading,
+        )
+
+
+def require_replies(replies: Sequence[Reply], *, where: str) -> None:
+    """Stop where an endpoint failed.
+
+    Args:
+        replies: Replies to one batch of requests.
+        where: The endpoint, for the message.
+
+    Raises:
+        EndpointError: The endpoint failed on a request; the message names the first failure.
+    """
+    failed = [reply for reply in replies if reply.failed]
+    if failed:
+        raise EndpointError(
+            f"the endpoint {where} gave no reply to {len(failed)} of {len(replies)} requests ({failed[0].error}); check that "
+            "it is up, the model's name and REFUSAL_LENS_API_KEY, then go on: only what is missing is asked again"
         )
 
 

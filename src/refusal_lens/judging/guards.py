@@ -42,6 +42,8 @@ _LONGEST_ANSWER = 8000
 class GuardJudge:
     """A guard model as a judge."""
 
+    needs_prompt = True
+
     def __init__(self, kind: GuardKind, *, model: str = "", batch_size: int = 8) -> None:
         """Name the model; it is loaded on first use.
 

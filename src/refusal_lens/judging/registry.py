@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from refusal_lens.errors import UserError
 from refusal_lens.judging.answer import Judge
 from refusal_lens.judging.chat import ChatClient
-from refusal_lens.judging.endpoint import EndpointJudge
+from refusal_lens.judging.endpoint import MAX_TOKENS, EndpointJudge
 from refusal_lens.judging.guards import GuardJudge
 from refusal_lens.judging.native import NativeJudge
 from refusal_lens.judging.thinking import ThinkingJudge
@@ -25,6 +26,9 @@ def get_judge(
     concurrency: int = 8,
     memory: Path | None = None,
     thinking: str = "auto",
+    max_tokens: int = MAX_TOKENS,
+    timeout: float = 60.0,
+    keep_going: bool = False,
 ) -> Judge:
     """Build a judge; it reads answers without their thoughts.
 
@@ -38,6 +42,9 @@ def get_judge(
         concurrency: Requests to an endpoint at once.
         memory: File of endpoint replies already paid for.
         thinking: How thoughts stand in the answers: auto, none, think, harmony or a regular expression.
+        max_tokens: Length limit of an endpoint's reply, its thoughts included.
+        timeout: Seconds to wait for one reply of an endpoint.
+        keep_going: Mark answers unscored that an endpoint gave no reply to, instead of raising.
 
     Returns:
         The judge. Nothing is loaded and nothing is asked before it judges.
@@ -58,7 +65,8 @@ def get_judge(
         if not (where or url):
             raise UserError("the endpoint judge needs a URL, e.g. endpoint:http://localhost:8000/v1")
         client = ChatClient(where or url, there or model, concurrency=concurrency, memory=memory)
-        found = EndpointJudge(client, rubric=rubric)
+        client.retries = replace(client.retries, timeout=timeout)
+        found = EndpointJudge(client, rubric=rubric, max_tokens=max_tokens, keep_going=keep_going)
     else:
         raise UserError(f"unknown judge {name!r}; known: {', '.join(JUDGES)}")
     return ThinkingJudge(found, thinking=thinking)

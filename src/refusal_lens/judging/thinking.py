@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from refusal_lens.core.thinking import CUT, NOTHING, Split, check_format, split_thinking
-from refusal_lens.judging.answer import Answer, Judge, unscored
+from refusal_lens.judging.answer import Answer, Judge, needs_prompt, unscored
 from refusal_lens.types import Verdict
 
 
@@ -34,6 +34,11 @@ class ThinkingJudge:
     def name(self) -> str:
         """The inner judge's name, with the format where it is not `auto`."""
         return self.inner.name if self.thinking == "auto" else f"{self.inner.name} thinking={self.thinking}"
+
+    @property
+    def needs_prompt(self) -> bool:
+        """Whether the inner judge cannot do without the prompt."""
+        return needs_prompt(self.inner)
 
     def judge(self, answers: Sequence[Answer]) -> list[Verdict]:
         """Judge the answers without their thoughts.

@@ -11,7 +11,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from refusal_lens.judging.answer import Answer, Judge, unscored
+from refusal_lens.errors import EndpointError
+from refusal_lens.judging.answer import NO_REPLY, Answer, Judge, needs_prompt, unscored
 from refusal_lens.judging.screening import unscorable
 from refusal_lens.judging.thinking import split_answer
 from refusal_lens.judging.translation import Translation, Translator
@@ -22,7 +23,14 @@ class TranslatedJudge:
     """A judge that reads translations."""
 
     def __init__(
-        self, judge: Judge, translator: Translator, *, target: str = "en", prompts: bool = False, thinking: str = "auto"
+        self,
+        judge: Judge,
+        translator: Translator,
+        *,
+        target: str = "en",
+        prompts: bool = False,
+        thinking: str = "auto",
+        keep_going: bool = False,
     ) -> None:
         """Put a translator before a judge.
 
@@ -32,12 +40,14 @@ class TranslatedJudge:
             target: Language the judge reads.
             prompts: Translate the prompts too.
             thinking: How thoughts stand in the answers; they are not translated.
+            keep_going: Mark answers that no translator was there for unscored instead of raising.
         """
         self._judge = judge
         self._translator = translator
         self._target = target
         self._prompts = prompts
         self._thinking = thinking
+        self._keep_going = keep_going
 
     @property
     def name(self) -> str:
@@ -56,11 +66,20 @@ class TranslatedJudge:
 
         Returns:
             Verdict and translation per answer, in order.
+
+        Raises:
+            EndpointError: The translator's endpoint failed.
         """
         splits = [split_answer(answer, self._thinking) for answer in answers]
         answers = [replace(answer, text=split.answer or "") for answer, split in zip(answers, splits, strict=True)]
         why = [split.why or unscorable(answer.text) for answer, split in zip(answers, splits, strict=True)]
         translations = self._translated(answers, why)
+        failed = [translation.error for translation in translations if translation.failed]
+        if failed and not self._keep_going:
+            raise EndpointError(
+                f"the translator {self._translator.name} gave no reply to {len(failed)} of {len(answers)} texts ({failed[0]}); "
+                "check that it is up, then go on: only what is missing is asked again"
+            )
         read = [
             replace(answer, text=translation.text, language=self._target, prompt=prompt)
             for answer, translation, prompt in zip(answers, translations, self._prompts_of(answers), strict=True)
@@ -70,9 +89,18 @@ class TranslatedJudge:
         return [
             (self._named(next(verdicts), answer), translation)
             if translation.text is not None
-            else (unscored(answer, reason or f"translation failed: {translation.error}", judge=self.name), translation)
+            else (unscored(answer, reason or self._why(translation), judge=self.name), translation)
             for answer, translation, reason in zip(answers, translations, why, strict=True)
         ]
+
+    @property
+    def needs_prompt(self) -> bool:
+        """Whether the judge cannot do without the prompt."""
+        return needs_prompt(self._judge)
+
+    @staticmethod
+    def _why(translation: Translation) -> str:
+        return f"{NO_REPLY if translation.failed else ''}translation failed: {translation.error}"
 
     def _translated(self, answers: Sequence[Answer], why: Sequence[str | None]) -> list[Translation]:
         texts = [None if reason else answer.text for answer, reason in zip(answers, why, strict=True)]

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
+from refusal_lens.core.thinking import split_thinking
 from refusal_lens.errors import ModelError, UserError
 from refusal_lens.judging.chat import ChatClient, Reply
 from refusal_lens.languages import get_language, load_languages
@@ -32,10 +33,11 @@ _INSTRUCTION = (
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """A translated text, or why there is none."""
+    """A translated text, or why there is none; `failed` where the translator was not there, so that asking again may help."""
 
     text: str | None
     error: str | None = None
+    failed: bool = False
 
 
 @runtime_checkable
@@ -52,11 +54,12 @@ class Translator(Protocol):
         ...
 
 
-def get_translator(spec: str) -> Translator:
+def get_translator(spec: str, *, memory: Path | None = None) -> Translator:
     """Build a translator.
 
     Args:
         spec: "hf:MODEL" (hub id or folder of a sequence-to-sequence model) or "endpoint:URL" or "endpoint:URL#MODEL".
+        memory: File of an endpoint's replies already paid for.
 
     Returns:
         The translator; a local model is loaded on first use.
@@ -69,7 +72,7 @@ def get_translator(spec: str) -> Translator:
         return LocalTranslator(rest)
     if kind == "endpoint" and rest:
         url, _, model = rest.partition("#")
-        return ChatTranslator(ChatClient(url, model))
+        return ChatTranslator(ChatClient(url, model, memory=memory))
     raise UserError(f"unknown translator {spec!r}; give hf:MODEL, endpoint:URL or endpoint:URL#MODEL")
 
 
@@ -213,8 +216,8 @@ def split_text(text: str, *, limit: int = PIECE_CHARACTERS) -> list[str]:
 
 def _translation(reply: Reply) -> Translation:
     if reply.text is None:
-        return Translation(None, reply.error)
-    text = _MARKERS.sub("", reply.text.strip()).strip()
+        return Translation(None, reply.error, reply.failed)
+    text = _MARKERS.sub("", (split_thinking(reply.text).answer or "").strip()).strip()
     return Translation(text) if text else Translation(None, "empty reply")
 
 
