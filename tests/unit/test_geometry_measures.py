@@ -131,7 +131,8 @@ def test_effective_rank_in_closed_form() -> None:
     assert effective_rank(np.tile([1.0, 2.0, 3.0], (5, 1))) == pytest.approx(1)
     assert effective_rank(np.eye(6)) == pytest.approx(6)
     assert effective_rank(3 * np.eye(4)[:, :4]) == pytest.approx(4)
-    share = np.array([2.0, 1.0]) / 3  # two equal directions and one orthogonal: squared singular values 2 and 1
+    # two equal directions and one orthogonal: singular values sqrt(2) and 1, as Roy and Vetterli weigh them, not squared
+    share = np.array([math.sqrt(2), 1.0]) / (math.sqrt(2) + 1)
     expected = math.exp(-(share * np.log(share)).sum())
     assert effective_rank(np.array([[1.0, 0], [1, 0], [0, 1]])) == pytest.approx(expected)
     assert math.isnan(effective_rank(np.zeros((3, 2))))
@@ -182,6 +183,22 @@ def test_a_language_that_separates_less_has_less_margin_and_auc() -> None:
     assert found["zh"].margin < min(found[code].margin for code in ("ar", "de", "en"))
     assert found["zh"].auc < found["en"].auc == pytest.approx(1.0)
     assert found["zh"].d_prime < found["en"].d_prime and found["zh"].silhouette_along < found["en"].silhouette_along
+
+
+def test_separable_by_itself_and_above_the_others_threshold_are_two_findings() -> None:
+    axis = np.zeros(4)
+    axis[0] = 1.0
+
+    def on_axis(*places: float) -> np.ndarray:
+        return np.outer(places, axis).astype(np.float32)
+
+    harmful = [on_axis(4, 5, 6), on_axis(4, 5, 6), on_axis(-4, -3, -2)]  # the third: apart, but below the others' line
+    harmless = [on_axis(0, 1, 2), on_axis(0, 1, 2), on_axis(-9, -8, -7)]
+    found = separate(LayerActivations(("de", "en", "yo"), harmful, harmless), axis)
+    assert found["yo"].auc == 1.0 and found["yo"].margin == pytest.approx(-3 - 3)  # the others' line is 3, spread 1
+    assert found["en"].auc == 1.0 and found["en"].margin > 0
+    alone = separate(LayerActivations(("yo",), harmful[2:], harmless[2:]), axis)
+    assert alone["yo"].margin == pytest.approx(-3 + 5.5)
 
 
 def test_answered_prompts_are_predicted_or_not() -> None:

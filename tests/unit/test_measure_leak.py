@@ -34,16 +34,25 @@ def test_sampled_permutations_agree_with_the_exact_tail() -> None:
 
 
 def test_a_perfect_ranking_keeps_an_honest_width() -> None:
-    found = rank_correlation([1.0, 2.0, 3.0, 4.0, 5.0], [10.0, 20.0, 30.0, 40.0, 50.0])
+    found = rank_correlation([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [10.0, 20.0, 30.0, 40.0, 50.0, 60.0])
     assert found.rho == pytest.approx(1) and found.high == pytest.approx(1) and found.low < 0.9
 
 
 @pytest.mark.parametrize(
-    ("x", "y"), [([1, 2, 3], [4, 4, 4]), ([1.0, 2.0], [1.0, 2.0]), ([math.nan] * 5, [1, 2, 3, 4, 5])]
+    ("x", "y"), [([1, 2, 3], [4, 4, 4]), ([1.0, 2.0], [1.0, 2.0]), ([math.nan] * 9, list(range(9)))]
 )
 def test_what_does_not_vary_has_no_correlation(x: list[float], y: list[float]) -> None:
     found = rank_correlation([float(v) for v in x], [float(v) for v in y])
     assert found.rho is None and (found.low, found.high) == (-1, 1)
+
+
+def test_no_rank_correlation_below_six_languages_or_where_most_are_tied() -> None:
+    few = rank_correlation([1.0, 2.0, 3.0, 4.0, 5.0], [5.0, 4.0, 3.0, 2.0, 1.0])
+    assert few.rho is None and few.why is not None and "5 languages are too few" in few.why
+    tied = rank_correlation([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], [0.0, 0.0, 0.0, 0.0, 0.3, 0.5, 0.9])
+    assert tied.rho is None and tied.why is not None and "4 of 7 languages are tied" in tied.why
+    half = rank_correlation([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [0.0, 0.0, 0.0, 0.3, 0.5, 0.9])
+    assert half.rho is not None and half.why is None
 
 
 def test_interval_covers_a_known_correlation() -> None:
@@ -75,6 +84,12 @@ def test_the_paragraph_supports_only_what_the_interval_supports() -> None:
 def test_separated_but_answered_is_named_as_failing_action() -> None:
     text = words([row("en", 3.0, 0.05), row("de", 2.0, 0.1), row("yo", 2.5, 0.9, auc=0.97), row("ar", 1.0, 0.3)])
     assert "In yo" in text and "action" in text
+
+
+def test_separable_but_below_the_others_threshold_is_not_called_a_failing_action() -> None:
+    text = words([row("en", 3.0, 0.05, auc=1.0), row("yo", -1.5, 0.9, auc=0.97), row("ar", -2.0, 0.8, auc=0.6)])
+    assert "In yo harmful prompts are told apart by themselves" in text and "below the threshold" in text
+    assert "action" not in text and "In ar harmful prompts are not told apart well" in text
 
 
 def test_the_paragraph_does_not_invent() -> None:

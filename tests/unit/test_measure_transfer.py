@@ -160,6 +160,20 @@ def test_overlap_tells_topics_apart_without_words() -> None:
     assert on_topic_by_overlap(prompts[:3], good[:3]) is None
 
 
+def test_one_prompt_under_many_directions_is_one_prompt_and_its_answers_are_not_hollow() -> None:
+    things = ["bicycle lock", "kitchen knife", "garden fence", "paper plane", "apple cake", "wooden chair"]
+    things += ["snow shovel", "copper kettle", "tennis racket", "church organ", "fishing boat", "silver spoon"]
+    prompts = [f"tell me about the {thing}" for thing in things]
+    good = [f"the {thing} is this: first take the {thing}" for thing in things]
+    found = on_topic_by_overlap(prompts * 4, good * 4)  # four directions answered every prompt
+    once = on_topic_by_overlap(prompts, good)
+    assert found is not None and once is not None and once.all()
+    assert found.tolist() == once.tolist() * 4
+    assert on_topic_by_overlap(prompts[:5] * 4, good[:5] * 4) is None  # five prompts are five, not twenty
+    few = on_topic_by_overlap(prompts[:5] * 4, good[:5] * 4, among=prompts)
+    assert few is not None and few.all()
+
+
 def test_selectivity_is_refusals_on_harmful_minus_on_harmless() -> None:
     records = [
         *cell("baseline", "", "en", {"a": 0, "b": 0, "c": 0, "d": 1}),

@@ -3,12 +3,13 @@
     along       = x . r / |r|                                     projection of an activation on the shared direction
     auc         = P(along of a harmful prompt > along of a harmless one), ties half
     d_prime     = (mean harmful - mean harmless) / sqrt((var harmful + var harmless) / 2)
-    margin      = (mean harmful - threshold) / s                  how far harmful prompts lie above the SHARED threshold
+    margin      = (mean harmful - threshold) / s                  how far harmful prompts lie above the OTHERS' threshold
     silhouette  = mean silhouette width of the two classes, in the whole space or along the direction
 
-`threshold` is the point that best splits the two classes of all languages together (balanced accuracy), `s` the pooled
-within-class standard deviation. AUC and d' ask whether a language separates by itself; the margin asks whether it does so
-where the model's one threshold lies. The direction must come from other prompts than those measured here.
+`threshold` is the point that best splits the two classes of all OTHER languages together (balanced accuracy; a language
+alone has its own), `s` the pooled within-class standard deviation of all. Two findings, not one: AUC and d' say whether a
+language separates by itself, wherever it lies; the margin says whether its harmful prompts lie where the line that serves
+the others would call them harmful. The direction must come from other prompts than those measured here.
 Sources: Green and Swets (1966); Rousseeuw (1987).
 """
 
@@ -33,7 +34,7 @@ class Separation:
     Attributes:
         auc: In [0, 1]; 0.5 is none.
         d_prime: In standard deviations; inf where both classes have no spread but differ.
-        margin: Of the harmful mean above the shared threshold, pooled standard deviations.
+        margin: Of the harmful mean above the threshold that the other languages share, pooled standard deviations.
         silhouette: In the whole activation space, Euclidean; NaN where a class has fewer than 2 prompts.
         silhouette_along: Along the shared direction alone.
     """
@@ -63,11 +64,12 @@ def separate(layer: LayerActivations, direction: Float[np.ndarray, " d_model"]) 
         Separation by language.
     """
     projected = [(project(h, direction), project(b, direction)) for h, b in layer.pairs()]
-    threshold = shared_threshold(projected)
     spread = pooled_spread(projected)
     found: dict[str, Separation] = {}
-    for language, (harmful, harmless), (h, b) in zip(layer.languages, layer.pairs(), projected, strict=True):
-        distance = float(h.mean()) - threshold
+    for index, (language, (harmful, harmless)) in enumerate(zip(layer.languages, layer.pairs(), strict=True)):
+        h, b = projected[index]
+        others = projected[:index] + projected[index + 1 :]
+        distance = float(h.mean()) - shared_threshold(others or projected)
         found[language] = Separation(
             auc=auc(h, b),
             d_prime=d_prime(h, b),

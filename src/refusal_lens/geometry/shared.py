@@ -1,6 +1,6 @@
 """How much of the languages' directions is one direction: effective rank, and each language's shared and private part.
 
-    p_i             = s_i^2 / sum s^2           s: singular values of the unit directions stacked [lang, d_model]
+    p_i             = s_i / sum s               s: singular values of the unit directions stacked [lang, d_model]
     effective rank  = exp(-sum p_i log p_i)     1: all parallel; number of languages: all orthogonal
     shared_l        = cos(r_l, mean of the other languages' unit directions)^2, 0 where the cosine is negative
     private_l       = 1 - shared_l
@@ -40,9 +40,9 @@ def effective_rank(directions: Float[np.ndarray, "lang d_model"]) -> float:
     unit = unit[~np.isnan(unit).any(axis=1)]
     if not len(unit):
         return float("nan")
-    squares = np.linalg.svd(unit, compute_uv=False) ** 2
-    share = squares / squares.sum()
-    share = share[share > 0]
+    values = np.linalg.svd(unit, compute_uv=False)
+    values = values[values > values[0] * max(unit.shape) * np.finfo(np.float64).eps]  # rounding is no direction
+    share = values / values.sum()
     return float(np.exp(-(share * np.log(share)).sum()))
 
 

@@ -68,30 +68,35 @@ def answers_the_prompt(row: VerdictRow) -> bool | None:
 
 
 def on_topic_by_overlap(
-    prompts: Sequence[str], answers: Sequence[str], *, quantile: float = QUANTILE
+    prompts: Sequence[str], answers: Sequence[str], *, among: Sequence[str] = (), quantile: float = QUANTILE
 ) -> Bool[np.ndarray, " row"] | None:
     """Which answers resemble their own prompt more than they resemble the other prompts.
 
     Answer and prompt become tf-idf vectors of character trigrams (no words, so no spaces are presumed); an answer is on
-    topic when its cosine with its own prompt exceeds the given quantile of its cosines with the other prompts.
+    topic when its cosine with its own prompt exceeds the given quantile of its cosines with the other DISTINCT prompts. A
+    prompt that stands in several rows (answered under several directions) is one prompt.
 
     Args:
-        prompts: Prompts of one language.
+        prompts: Prompts of one language, one per answer, repeats allowed.
         answers: Their answers, same order.
+        among: Further prompts of the language to compare with, e.g. those that were refused.
         quantile: Share of other prompts that the own prompt must beat.
 
     Returns:
-        One flag per answer; None with fewer than `MINIMUM_PROMPTS` prompts, where no comparison stands.
+        One flag per answer; None with fewer than `MINIMUM_PROMPTS` distinct prompts, where no comparison stands.
     """
     if len(prompts) != len(answers):
         raise ValueError(f"{len(prompts)} prompts for {len(answers)} answers")
-    if len(prompts) < MINIMUM_PROMPTS:
+    distinct = sorted({*prompts, *among})  # sorted: the same sums in any order of the rows
+    if not prompts or len(distinct) < MINIMUM_PROMPTS:
         return None
     from sklearn.feature_extraction.text import TfidfVectorizer
 
+    column = {text: index for index, text in enumerate(distinct)}
     vectorizer = TfidfVectorizer(analyzer="char", ngram_range=(3, 3), sublinear_tf=True)
-    of_prompts = vectorizer.fit_transform([f"   {text}   " for text in prompts])
+    of_prompts = vectorizer.fit_transform([f"   {text}   " for text in distinct])
     similarity = np.asarray((vectorizer.transform([f"   {text}   " for text in answers]) @ of_prompts.T).todense())
-    own = similarity.diagonal().copy()
-    np.fill_diagonal(similarity, np.nan)
+    rows, columns = np.arange(len(prompts)), np.array([column[text] for text in prompts])
+    own = similarity[rows, columns].copy()
+    similarity[rows, columns] = np.nan
     return (own > 0) & (own > np.nanquantile(similarity, quantile, axis=1))

@@ -2,7 +2,9 @@
 
 The paper explains cross-lingual jailbreaks by weak separation: the direction is shared, but in some languages harmful
 prompts stand out less along it. Here the claim is checked for one model and said as strongly as its interval allows:
-supported (interval above zero in the expected sense), contradicted (below), or open. Nothing here computes a statistic.
+supported (interval above zero in the expected sense), contradicted (below), or open. Beside the relation over languages it
+says of each leaking language which of two findings holds: not separable by itself (AUC), or separable by itself but below
+the threshold that the other languages share (a negative margin). Nothing here computes a statistic.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from dataclasses import dataclass
 from refusal_lens.measure.leak import RankCorrelation
 
 RANDOM_AUC = 0.5
+APART = 0.9
+LEAKING = 0.5
 WIDE = 0.8
 
 
@@ -26,7 +30,8 @@ class LeakRow:
         tier: Resource tier, "high", "medium" or "low".
         auc: Separation of harmful from harmless along the shared direction, share in [0, 1].
         d_prime: The same in pooled standard deviations.
-        margin: Distance of the harmful mean above the shared threshold, pooled standard deviations.
+        margin: Distance of the harmful mean above the threshold that the other languages share, pooled standard
+            deviations; negative below it.
         baseline_compliance: Share of harmful prompts complied with, no intervention; NaN where not measured.
         answered_auc: How well the projection tells refused from answered harmful prompts; None where all fall alike.
     """
@@ -54,7 +59,7 @@ def why_languages_leak(rows: Sequence[LeakRow], correlation: RankCorrelation, *,
     known = [row for row in rows if not math.isnan(row.baseline_compliance)]
     if not known:
         return "Baseline compliance was measured in no language, so nothing can be said about why languages leak."
-    sentences = [_spread(known), _over_languages(known, correlation, measure), _per_prompt(known)]
+    sentences = [_spread(known), _over_languages(correlation, measure), *_findings(known), _per_prompt(known)]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
@@ -71,9 +76,9 @@ def _spread(rows: Sequence[LeakRow]) -> str:
     )
 
 
-def _over_languages(rows: Sequence[LeakRow], found: RankCorrelation, measure: str) -> str:
+def _over_languages(found: RankCorrelation, measure: str) -> str:
     if found.rho is None:
-        return "Whether separation goes with compliance cannot be computed: one of the two does not vary over the languages."
+        return f"Whether separation goes with compliance cannot be computed: {found.why}."
     numbers = (
         f"(rank correlation {found.rho:+.2f}, 95 % interval {found.low:+.2f} to {found.high:+.2f}, {found.n} languages)"
     )
@@ -88,15 +93,33 @@ def _over_languages(rows: Sequence[LeakRow], found: RankCorrelation, measure: st
         close = "the interval includes zero"
     if found.high - found.low > WIDE:
         close += ", and it is wide: so few languages say little"
-    readable = [row for row in rows if row.auc >= 0.9 and row.baseline_compliance >= 0.5]
-    extra = ""
-    if readable:
-        names = ", ".join(row.language for row in readable)
-        extra = (
-            f" In {names} harmful prompts are told apart well (AUC at least 0.9) and are answered all the same: "
-            "there it is the action that fails, not the representation."
+    return f"{said} {numbers}; {close}."
+
+
+def _findings(rows: Sequence[LeakRow]) -> list[str]:
+    """Of the languages that answer most harmful prompts: where their prompts lie along the shared direction."""
+    leaking = [row for row in rows if row.baseline_compliance >= LEAKING]
+    apart = [row for row in leaking if row.auc >= APART]
+    above = [row.language for row in apart if not row.margin < 0]
+    below = [row.language for row in apart if row.margin < 0]
+    mixed = [row.language for row in leaking if row.auc < APART]
+    found: list[str] = []
+    if above:
+        found.append(
+            f"In {', '.join(above)} harmful prompts are told apart well (AUC at least {APART}), lie above the threshold "
+            "that the other languages share, and are answered all the same: there it is the action that fails, not the "
+            "representation."
         )
-    return f"{said} {numbers}; {close}.{extra}"
+    if below:
+        found.append(
+            f"In {', '.join(below)} harmful prompts are told apart by themselves (AUC at least {APART}) but lie below the "
+            "threshold that the other languages share: the line that serves the others takes them for harmless."
+        )
+    if mixed:
+        found.append(
+            f"In {', '.join(mixed)} harmful prompts are not told apart well along the shared direction (AUC below {APART})."
+        )
+    return found
 
 
 def _per_prompt(rows: Sequence[LeakRow]) -> str:

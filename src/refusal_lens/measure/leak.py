@@ -4,7 +4,9 @@
     interval   Bonett and Wright: tanh(atanh(rho) +- z sqrt((1 + rho^2/2) / (n - 3)))
     p_value    permutation of languages, two-sided, exact for n <= 7, else `PERMUTATIONS` seeded draws
 
-With 14 languages the interval is wide and languages are not a random sample (related languages resemble each other):
+Nothing is computed below `MIN_LANGUAGES`, nor where more than half of the languages have one and the same value: a rank
+among ties says nothing. With 14 languages the interval is wide and languages are not a random sample (related ones resemble
+each other):
 this is a description of one model, not a law. `explain` says it in words that are as strong as the numbers.
 Source: Bonett and Wright (2000), Psychometrika 65, 23-28.
 """
@@ -22,6 +24,7 @@ from jaxtyping import Float
 from scipy.stats import rankdata
 
 PERMUTATIONS = 20_000
+MIN_LANGUAGES = 6
 EXACT_UP_TO = 7
 
 
@@ -30,11 +33,12 @@ class RankCorrelation:
     """Spearman's rho with its interval.
 
     Attributes:
-        rho: In [-1, 1]; None where one of the two is constant or fewer than 3 languages are left.
+        rho: In [-1, 1]; None where there are too few languages or most are tied.
         low: Lower bound of the 95 % interval; -1 where nothing is known.
         high: Upper bound; 1 where nothing is known.
         p_value: Permutation p value, None with rho.
         n: Languages.
+        why: Why there is no rho; None where there is one.
     """
 
     rho: float | None
@@ -42,6 +46,7 @@ class RankCorrelation:
     high: float
     p_value: float | None
     n: int
+    why: str | None = None
 
 
 def rank_correlation(
@@ -60,14 +65,23 @@ def rank_correlation(
     """
     both = np.array(
         [(a, b) for a, b in zip(x, y, strict=True) if not (math.isnan(a) or math.isnan(b))], dtype=np.float64
-    )
+    ).reshape(-1, 2)
     n = len(both)
-    if n < 3 or len(np.unique(both[:, 0])) == 1 or len(np.unique(both[:, 1])) == 1:
-        return RankCorrelation(None, -1.0, 1.0, None, n)
+    why = _why_none(both)
+    if why is not None:
+        return RankCorrelation(None, -1.0, 1.0, None, n, why)
     first, second = _standard(rankdata(both[:, 0])), _standard(rankdata(both[:, 1]))
     rho = float(np.clip(first @ second, -1, 1))
     low, high = _interval(rho, n)
     return RankCorrelation(rho, low, high, _permutation_p(first, second, rho, seed, permutations), n)
+
+
+def _why_none(both: Float[np.ndarray, "language 2"]) -> str | None:
+    n = len(both)
+    if n < MIN_LANGUAGES:
+        return f"{n} languages are too few for a rank correlation: at least {MIN_LANGUAGES} are needed"
+    tied = max(int(np.unique(both[:, side], return_counts=True)[1].max()) for side in (0, 1))
+    return f"{tied} of {n} languages are tied: ranks among them say nothing" if 2 * tied > n else None
 
 
 def _standard(ranks: Float[np.ndarray, " language"]) -> Float[np.ndarray, " language"]:
@@ -76,8 +90,6 @@ def _standard(ranks: Float[np.ndarray, " language"]) -> Float[np.ndarray, " lang
 
 
 def _interval(rho: float, n: int) -> tuple[float, float]:
-    if n < 4:
-        return -1.0, 1.0
     inside = float(np.clip(rho, -1 + 1e-12, 1 - 1e-12))
     if abs(rho) > 1 - 1e-9:  # a perfect ranking: take the nearest imperfect one, or the interval would have no width
         inside = math.copysign(1 - 6 / (n * (n * n - 1)), rho)

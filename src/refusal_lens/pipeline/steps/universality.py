@@ -84,7 +84,10 @@ def _notes(params: Params) -> list[str]:
 
 
 def _with_topics(inputs: Inputs, name: str, task_id: str) -> list[VerdictRow]:
-    """One shard's verdicts; where no topic was checked, complied answers are compared with their prompts."""
+    """One shard's verdicts; where no topic was checked, complied answers are compared with the language's prompts.
+
+    With all prompts of their class, whoever was refused: how a pass was cut and what else it held must not matter.
+    """
     verdicts = inputs.rows(SHARD, task_id)
     unknown = [row for row in verdicts if row["label"] == "complied" and row["on_topic"] is None]
     if not unknown:
@@ -93,10 +96,12 @@ def _with_topics(inputs: Inputs, name: str, task_id: str) -> list[VerdictRow]:
         (row["source"], row["prompt_id"]): split_thinking(row["text"]).answer or ""
         for row in inputs.rows(COMPLETIONS, f"completions/{name}")
     }
-    prompts = _prompt_texts(inputs, unknown[0]["language"])
+    prompts = _prompt_texts(inputs, unknown[0]["language"], unknown[0]["prompts"])
     known = [row for row in unknown if row["prompt_id"] in prompts]
     flags = on_topic_by_overlap(
-        [prompts[row["prompt_id"]] for row in known], [texts[row["source"], row["prompt_id"]] for row in known]
+        [prompts[row["prompt_id"]] for row in known],
+        [texts[row["source"], row["prompt_id"]] for row in known],
+        among=list(prompts.values()),
     )
     if flags is not None:
         for row, flag in zip(known, flags.tolist(), strict=True):
@@ -104,12 +109,13 @@ def _with_topics(inputs: Inputs, name: str, task_id: str) -> list[VerdictRow]:
     return verdicts
 
 
-def _prompt_texts(inputs: Inputs, language: str) -> dict[str, str]:
+def _prompt_texts(inputs: Inputs, language: str, harm: str) -> dict[str, str]:
     return {
         item.prompt_id: item.text
         for part, task_id in inputs.of("prompts").items()
         if part.startswith(f"{language}.test")
         for item in read_prompts(inputs, task_id)
+        if item.harm == harm
     }
 
 
