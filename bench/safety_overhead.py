@@ -19,7 +19,7 @@ from pathlib import Path
 from refusal_lens.config import parse_config
 from refusal_lens.languages import resolve_languages
 from refusal_lens.pipeline import driver, prepare, run_audit
-from refusal_lens.rundir import RunDir, RunLock, writing
+from refusal_lens.rundir import RunDir, RunLock, results
 
 spent: Counter[str] = Counter()
 calls: Counter[str] = Counter()
@@ -50,8 +50,8 @@ def main() -> None:
     languages = resolve_languages(sys.argv[2] if len(sys.argv) > 2 else "en,de,zh")
     for name in ("is_valid", "record", "path", "key", "publish", "sweep", "clean_temporary"):
         setattr(RunDir, name, timed(name, getattr(RunDir, name)))
-    writing._seal = timed("hash and flush outputs", writing._seal)
-    writing._commit = timed("rename and record", writing._commit)
+    results._close = timed("hash and flush outputs", results._close)
+    results._commit = timed("rename and record", results._commit)
     driver.write_plan = timed("write_plan", driver.write_plan)
     driver.retract = timed("retract", driver.retract)
     for name in ("__enter__", "__exit__"):

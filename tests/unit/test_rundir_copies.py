@@ -11,6 +11,7 @@ import pytest
 
 from refusal_lens.core.redact import redact_text
 from refusal_lens.errors import RunError, UserError
+from refusal_lens.pipeline.results import open_run
 from refusal_lens.rundir import RunDir, Store, retract, verify_chain, write_plan
 from refusal_lens.types import Task
 
@@ -69,3 +70,14 @@ def test_a_held_run_keeps_the_configuration_of_its_holder(run: RunDir) -> None:
         RunDir.create(run.root, header={"seed": 1})
     assert RunDir.open(run.root).header["seed"] == 0
     assert RunDir.create(run.root, header={"seed": 1}).header["seed"] == 1
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"PAR1" + bytes(20), b"\xff" * 9])
+def test_a_damaged_table_or_verdict_is_one_message_with_the_way_out(run: RunDir, damage: bytes) -> None:
+    run.tables_dir.mkdir()
+    for name in ("rates.parquet", "verdict.json"):
+        (run.tables_dir / name).write_bytes(damage)
+    found = open_run(run.root)
+    for read in (lambda: found.rates, lambda: found.verdict):
+        with pytest.raises(RunError, match=r"resume .* repairs it"):
+            read()

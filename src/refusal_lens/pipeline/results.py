@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from refusal_lens.core.json_files import read_json
 from refusal_lens.errors import RunError
 from refusal_lens.rundir import RunDir
 from refusal_lens.types import JsonValue
@@ -31,7 +31,7 @@ class Run:
             The table as pyarrow; `.to_pylist()` or `.to_pandas()` as you like.
 
         Raises:
-            RunError: The run has no such table (yet).
+            RunError: The run has no such table (yet), or it is damaged.
         """
         file = RunDir.open(self.path).tables_dir / f"{name}.parquet"
         if not file.exists():
@@ -39,7 +39,12 @@ class Run:
             raise RunError(
                 f"{self.path}: no table {name!r} (tables there: {have}); finish the run with `refusal-lens resume {self.path}`"
             )
-        return pq.read_table(file)
+        try:
+            return pq.read_table(file)
+        except (pa.ArrowException, OSError) as error:
+            raise RunError(
+                f"{file}: damaged ({type(error).__name__}); `refusal-lens resume {self.path}` repairs it"
+            ) from None
 
     @cached_property
     def rates(self) -> pa.Table:
@@ -57,7 +62,7 @@ class Run:
         file = RunDir.open(self.path).tables_dir / "verdict.json"
         if not file.exists():
             raise RunError(f"{self.path}: no verdict yet; finish the run with `refusal-lens resume {self.path}`")
-        return json.loads(file.read_text(encoding="utf-8"))
+        return read_json(file, error=RunError, advice=f"`refusal-lens resume {self.path}` repairs it")
 
 
 def open_run(path: str | Path) -> Run:
