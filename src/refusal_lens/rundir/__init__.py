@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from refusal_lens.core.digests import canonical_json, digest_file, digest_json
-from refusal_lens.core.files import StorageError, write_atomic
-from refusal_lens.core.redact import redact, redact_text
+from refusal_lens.core.files import StorageError
 from refusal_lens.rundir.lock import Holder, RunLock, live_holder, read_holder
 from refusal_lens.rundir.planned import Progress, StepProgress, progress, read_plan, write_plan
 from refusal_lens.rundir.published import Published, published, retract
@@ -28,20 +26,14 @@ __all__ = [
     "StorageError",
     "Store",
     "Verification",
-    "canonical_json",
-    "digest_file",
-    "digest_json",
     "live_holder",
     "progress",
     "published",
     "read_holder",
     "read_plan",
-    "redact",
-    "redact_text",
     "retract",
     "scrub",
     "task_key",
     "verify_chain",
-    "write_atomic",
     "write_plan",
 ]

@@ -1,7 +1,7 @@
 """`run.json`: what a run was asked for and with what, sealed; and every version of it in `history.jsonl`.
 
-A flipped byte in `run.json` must not change what a resume computes. The seal (SHA-256 of the canonical content) shows it,
-and the last sound line of the history stands in, so that one damaged file does not cost the run.
+A flipped byte in `run.json` must not change what a resume computes. The seal (SHA-256 of the canonical content) shows the
+damage, and the header is then read from the last undamaged line of the history.
 """
 
 from __future__ import annotations

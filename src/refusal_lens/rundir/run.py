@@ -55,6 +55,13 @@ class RunDir(Layout):
         Raises:
             RunError: The folder holds something else, an unreadable run, or a run that another process holds.
             StorageError: The storage refuses to write.
+
+        Example:
+            >>> run = RunDir.create("runs/mine", header={"seed": 0})  # doctest: +SKIP
+            >>> with run.lock(), run.writing(Task("numbers", 1, "one")) as folder:  # doctest: +SKIP
+            ...     (folder / "out.txt").write_text("3")
+            >>> run.path("numbers/one", "out.txt").read_text()  # doctest: +SKIP
+            '3'
         """
         root = Path(path).absolute()
         with storage_refusals(root):

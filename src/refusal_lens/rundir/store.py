@@ -1,9 +1,9 @@
 """A run on storage that is no file system (S3-compatible, any fsspec URL): workers without a shared disk exchange results.
 
 Renames and locks need a file system, so every machine works in a run directory of its own and copies finished tasks:
-outputs first, the sealed record last, so that a record in the store means that its outputs are there. What is pulled is
-believed by its digests like anything else. The store has the layout of a run directory: copied down whole, it is one. It is
-not locked: one driver at a time.
+outputs first, the sealed record last, so that a record in the store means that its outputs are there. What is fetched is
+checked by its digests like any other result. The store has the layout of a run directory: copied down whole, it is one. It
+is not locked: one driver at a time.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Store:
             task_id: The task.
 
         Returns:
-            True when the run now has a result that its record vouches for; False when the store has none.
+            True when the run now has a result whose files have their recorded digests; False when the store has none.
         """
         record = run.record(task_id)
         if record is not None and not problems(run, record, thorough=True):
