@@ -10,12 +10,15 @@ from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import datasets
 import pytest
 from typer.testing import CliRunner, Result
 
 from prompt_folders import HARMFUL, make_polyrefuse, write_json
 from refusal_lens.cli.app import app
 from refusal_lens.errors import LensError
+from refusal_lens.prompts import load_prompts
+from refusal_lens.types import HARMS, SPLITS
 
 
 def run(*arguments: str) -> Result:
@@ -163,3 +166,30 @@ def test_a_users_mistake_is_one_message_without_traceback(tmp_path: Path) -> Non
         assert b"Traceback" not in done.stderr
         assert done.stderr.startswith(b"error: ")
         assert done.stdout == b""
+
+
+def test_own_prompts_become_a_data_set_as_they_are(tmp_path: Path) -> None:
+    own = tmp_path / "own.csv"
+    rows = [
+        f"[{code}] {harm} {n},{code},{harm},{harm}{n}"
+        for code in ("en", "hi")
+        for harm in ("unsafe", "safe")
+        for n in range(5)
+    ]
+    own.write_text("\n".join(["goal,lang,class,id", *rows]) + "\n", encoding="utf-8")
+    out = tmp_path / "mine"
+    result = CliRunner().invoke(
+        app, ["data", "build", "--prompts", str(own), "--no-translate", "--column", "text=goal", "--out", str(out)]
+    )
+    assert result.exit_code == 0, result.output
+    assert "20 prompts read, the first: '[en] unsafe 0' (en 10, hi 10)" in result.stderr
+    assert "drawn by id with seed 0: 5 harmful = 2 train + 1 val + 2 test" in result.stderr
+    assert (out / "languages" / "hi.toml").exists()
+    for code in ("en", "hi"):
+        found = [
+            prompt.text for split in SPLITS for prompt in load_prompts(out, language=code, split=split, harm="harmful")
+        ]
+        assert sorted(found) == [f"[{code}] unsafe {n}" for n in range(5)]
+    assert datasets.load_dataset(str(out), "hi", split="test", cache_dir=str(tmp_path / "cache"))["text"][:] == [
+        prompt.text for harm in HARMS for prompt in load_prompts(out, language="hi", split="test", harm=harm)
+    ]

@@ -12,12 +12,12 @@ import pytest
 from prompt_folders import make_polyrefuse, translated
 from refusal_lens.errors import DataError
 from refusal_lens.languages import parse_language
+from refusal_lens.languages.template import language_file
 from refusal_lens.prompts import load_file, load_grid, load_prompts, prompt_sets
 from refusal_lens.prompts.build import Built, build, gather
 from refusal_lens.prompts.check import check
 from refusal_lens.prompts.corrections import correct, read_corrections
 from refusal_lens.prompts.export import export
-from refusal_lens.prompts.language_template import language_file
 from refusal_lens.prompts.quality import quality
 from refusal_lens.prompts.translating import read_journal
 from refusal_lens.types import Prompt

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Protocol, runtime_checkable
 import typer
 from typer.core import TyperGroup
 
-from refusal_lens.cli import analysis, audit, data, directions, doctor, judge, report, runs, testbed
+from refusal_lens.cli import analysis, audit, data, directions, doctor, judge, language, report, runs, testbed
 from refusal_lens.cli.plain import plain
 from refusal_lens.errors import LensError
 
@@ -57,7 +57,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (audit, runs, report, analysis, directions, doctor, judge, data, testbed):
+for group in (audit, runs, report, analysis, directions, doctor, judge, data, language, testbed):
     group.register(app)
 
 

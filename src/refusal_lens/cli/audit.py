@@ -136,6 +136,8 @@ def audit(
     ] = False,
 ) -> None:
     """Run an audit."""
+    from refusal_lens.cli.outputs import columns_of
+
     asked: dict[str, dict[str, JsonValue]] = {
         "model": {
             "spec": _spec(model),
@@ -147,7 +149,7 @@ def audit(
         "data": {
             "root": _text(data and data.absolute()),
             "prompts": _text(prompts and prompts.absolute()),
-            "columns": _columns(column),
+            "columns": {**columns_of(column)} if column else None,
             "languages": _codes(languages),
             "limit": limit,
             "prompt_sets": _names(prompt_sets),
@@ -312,13 +314,6 @@ def _complete_from_prompts(tree: dict[str, JsonValue], data: dict[str, JsonValue
     codes = data.setdefault("languages", list(resolve_languages(",".join(table.languages))))
     if "en" not in table.languages and isinstance(directions, dict) and isinstance(codes, list) and len(codes) == 1:
         directions.setdefault("sources", codes)
-
-
-def _columns(given: list[str] | None) -> dict[str, JsonValue] | None:
-    if given is None:
-        return None
-    pairs = [part.partition("=") for text in given for part in text.split(",")]
-    return {name.strip() if mark else "text": (column if mark else name).strip() for name, mark, column in pairs}
 
 
 def _codes(text: str | None) -> list[JsonValue] | None:

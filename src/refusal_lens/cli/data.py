@@ -13,6 +13,7 @@ from refusal_lens.errors import EXIT_GATE, UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from refusal_lens.prompts.build import Built
     from refusal_lens.prompts.quality import Quality
     from refusal_lens.types import Prompt
 
@@ -181,9 +182,22 @@ def build(
     prompts: Annotated[
         Path, typer.Option(metavar="FILE|DIR", help="English prompts: a file of your own, or a PolyRefuse folder")
     ],
-    languages: Annotated[str, typer.Option(metavar="CODES", help="languages to translate into: sw,hi,..")],
-    translator: Annotated[str, typer.Option(metavar="SPEC", help="hf:MODEL (hub id or folder) or endpoint:URL")],
     out: Annotated[Path, typer.Option(metavar="DIR", help="folder of the data set; a build there goes on")],
+    languages: Annotated[
+        str | None, typer.Option(metavar="CODES", help="languages to translate into: sw,hi,..")
+    ] = None,
+    translator: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="hf:MODEL (hub id or folder) or endpoint:URL")
+    ] = None,
+    no_translate: Annotated[
+        bool, typer.Option("--no-translate", help="write a file of your own, in the languages it has, as a data set")
+    ] = False,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="text=NAME,..", help="columns of your file with other names, e.g. text=goal,lang=language"
+        ),
+    ] = None,
     harm: Annotated[
         Literal["harmful", "harmless"] | None,
         typer.Option(help="class of the prompts  [default: harmful for a file, both for a folder]"),
@@ -203,23 +217,56 @@ def build(
 
     Example: refusal-lens data build --prompts mine.txt --languages sw,hi --translator hf:MODEL --out mine
     """
+    from refusal_lens.cli.outputs import columns_of
+
+    columns = columns_of(column)
+    if no_translate:
+        if translator is not None or limit is not None or split is not None:
+            raise UserError("--no-translate writes the file as it is: leave --translator, --limit and --split out")
+        _build_as_it_is(prompts, out, columns, languages, harm, licence)
+        return
+    if languages is None or translator is None:
+        raise UserError("name the --languages to translate into and the --translator, or say --no-translate")
     from refusal_lens.cli.data_view import bar
     from refusal_lens.judging import get_translator
+    from refusal_lens.prompts import said
     from refusal_lens.prompts.build import build as make
     from refusal_lens.prompts.build import gather
 
-    chosen = gather(prompts, harm=harm, split=split)
+    chosen = gather(prompts, harm=harm, split=split, column=columns.get("text"))
     if limit is not None:
         chosen = _first_of_each(chosen, limit)
     codes = _codes(languages) or ()
     name, spec = str(prompts), get_translator(translator)
     described = str(getattr(spec, "name", translator))
+    typer.echo(f"{prompts}: {said(chosen)}", err=True)
     with bar("texts", len({prompt.text for prompt in chosen}) * len(codes)) as advance:
         done = make(
             chosen, languages=codes, translator=spec, translator_name=described, origin=name, out=out, licence=licence,
             batch_size=batch_size, progress=lambda language, count: advance(count, language),
         )  # fmt: skip
-    typer.echo(f"{done.rows} prompts in {len(done.languages)} languages: {out} (card: {out / 'README.md'})")
+    _tell(done)
+
+
+def _build_as_it_is(
+    file: Path,
+    out: Path,
+    columns: dict[str, str],
+    languages: str | None,
+    harm: Literal["harmful", "harmless"] | None,
+    licence: str | None,
+) -> None:
+    from refusal_lens.prompts import load_prompt_table
+    from refusal_lens.prompts.build import build_as_it_is
+
+    table = load_prompt_table(file, columns=columns, languages=_codes(languages) or (), harm=harm)
+    for note in (table.summary(), *table.notes):
+        typer.echo(note, err=True)
+    _tell(build_as_it_is(table, out, licence=licence))
+
+
+def _tell(done: Built) -> None:
+    typer.echo(f"{done.rows} prompts in {len(done.languages)} languages: {done.out} (card: {done.out / 'README.md'})")
     for language, failed in done.failed.items():
         if failed:
             typer.echo(

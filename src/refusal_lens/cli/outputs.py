@@ -1,4 +1,7 @@
-"""Looking at where results are to go before anything is computed: an hour's work must not fail at its last line."""
+"""Options that several commands have: where results are to go, and the columns of a prompt file.
+
+Where results go is looked at before anything is computed: an hour's work must not fail at its last line.
+"""
 
 from __future__ import annotations
 
@@ -47,3 +50,16 @@ def check_file(path: Path, option: str) -> None:
     if path.is_dir():
         raise UserError(f"{option} {path}: is a folder; name a file")
     check_folder(path.parent, option)
+
+
+def columns_of(given: list[str] | None) -> dict[str, str]:
+    """Read `--column text=goal,lang=language`, or a bare name, which is the text's.
+
+    Args:
+        given: The option, as often as it was given.
+
+    Returns:
+        Column of the file by what it tells.
+    """
+    pairs = [part.partition("=") for text in given or () for part in text.split(",")]
+    return {name.strip() if mark else "text": (column if mark else name).strip() for name, mark, column in pairs}

@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 from refusal_lens.errors import UserError
 from refusal_lens.languages.language import Language, parse_language
+from refusal_lens.languages.template import english_name
 
 USER_FOLDER_VARIABLE = "REFUSAL_LENS_LANGUAGES"
 SHIPPED = Path(__file__).parent
@@ -42,16 +43,27 @@ def get_language(code: str) -> Language:
         The language.
 
     Raises:
-        UserError: No such language; the message names the nearest match and all known codes.
+        UserError: No such language; the message says how to add it, or which one was meant, and names all known codes.
     """
     languages = load_languages()
     wanted = code.strip().lower()
-    if wanted in languages:
-        return languages[wanted]
+    for key, language in languages.items():
+        if key.lower() == wanted:
+            return language
+    raise UserError(f"unknown language {code!r}; {_advice(code.strip(), languages)}known codes: {', '.join(languages)}")
+
+
+def _advice(code: str, languages: Mapping[str, Language]) -> str:
+    """What to do about a language without a file; a code is never taken for another one that merely looks like it."""
+    base = code.replace("_", "-").partition("-")[0].lower()
+    if base in languages:
+        return f"did you mean {base!r}? "
+    name = english_name(code)
+    if name is not None:
+        return f"no file for {name} yet: `refusal-lens language new {code}`; "
     by_name = {language.english_name.lower(): key for key, language in languages.items()}
-    near = difflib.get_close_matches(wanted, [*languages, *by_name], n=1, cutoff=0.5)
-    hint = f"did you mean {by_name.get(near[0], near[0])!r}? " if near else ""
-    raise UserError(f"unknown language {code!r}; {hint}known codes: {', '.join(languages)}")
+    near = difflib.get_close_matches(code.lower(), by_name, n=1, cutoff=0.6)
+    return f"did you mean {by_name[near[0]]!r}? " if near else ""
 
 
 def resolve_languages(text: str) -> tuple[str, ...]:

@@ -5,8 +5,8 @@ No model and no torch here.
 
 from __future__ import annotations
 
-from refusal_lens.prompts.cell import AbsentCell, Cell
-from refusal_lens.prompts.files import MissingColumnError, PromptFile, load_file, read_prompts
+from refusal_lens.prompts.cell import AbsentCell, Cell, check_language
+from refusal_lens.prompts.files import MissingColumnError, PromptFile, load_file, read_prompts, said
 from refusal_lens.prompts.grid import Grid, Overlap, load_grid
 from refusal_lens.prompts.identity import base_id
 from refusal_lens.prompts.sampling import sample
@@ -23,12 +23,14 @@ __all__ = [
     "PromptSet",
     "PromptTable",
     "base_id",
+    "check_language",
     "load_file",
     "load_grid",
     "load_prompt_table",
     "load_prompts",
     "prompt_sets",
     "read_prompts",
+    "said",
     "sample",
     "without_overlap",
 ]

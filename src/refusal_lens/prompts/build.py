@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,15 +19,17 @@ from pathlib import Path
 
 from refusal_lens.core.files import PUBLIC_FILE, write_atomic
 from refusal_lens.errors import DataError, MissingCell
+from refusal_lens.languages import load_languages
+from refusal_lens.languages.template import language_file
 from refusal_lens.prompts.card import write_card
 from refusal_lens.prompts.cell import ENGLISH, check_language
 from refusal_lens.prompts.corrections import apply_recorded
 from refusal_lens.prompts.files import load_file
-from refusal_lens.prompts.language_template import write_language_files
 from refusal_lens.prompts.published import published
 from refusal_lens.prompts.reading import parse_json, read_text
 from refusal_lens.prompts.sets import load_prompts, prompt_sets
 from refusal_lens.prompts.standard import StandardRow, write_standard
+from refusal_lens.prompts.table import PromptTable
 from refusal_lens.prompts.translating import Translated, TranslatorLike, read_journal, translate_all
 from refusal_lens.types import HARMS, SPLITS, Harm, Prompt, Split
 
@@ -41,7 +44,7 @@ class Built:
     Attributes:
         out: The data set's folder.
         languages: Its languages, English included.
-        rows: Rows per language.
+        rows: Rows per language; of the fullest where they differ.
         failed: Language -> rows marked failed.
         corrected: Rows that carry a human's text.
         language_files: Language files written from the template.
@@ -55,13 +58,20 @@ class Built:
     language_files: tuple[Path, ...]
 
 
-def gather(source: str | os.PathLike[str], *, harm: Harm | None = None, split: Split | None = None) -> list[Prompt]:
+def gather(
+    source: str | os.PathLike[str],
+    *,
+    harm: Harm | None = None,
+    split: Split | None = None,
+    column: str | None = None,
+) -> list[Prompt]:
     """English prompts to translate.
 
     Args:
         source: A file of one's own, or a folder with PolyRefuse and further sets.
         harm: Class of the file's prompts (default harmful); for a folder, which class to take (default both).
         split: Split of the file's prompts (default test); for a folder, which split to take (default all).
+        column: The file's column that holds the texts, where it has another name than usual.
 
     Returns:
         Prompts in a fixed order.
@@ -71,7 +81,7 @@ def gather(source: str | os.PathLike[str], *, harm: Harm | None = None, split: S
     """
     path = Path(source)
     if not path.is_dir():
-        return load_file(path, language=ENGLISH, harm=harm or "harmful", split=split or "test")
+        return load_file(path, language=ENGLISH, harm=harm or "harmful", split=split or "test", column=column)
     found: list[Prompt] = []
     for prompt_set in prompt_sets(path):
         for one_split in SPLITS if split is None else (split,):
@@ -143,6 +153,27 @@ def build(
     return assemble(out, prompts, record)
 
 
+def build_as_it_is(table: PromptTable, out: Path, *, licence: str | None = None) -> Built:
+    """Write a prompt set of the user's own, in the languages it has, as a data set.
+
+    Args:
+        table: The prompt set.
+        out: Folder of the data set; must not hold one yet.
+        licence: Licence of the prompts, for the card.
+
+    Returns:
+        What was written.
+
+    Raises:
+        DataError: When the folder is taken or cannot be written.
+    """
+    if (out / "data").exists():
+        raise DataError(f"{out}: holds a data folder already; choose another --out")
+    record = _begin(out, table.prompts, str(table.file), licence)
+    rows = [replace(_english_row(prompt), language=prompt.language, english=prompt.english) for prompt in table.prompts]
+    return _written(out, rows, record, table.languages)
+
+
 def assemble(out: Path, prompts: Sequence[Prompt], record: dict[str, object]) -> Built:
     """Write Parquet files, card and language files from the journals.
 
@@ -162,14 +193,19 @@ def assemble(out: Path, prompts: Sequence[Prompt], record: dict[str, object]) ->
     for language, name in sorted(translators.items()):
         done = read_journal(out / JOURNALS / f"{language}.jsonl", name=name, language=language)
         rows.extend(_row(prompt, language, done.get(prompt.text)) for prompt in prompts)
+    return _written(out, rows, record, (ENGLISH, *sorted(translators)))
+
+
+def _written(out: Path, rows: list[StandardRow], record: dict[str, object], languages: tuple[str, ...]) -> Built:
     rows, corrected = apply_recorded(out, rows)
     write_standard(out / "data", rows)
-    new_files = write_language_files(out / "languages", rows)
+    new_files = _write_language_files(out / "languages", rows)
     write_card(out, rows, record)
-    failed = {
-        language: sum(row.language == language and row.status == "failed" for row in rows) for language in translators
-    }
-    return Built(out, (ENGLISH, *sorted(translators)), len(prompts), failed, corrected, tuple(new_files))
+    failed = Counter(row.language for row in rows if row.status == "failed")
+    most = max(Counter(row.language for row in rows).values())
+    return Built(
+        out, languages, most, {code: failed[code] for code in languages if code != ENGLISH}, corrected, tuple(new_files)
+    )
 
 
 def _begin(out: Path, prompts: Sequence[Prompt], origin: str, licence: str | None) -> dict[str, object]:
@@ -197,6 +233,19 @@ def _begin(out: Path, prompts: Sequence[Prompt], origin: str, licence: str | Non
     }
     write_atomic(path, _encoded(record), mode=PUBLIC_FILE)
     return record
+
+
+def _write_language_files(folder: Path, rows: Sequence[StandardRow]) -> list[Path]:
+    """Write a file for each language that has none; existing files are a person's and stay."""
+    known = load_languages()
+    written: list[Path] = []
+    for language in dict.fromkeys(row.language for row in rows):
+        path = folder / f"{language}.toml"
+        if language not in known and not path.exists():
+            texts = [row.text for row in rows if row.language == language and row.text is not None]
+            write_atomic(path, language_file(language, texts).encode(), mode=PUBLIC_FILE)
+            written.append(path)
+    return written
 
 
 def _encoded(record: dict[str, object]) -> bytes:

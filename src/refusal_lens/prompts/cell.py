@@ -10,6 +10,8 @@ from refusal_lens.types import HARMS, SPLITS, Harm, Split
 
 ENGLISH = "en"
 POLYREFUSE = "polyrefuse"
+OWN_SET = "file"
+"""Name of the set that a user's own prompts belong to unless their file names another."""
 
 _LANGUAGE_CODE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 

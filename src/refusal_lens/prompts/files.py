@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from refusal_lens.errors import DataError
-from refusal_lens.prompts.cell import ENGLISH, Cell
+from refusal_lens.prompts.cell import ENGLISH, OWN_SET, Cell
 from refusal_lens.prompts.identity import id_of, number_copies
 from refusal_lens.prompts.reading import clean_text
 from refusal_lens.prompts.tabular import Row, TextTable, read_rows
@@ -90,7 +90,7 @@ def read_prompts(
     path: str | os.PathLike[str], *, language: str, harm: Harm, split: Split = "test", column: str | None = None
 ) -> PromptFile:
     """Load a file as `load_file` does, and say which column held the texts; arguments and errors as there."""
-    cell = Cell(language, split, harm, "file").checked()
+    cell = Cell(language, split, harm, OWN_SET).checked()
     table = read_rows(Path(path), headers=TEXT_COLUMNS)
     if not table.rows:
         under = f" under its header ({table.listed()})" if table.columns else ""

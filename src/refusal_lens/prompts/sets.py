@@ -42,7 +42,7 @@ class PromptSet:
 
 
 def load_prompts(
-    root: str | os.PathLike[str], *, language: str, split: Split, harm: Harm, prompt_set: str = POLYREFUSE
+    root: str | os.PathLike[str], *, language: str, split: Split, harm: Harm, prompt_set: str | None = None
 ) -> list[Prompt]:
     """Load one cell of a prompt set.
 
@@ -51,7 +51,8 @@ def load_prompts(
         language: BCP-47 code.
         split: train, val or test; further sets have only test.
         harm: harmful or harmless.
-        prompt_set: polyrefuse, xstest, oktest, jailbreakbench, or a set of a built data set.
+        prompt_set: polyrefuse, xstest, oktest, jailbreakbench, or a set of a built data set; the main set when None: PolyRefuse,
+            or what a built data set holds instead of it.
 
     Returns:
         Prompts in file order; ids are unique within the cell and shared by all translations. Copies of an earlier
@@ -61,11 +62,11 @@ def load_prompts(
         MissingCell: When the source has no such cell.
         DataError: When the source or the cell's file cannot be used, or an argument names nothing known.
     """
-    cell = Cell(language, split, harm, prompt_set).checked()
+    cell = Cell(language, split, harm, prompt_set or POLYREFUSE).checked()
     layout = find_layout(root)
     if layout.parquet is not None:
-        return read_standard(layout.parquet, cell)
-    if prompt_set != POLYREFUSE and prompt_set not in FURTHER_SETS:
+        return read_standard(layout.parquet, cell, main=prompt_set is None)
+    if cell.prompt_set != POLYREFUSE and cell.prompt_set not in FURTHER_SETS:
         raise DataError(f"no prompt set {prompt_set!a}; known sets: {', '.join((POLYREFUSE, *FURTHER_SETS))}")
     return to_prompts(read_cell(layout, cell), cell)
 

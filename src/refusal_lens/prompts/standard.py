@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias, cast
 
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from refusal_lens.core.files import PUBLIC_FILE, write_atomic
 from refusal_lens.errors import DataError
-from refusal_lens.prompts.cell import POLYREFUSE, AbsentCell, Cell
+from refusal_lens.prompts.cell import OWN_SET, POLYREFUSE, AbsentCell, Cell
 from refusal_lens.prompts.reading import clean_text
 from refusal_lens.types import HARMS, SPLITS, Harm, Prompt, Split
 
@@ -123,12 +123,13 @@ def read_standard_rows(path: Path) -> list[StandardRow]:
     return rows
 
 
-def read_standard(folder: Path, cell: Cell) -> list[Prompt]:
+def read_standard(folder: Path, cell: Cell, *, main: bool = False) -> list[Prompt]:
     """Load one cell of a built data set as prompts.
 
     Args:
         folder: The `data` folder.
         cell: Which cell.
+        main: The cell of the main set, whatever its name: PolyRefuse where it is there, else a user's file, else the only set.
 
     Returns:
         The usable prompts in order; rows marked failed have no text and are left out, `data check` counts them.
@@ -139,6 +140,10 @@ def read_standard(folder: Path, cell: Cell) -> list[Prompt]:
     """
     path = folder / cell.language / SPLIT_FILES[cell.split]
     rows = read_standard_rows(path) if path.exists() else []
+    if main:
+        sets = sorted({row.prompt_set for row in rows}, key=lambda name: (name != POLYREFUSE, name != OWN_SET))
+        if sets and (len(sets) == 1 or sets[0] in {POLYREFUSE, OWN_SET}):
+            cell = replace(cell, prompt_set=sets[0])
     of_cell = [row for row in rows if row.harm == cell.harm and row.prompt_set == cell.prompt_set]
     usable = [row for row in of_cell if row.status != "failed"]
     if not usable:

@@ -27,7 +27,7 @@ from typing import TypeVar
 
 from refusal_lens.errors import DataError
 from refusal_lens.languages import load_languages
-from refusal_lens.prompts.cell import ENGLISH, AbsentCell, Cell, check_language
+from refusal_lens.prompts.cell import ENGLISH, OWN_SET, AbsentCell, Cell, check_language
 from refusal_lens.prompts.files import TEXT_COLUMNS, MissingColumnError, said
 from refusal_lens.prompts.identity import base_id, id_of, number_copies
 from refusal_lens.prompts.reading import clean_text
@@ -46,8 +46,6 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "category": ("category",),
 }
 """What a table tells of a prompt, and the column names it is found under, the first that is there."""
-
-MAIN_SET = "file"
 
 _HARMS: Mapping[str, Harm] = {
     "harmful": "harmful", "unsafe": "harmful", "true": "harmful", "1": "harmful",
@@ -115,6 +113,7 @@ def load_prompt_table(
     *,
     columns: Mapping[str, str] | None = None,
     languages: Sequence[str] = (),
+    harm: Harm | None = None,
     seed: int = 0,
     n_train: int = 128,
     n_val: int = 32,
@@ -125,6 +124,7 @@ def load_prompt_table(
         path: The file; see the module's docstring for its columns.
         columns: Column of the file by what it tells ("text", "lang", ..), where it has another name.
         languages: The languages asked for; a file without a language column is in the only one.
+        harm: Class of a file without a column for it.
         seed: Seed of the splits that are made here.
         n_train: Most train instructions of a class, where splits are made here.
         n_val: Most val instructions of a class, likewise.
@@ -141,16 +141,16 @@ def load_prompt_table(
     table = read_rows(Path(path), headers=TEXT_COLUMNS)
     if not table.rows:
         raise DataError(f"{table.file}: no prompts in it; a row needs the columns text, lang and harm")
-    names = _names(table, columns or {})
+    names = _names(table, columns or {}, needed=("text",) if harm else ("text", "harm"))
     only = languages[0] if len(languages) == 1 else None
     if not names["lang"] and only is None:
         raise MissingColumnError(
             f"{table.file}: no column `lang`; add one, name yours (lang=NAME), or ask for the one language the prompts are "
             f"in (--languages en); columns there: {table.listed()}"
         )
-    drafts = _prompts(table.rows, names, only)
+    drafts = _prompts(table.rows, names, only, harm)
     sets = [prompt.prompt_set for prompt in drafts]
-    main_set = MAIN_SET if MAIN_SET in sets else sets[0]
+    main_set = OWN_SET if OWN_SET in sets else sets[0]
     _check_ids(table.file, drafts, given=bool(names["id"]))
     notes: list[str] = []
     if not names["split"]:
@@ -170,7 +170,7 @@ def load_prompt_table(
     return PromptTable(table.file, prompts, main_set, tuple(notes))
 
 
-def _names(table: TextTable, columns: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
+def _names(table: TextTable, columns: Mapping[str, str], needed: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """The column names to look under for everything a table may tell; none where it does not."""
     for name, column in columns.items():
         if name not in COLUMNS:
@@ -179,16 +179,18 @@ def _names(table: TextTable, columns: Mapping[str, str]) -> dict[str, tuple[str,
             raise MissingColumnError(f"{table.file}: no column {column!a}; columns there: {table.listed()}")
     names = {name: (columns[name],) if name in columns else usual for name, usual in COLUMNS.items()}
     found = {name: names[name] if table.named(names[name]) is not None else () for name in COLUMNS}
-    for name, example in (("text", "text=goal"), ("harm", "harm=type")):
+    for name in needed:
         if not found[name]:
             raise MissingColumnError(
                 f"{table.file}: no column `{name}`{' (harmful or harmless)' if name == 'harm' else ''}; add it, or name "
-                f"yours ({example}); columns there: {table.listed()}"
+                f"yours ({name}=NAME); columns there: {table.listed()}"
             )
     return found
 
 
-def _prompts(rows: Sequence[Row], names: Mapping[str, tuple[str, ...]], only: str | None) -> list[Prompt]:
+def _prompts(
+    rows: Sequence[Row], names: Mapping[str, tuple[str, ...]], only: str | None, harm: Harm | None
+) -> list[Prompt]:
     known = {item.english_name.casefold(): code for code, item in load_languages().items()}
     known |= {code.casefold(): code for code in (*known.values(), *((only,) if only else ()))}
     read: list[Prompt] = []
@@ -205,10 +207,12 @@ def _prompts(rows: Sequence[Row], names: Mapping[str, tuple[str, ...]], only: st
             Prompt(
                 row.given_id(*names["id"]) or id_of(english or text),
                 language,
-                _value(row, names["harm"], _HARMS, "class", "harmful or harmless"),
+                harm
+                if harm is not None and not names["harm"]
+                else _value(row, names["harm"], _HARMS, "class", "harmful or harmless"),
                 _value(row, names["split"], _SPLITS, "split", "train, val or test") if names["split"] else "test",
                 text,
-                row.optional(*names["prompt_set"]) or MAIN_SET,
+                row.optional(*names["prompt_set"]) or OWN_SET,
                 english,
                 row.optional(*names["topic"]),
                 row.optional(*names["category"]),
