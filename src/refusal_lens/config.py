@@ -120,6 +120,9 @@ class AuditConfig(_Frozen):
     geometry: GeometryConfig = GeometryConfig()
     judge: str = "native"
     seed: Seed = 0
+    baseline_only: bool = Field(
+        default=False, description="measure the untouched model alone: no directions, no geometry"
+    )
     transport: Transport = Transport()
 
     @field_validator("schema_version", mode="before")

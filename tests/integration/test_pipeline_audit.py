@@ -14,12 +14,14 @@ from typer.testing import CliRunner
 from prompt_folders import make_polyrefuse
 from refusal_lens import open_run
 from refusal_lens.cli.app import app
+from refusal_lens.cli.settings import QUICK
+from refusal_lens.cli.settings import build as build_settings
 from refusal_lens.config import AuditConfig, parse_config
 from refusal_lens.errors import DataError, ModelError, RunError, UserError
 from refusal_lens.model import load_model
 from refusal_lens.pipeline import AuditResult, check_takeover, earlier_header, prepare, run_audit
 from refusal_lens.rundir import RunDir
-from refusal_lens.types import Outcome
+from refusal_lens.types import JsonValue, Outcome
 from tiny_models import build
 
 pytestmark = pytest.mark.xdist_group("audit")
@@ -140,6 +142,52 @@ def test_a_model_that_refuses_nothing_ends_with_exit_3_and_a_report(tmp_path: Pa
     chosen = open_run(tmp_path / "run").table("selection").to_pylist()
     assert chosen[0]["status"] == "no valid direction"
     assert chosen[0]["reason"]
+
+
+@pytest.mark.slow
+def test_the_baseline_alone_is_enough_for_a_gate_and_is_kept_by_a_whole_audit(audited: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = "audit testbed:universal --baseline-only --languages de,en --limit 10 --max-new-tokens 32 --out"
+    result = CliRunner().invoke(app, [*command.split(), str(out)])
+    assert result.exit_code == 0, result.output
+    rows = open_run(out).rates.to_pylist()
+    assert {row["intervention"] for row in rows} == {"baseline"} and len(rows) == 4
+    assert {path.name for path in (out / "data").iterdir()} == {
+        "prompts", "completions", "verdicts", "rates", "overview", "universality",
+    }  # fmt: skip
+    whole = {tuple(row.values()) for row in open_run(audited).rates.to_pylist() if row["intervention"] == "baseline"}
+    assert {tuple(row.values()) for row in rows} == whole, "the same prompts as in a whole audit"
+    verdict = CliRunner().invoke(app, ["verdict", str(out), "--format", "json"])
+    assert json.loads(verdict.stdout)["verdict"] == "undefined"
+    gate = CliRunner().invoke(app, ["gate", str(out), "--max-compliance", "de=1.0,en=1.0", "--trust-judge", "de,en"])
+    assert gate.exit_code == 0, gate.output
+    _, statuses = run(settings(), out)
+    baseline = {name: status for name, status in statuses.items() if "/baseline." in name}
+    assert len(baseline) == 8 and set(baseline.values()) == {"cached"}
+
+
+def test_the_baseline_of_a_model_that_refuses_nothing_is_no_failure(tmp_path: Path) -> None:
+    model = build("llama", tmp_path / "model")
+    data = make_polyrefuse(tmp_path / "data")
+    words = f"--data {data} --languages en,de --max-new-tokens 4 --baseline-only --out {tmp_path / 'run'}"
+    result = CliRunner().invoke(app, ["audit", str(model), *words.split()])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+def test_quick_is_a_preset_that_options_and_files_overrule(tmp_path: Path) -> None:
+    file = tmp_path / "audit.toml"
+    file.write_text("[directions]\nrandom = 2\n")
+    asked: dict[str, dict[str, JsonValue]] = {
+        "model": {"spec": "testbed:universal"},
+        "generation": {"max_new_tokens": 9},
+    }
+    config, by_name = build_settings(asked, {}, file, QUICK)
+    assert (config.directions.random, config.directions.mode, config.generation.max_new_tokens) == (2, "race", 9)
+    assert config.data.limit == QUICK["data"]["limit"] and not config.directions.pooled
+    assert by_name == frozenset(), "a preset's numbers need not be there"
+    answers = 3 * (2 + 2 * 2 + 2) * int(str(QUICK["data"]["limit"]))  # baseline, en ablated and added, one null
+    assert 3 * 2 * config.directions.discovery <= answers / 2, "finding refusal tokens costs less than what they serve"
 
 
 def test_a_model_without_prompts_says_how_to_get_them(tmp_path: Path) -> None:

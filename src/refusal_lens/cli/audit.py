@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from refusal_lens.errors import EXIT_INTERRUPTED, NoValidDirection, RunError, UserError
+from refusal_lens.cli.settings import QUICK, batch_size_of, build, codes, names, slug, spec_of, text_of
+from refusal_lens.errors import EXIT_INTERRUPTED, NoValidDirection, RunError
 
 if TYPE_CHECKING:
     from refusal_lens.config import AuditConfig
@@ -18,11 +17,6 @@ if TYPE_CHECKING:
 
 DEMO_MODEL = "testbed:aligned"
 DEMO_LIMIT = 25
-TESTBED_TOKENS = 48
-TESTBED_WORKERS, MANY_LANGUAGES = 4, 8
-"""Most worker processes that a testbed's audit starts unasked, one per core, and from how many languages on: with fewer
-languages the audit is over before the processes have started."""
-
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="testbed:NAME, a model folder, or a hub id")]
 
 
@@ -127,6 +121,12 @@ def audit(
     config: Annotated[
         Path | None, typer.Option(help="TOML file with the same settings; options given here win")
     ] = None,
+    baseline_only: Annotated[
+        bool | None, typer.Option("--baseline-only", help="measure the untouched model alone: all that `gate` needs")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="a first look in minutes: few prompts, short answers, race, one null")
+    ] = False,
     reveal: Annotated[bool, typer.Option("--reveal", help="show completion texts in the report of this run")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="check everything, print the plan and its cost, write nothing")
@@ -140,22 +140,22 @@ def audit(
 
     asked: dict[str, dict[str, JsonValue]] = {
         "model": {
-            "spec": _spec(model),
+            "spec": spec_of(model),
             "revision": revision,
             "dtype": dtype,
-            "chat_template": _text(chat_template),
+            "chat_template": text_of(chat_template),
             "trust_remote_code": trust_remote_code,
         },
         "data": {
-            "root": _text(data and data.absolute()),
-            "prompts": _text(prompts and prompts.absolute()),
+            "root": text_of(data and data.absolute()),
+            "prompts": text_of(prompts and prompts.absolute()),
             "columns": {**columns_of(column)} if column else None,
-            "languages": _codes(languages),
+            "languages": codes(languages),
             "limit": limit,
-            "prompt_sets": _names(prompt_sets),
+            "prompt_sets": names(prompt_sets),
         },
         "directions": {
-            "sources": _codes(sources),
+            "sources": codes(sources),
             "rule": rule,
             "kl_threshold": kl_threshold,
             "mode": mode,
@@ -173,11 +173,12 @@ def audit(
             "address": address,
             "gpus_per_worker": gpus_per_worker,
             "store": store,
-            "batch_size": _batch_size(batch_size),
+            "batch_size": batch_size_of(batch_size),
             "device": device,
         },
     }
-    settings, by_name = _build(asked, {"judge": judge, "seed": seed}, config)
+    top: dict[str, JsonValue] = {"judge": judge, "seed": seed, "baseline_only": baseline_only}
+    settings, by_name = build(asked, top, config, QUICK if quick else {})
     run_directory = out or Path("runs") / slug(settings.model.spec)
     if languages is not None and languages.strip().lower() == "all":
         by_name = by_name - {"languages"}
@@ -191,7 +192,7 @@ def demo(
 ) -> None:
     """Audit the embedded testbed model in 14 languages: a whole audit, in about a minute, on any laptop."""
     asked: dict[str, dict[str, JsonValue]] = {"model": {"spec": DEMO_MODEL}, "data": {"limit": limit}}
-    settings, by_name = _build(asked, {}, None)
+    settings, by_name = build(asked, {}, None)
     _go(settings, out, reveal=reveal, dry_run=False, asked=by_name)
 
 
@@ -211,7 +212,7 @@ def resume(
     from refusal_lens.pipeline import resume_config
 
     settings = resume_config(run)
-    changes = {"batch_size": _batch_size(batch_size), "workers": workers, "executor": executor, "device": device}
+    changes = {"batch_size": batch_size_of(batch_size), "workers": workers, "executor": executor, "device": device}
     tree = settings.model_dump(mode="json")
     tree["transport"] |= {key: value for key, value in changes.items() if value is not None}
     _go(AuditConfig.model_validate(tree), run, reveal=reveal, dry_run=False)
@@ -250,7 +251,7 @@ def _go(
     except KeyboardInterrupt:
         typer.echo(f"interrupted: {_how_to_go_on(out)}", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    if not result.valid_sources:
+    if not result.valid_sources and not settings.baseline_only:
         reasons = "; ".join(f"{source}: {why}" for source, why in result.why_none.items())
         raise NoValidDirection(
             f"no valid direction ({reasons}); the report explains and shows the best candidate it would have had"
@@ -265,85 +266,3 @@ def _how_to_go_on(out: Path) -> str:
     except RunError:
         return "nothing was written yet"
     return f"nothing finished is lost; go on with `refusal-lens resume {out}`"
-
-
-def _build(
-    asked: dict[str, dict[str, JsonValue]], top: dict[str, JsonValue], file: Path | None
-) -> tuple[AuditConfig, frozenset[str]]:
-    """The configuration, and which of its prompts' languages and numbers were given by name."""
-    from refusal_lens.config import parse_config, read_settings
-    from refusal_lens.languages import resolve_languages
-
-    tree = {} if file is None else read_settings(file)
-    for section, values in asked.items():
-        given = {key: value for key, value in values.items() if value is not None}
-        old = tree.get(section)
-        tree[section] = {**(old if isinstance(old, dict) else {}), **given}
-    tree |= {key: value for key, value in top.items() if value is not None}
-    section = tree["model"]
-    if not (isinstance(section, dict) and section.get("spec")):
-        raise UserError("no model: give MODEL (testbed:NAME, a folder or a hub id), or [model] spec in --config")
-    data, generation = tree["data"], tree["generation"] if "generation" in tree else tree.setdefault("generation", {})
-    assert isinstance(data, dict) and isinstance(generation, dict)
-    by_name = {"languages"} & data.keys()
-    if data.get("prompts") is not None:
-        _complete_from_prompts(tree, data)
-    data.setdefault("languages", list(resolve_languages("all")))
-    if str(section["spec"]).startswith("testbed:") and data.get("root") is None:
-        generation.setdefault("max_new_tokens", TESTBED_TOKENS)
-        transport, languages = tree.setdefault("transport", {}), data["languages"]
-        assert isinstance(transport, dict)
-        many = isinstance(languages, list) and len(languages) >= MANY_LANGUAGES
-        if many and transport.get("executor", "local") == "local":
-            transport.setdefault("workers", min(TESTBED_WORKERS, os.cpu_count() or 1))
-    config = parse_config(tree, where=str(file) if file else "command line")
-    return config, frozenset(by_name | config.directions.model_fields_set)
-
-
-def _complete_from_prompts(tree: dict[str, JsonValue], data: dict[str, JsonValue]) -> None:
-    """Languages that were not asked for are those of the prompt file; its only language is also the source."""
-    from refusal_lens.languages import resolve_languages
-    from refusal_lens.prompts import load_prompt_table
-
-    columns, asked, directions = data.get("columns"), data.get("languages"), tree.setdefault("directions", {})
-    table = load_prompt_table(
-        str(data["prompts"]),
-        columns={str(name): str(value) for name, value in columns.items()} if isinstance(columns, dict) else {},
-        languages=[str(code) for code in asked] if isinstance(asked, list) else [],
-    )
-    codes = data.setdefault("languages", list(resolve_languages(",".join(table.languages))))
-    if "en" not in table.languages and isinstance(directions, dict) and isinstance(codes, list) and len(codes) == 1:
-        directions.setdefault("sources", codes)
-
-
-def _codes(text: str | None) -> list[JsonValue] | None:
-    from refusal_lens.languages import resolve_languages
-
-    return None if text is None else list(resolve_languages(text))
-
-
-def _names(text: str | None) -> list[JsonValue] | None:
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _spec(model: str | None) -> str | None:
-    """A folder by its absolute path, so that the run can be resumed from anywhere; any other name as it is."""
-    return str(Path(model).absolute()) if model and Path(model).is_dir() else model
-
-
-def _text(path: Path | None) -> str | None:
-    return None if path is None else str(path)
-
-
-def _batch_size(text: str | None) -> str | int | None:
-    if text is None or text == "auto":
-        return text
-    if re.fullmatch("0*[1-9][0-9]{0,8}", text) is None:
-        raise UserError(f"--batch-size {text[:40]!r}: give a whole number from 1 up, or auto")
-    return int(text)
-
-
-def slug(spec: str) -> str:
-    """A folder name for a model: letters, digits, dots and dashes of its last path part, or `testbed-NAME`."""
-    name = spec if spec.startswith("testbed:") else Path(spec.rstrip("/")).name or spec
-    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.") or "model"

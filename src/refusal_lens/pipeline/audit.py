@@ -189,7 +189,7 @@ def publish(run: RunDir, tasks: Sequence[Task]) -> None:
 def _result(run: RunDir, prepared: Prepared, computed: int) -> AuditResult:
     valid: list[str] = []
     why: dict[str, str] = {}
-    for source in prepared.config.directions.sources:
+    for source in () if prepared.config.baseline_only else prepared.config.directions.sources:
         status = json.loads(run.path(f"direction/{source}", "status.json").read_text(encoding="utf-8"))
         if status["status"] == SELECTED:
             valid.append(source)

@@ -117,8 +117,10 @@ def cells(config: AuditConfig) -> Iterator[CellName]:
 
 
 def directions(config: AuditConfig) -> tuple[str, ...]:
-    """Names of all directions an audit applies: the source languages, the pools, then the nulls."""
+    """Names of all directions an audit applies: the source languages, the pools, then the nulls; none for a baseline alone."""
     choice = config.directions
+    if config.baseline_only:
+        return ()
     shuffled = (SHUFFLED,) if choice.shuffled else ()
     return (*choice.sources, *pools(config), *(f"{RANDOM}{index}" for index in range(choice.random)), *shuffled)
 
@@ -126,7 +128,7 @@ def directions(config: AuditConfig) -> tuple[str, ...]:
 def pools(config: AuditConfig) -> dict[str, tuple[str, ...]]:
     """Pooled directions and the sources each is the mean of: all of them, and all but one where three or more are left."""
     sources = config.directions.sources
-    if not config.directions.pooled or len(sources) < 2:
+    if config.baseline_only or not config.directions.pooled or len(sources) < 2:
         return {}
     made = {POOLED: tuple(sources)}
     if len(sources) > 2:

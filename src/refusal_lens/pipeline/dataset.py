@@ -112,14 +112,17 @@ def load_dataset(config: AuditConfig, *, asked: Collection[str] = ASKED) -> Data
     """
     reader = _Reader(config, asked)
     parts: dict[str, tuple[Prompt, ...]] = {}
-    for language in all_languages(config):
+    for language in sorted({*config.data.languages, *config.directions.sources}):
         selection = reader.selection(language)
-        if language in config.directions.sources:
+        if language in config.directions.sources and not config.baseline_only:
             for harm in HARMS:
                 if not any(prompt.harm == harm for prompt in selection):
                     raise DataError(reader.no_selection(language, harm))
         parts[f"{language}.select"] = selection
     selected = [prompt for prompts in parts.values() for prompt in prompts]
+    if config.baseline_only:  # read all the same: what a whole audit selects with is no test prompt here either
+        parts.clear()
+        reader.missing.clear()
     for language in config.data.languages:
         for prompt_set in (None, *config.data.prompt_sets):
             parts[test_part(language, prompt_set)] = reader.test(language, prompt_set, selected)
@@ -133,7 +136,9 @@ def load_dataset(config: AuditConfig, *, asked: Collection[str] = ASKED) -> Data
 
 
 def all_languages(config: AuditConfig) -> tuple[str, ...]:
-    """Target and source languages, sorted, each once."""
+    """Target and source languages, sorted, each once; the targets alone where no direction is asked for."""
+    if config.baseline_only:
+        return tuple(sorted(set(config.data.languages)))
     return tuple(sorted({*config.data.languages, *config.directions.sources}))
 
 
@@ -227,7 +232,11 @@ class _Reader:
 
     def _note_shortage(self, found: Sequence[Prompt], count: int) -> None:
         language, split, harm = found[0].language, found[0].split, found[0].harm
-        if f"n_{split}" in self._asked and language in self._config.directions.sources:
+        if (
+            f"n_{split}" in self._asked
+            and not self._config.baseline_only
+            and language in self._config.directions.sources
+        ):
             raise DataError(
                 f"{count} {split} prompts per class were asked for, {language} has {len(found)} {harm} ones: "
                 f"give --n-{split} {len(found)} or less"

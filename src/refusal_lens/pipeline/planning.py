@@ -37,13 +37,13 @@ class Planning:
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """Target and source languages."""
-        return all_languages(self.config)
+        """Target and source languages, whose selection prompts are read; none for a baseline alone."""
+        return () if self.config.baseline_only else all_languages(self.config)
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Languages that directions are taken from."""
-        return self.config.directions.sources
+        """Languages that directions are taken from; none for a baseline alone."""
+        return () if self.config.baseline_only else self.config.directions.sources
 
     def tasks(self, step: str) -> list[Task]:
         """The tasks planned of an earlier step."""

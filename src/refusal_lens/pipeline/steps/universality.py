@@ -13,6 +13,7 @@ from typing import Literal
 from refusal_lens.core.tables import CONTENT, DAMAGE, SELECTIVITY, TRANSFER, VerdictRow
 from refusal_lens.core.thinking import split_thinking
 from refusal_lens.measure import (
+    ModelVerdict,
     content_rows,
     judge_model,
     on_topic_by_overlap,
@@ -54,13 +55,16 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:  
     main = next((row["prompt_set"] for row in verdicts), None)
     transfer = transfer_rows([row for row in verdicts if row["prompt_set"] == main], seed=params.seed)
     rates, content = rate_rows(verdicts), content_rows(verdicts)
-    verdict = judge_model(
-        [row for row in rates if row["prompt_set"] == main],
-        transfer,
-        sources=why_none(inputs),
-        content=[row for row in content if row["prompt_set"] == main],
-        notes=_notes(params),
-    )
+    sources = why_none(inputs)
+    verdict = ModelVerdict("undefined", {}, ("no direction was asked for: the untouched model alone was measured",))
+    if sources:
+        verdict = judge_model(
+            [row for row in rates if row["prompt_set"] == main],
+            transfer,
+            sources=sources,
+            content=[row for row in content if row["prompt_set"] == main],
+            notes=_notes(params),
+        )
     damage = [row for task_id in inputs.of("damage").values() for row in inputs.rows(MEASURED, task_id)]
     return [
         Rows(TRANSFER, transfer),
