@@ -192,3 +192,26 @@ def test_hooks_do_not_stay_after_an_error(lens: LensModel) -> None:
     ):
         pass
     assert hooks() == before
+
+
+@pytest.mark.parametrize("name", ["qwen3", "gpt2", "gemma3"])
+def test_a_long_prompt_does_not_shorten_the_answers_of_its_batch(name: str, tmp_path: Path) -> None:
+    loaded = load_model(str(tiny_models.build(name, tmp_path / name, seed=5)))
+    loaded.end_ids = ()
+    long = "cats"
+    while len(loaded.render([long + " cats"])[0]) < 60:
+        long += " cats"
+    length = len(loaded.render([long])[0])
+    middle = "cats cats cats"
+    loaded.context = length + 5
+    short = ["What?", middle, "Tell me"]
+    rows = torch.randn(4, loaded.d_model, generator=torch.Generator().manual_seed(1)) * 3
+    for interventions in ((), (Addition(rows, layer=1),)):
+        mixed = generate(loaded, [*short, long], max_new_tokens=30, interventions=interventions)
+        for index, prompt in enumerate(short):
+            own = [item.rows([index]) for item in interventions]
+            (alone,) = generate(loaded, [prompt], max_new_tokens=30, interventions=own)
+            assert mixed[index] == alone
+            expected = min(30, loaded.context - len(loaded.render([prompt])[0]))
+            assert (len(alone.token_ids), alone.finished) == (expected, False), "room of its own prompt"
+        assert len(mixed[3].token_ids) == 5

@@ -3,6 +3,9 @@
 x' = x - (x.r - c) r with r the unit direction and c the reference: 0, or the harmless mean projection (affine).
 The exact variant sets the projection of what enters the first block to c and removes the direction from everything
 that blocks add to the stream (after post-norms), so every block's attention and MLP and the final norm see exactly c.
+In 16-bit formats it also sets the projection of the inputs of later blocks and of the final norm: the sums in between are
+rounded, and positions of very large norm would gather the direction again (docs/architectures.md has the numbers).
+It holds beside other interventions, whatever their order: nothing brings an ablated direction back.
 The published variant (Arditi et al. 2024) acts on block inputs and on attention and MLP outputs before post-norms; it
 leaves 7-10 % of the direction in post-norm models and exists for comparison only.
 """
@@ -18,12 +21,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refusal_lens.model import Edit, Intervention, Site, set_projection, unit
+from refusal_lens.model import Edit, Intervention, Site, in_float64, set_projection, unit
 
 Variant: TypeAlias = Literal["exact", "published"]
 
 SITES_OF: dict[Variant, tuple[tuple[Site, ...], tuple[Site, ...]]] = {
-    "exact": (("embedding",), ("attention_write", "mlp_write")),
+    "exact": (("embedding", "rounded"), ("attention_write", "mlp_write")),
     "published": (("block_input",), ("attention_output", "mlp_output")),
 }
 """Where each variant edits the whole stream, and where it edits what is added to it."""
@@ -64,35 +67,34 @@ class Ablation:
 
     def at(self, site: Site, layer: int, /) -> Edit | None:  # noqa: ARG002 (every layer alike)
         """Full edit where the stream is read whole, plain removal where something is added to it."""
-        whole, added = (
-            (("embedding",), ("attention_write", "mlp_write"))
-            if self.variant == "exact"
-            else (("block_input",), ("attention_output", "mlp_output"))
-        )
+        whole, added = SITES_OF[self.variant]
         if site in whole:
             return _placed(self.unit, self.target)
         return _placed(self.unit, None) if site in added else None
+
+    @property
+    def holds(self) -> bool:
+        """Whether every reader sees exactly the reference: not under the published hooks."""
+        return self.variant == "exact"
 
     def after(self, earlier: Sequence[Intervention], /) -> Ablation:
         """An ablation that does not bring back what earlier ones removed: its direction made orthogonal to theirs."""
         others = [item for item in earlier if isinstance(item, Ablation)]
         if not others:
             return self
-        direction, target = (
-            self.unit.double(),
-            torch.zeros((), dtype=torch.float64) if self.target is None else self.target.double(),
-        )
+        direction = in_float64(self.unit)
+        target = torch.zeros((), dtype=torch.float64) if self.target is None else in_float64(self.target)
         for other in others:
-            basis = other.unit.double().to(direction.device)
+            basis = in_float64(other.unit).to(direction.device)
             overlap = (direction * basis).sum(-1)
             direction = direction - overlap.unsqueeze(-1) * basis
-            target = target - overlap * (0.0 if other.target is None else other.target.double())
+            target = target - overlap * (0.0 if other.target is None else in_float64(other.target).to(direction.device))
         length = direction.norm(dim=-1)
         known = length < 1e-6
         direction = torch.where(known.unsqueeze(-1), 0.0, direction)
         affine = self.target is not None or any(other.target is not None for other in others)
         reference = torch.where(known, 0.0, target / length.clamp_min(1e-6)).float() if affine else None
-        return replace(self, direction=direction.float(), reference=reference)
+        return replace(self, direction=direction.float().to(self.direction.device), reference=reference)
 
     def rows(self, indices: Sequence[int], /) -> Ablation:
         """The ablation of some rows of the batch, in this order."""

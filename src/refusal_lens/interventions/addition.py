@@ -1,6 +1,8 @@
 """Addition: x' = x + coefficient * d to the residual stream entering one block, at every position.
 
 The direction is used as it is, not normalised: its length is the difference of the class means.
+Beside an exact ablation, whatever the order, only the part of d that is not ablated is added: x' = x + coefficient * P d.
+An addition along the ablated direction itself is none.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refusal_lens.model import Edit, Intervention, Site
+from refusal_lens.interventions.ablation import Ablation
+from refusal_lens.model import Edit, Intervention, Site, in_float64
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,9 +40,22 @@ class Addition:
         """Acts on the input of its own layer only."""
         return _edit(self.direction, self.coefficient) if site == "block_input" and layer == self.layer else None
 
-    def after(self, earlier: Sequence[Intervention], /) -> Addition:  # noqa: ARG002 (nothing to keep)
-        """Itself."""
-        return self
+    @property
+    def holds(self) -> bool:
+        """It guarantees nothing."""
+        return False
+
+    def after(self, earlier: Sequence[Intervention], /) -> Addition:
+        """The addition without what exact ablations take away; their directions are orthogonal to each other here."""
+        before = left = in_float64(self.direction)
+        bases = [in_float64(item.unit).to(left.device) for item in earlier if isinstance(item, Ablation) and item.holds]
+        if not bases:
+            return self
+        for basis in bases:
+            left = left - (left * basis).sum(-1, keepdim=True) * basis
+        rounding = left.norm(dim=-1, keepdim=True) < 1e-6 * before.norm(dim=-1, keepdim=True)
+        kept = torch.where(rounding, 0.0, left).float().to(self.direction.device)
+        return replace(self, direction=kept)
 
     def rows(self, indices: Sequence[int], /) -> Addition:
         """The addition to some rows of the batch, in this order."""

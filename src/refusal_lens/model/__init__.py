@@ -2,7 +2,7 @@
 
 from refusal_lens.model.batches import Batch, BatchSize, is_out_of_memory, run_shrinking
 from refusal_lens.model.checks import layer_error, placement_error
-from refusal_lens.model.edit import SITES, Edit, Intervention, Site
+from refusal_lens.model.edit import FULL_PRECISION, SITES, Edit, Intervention, Site
 from refusal_lens.model.fit import too_long
 from refusal_lens.model.folding import FoldPlan, fold_plan, folding
 from refusal_lens.model.forward import next_token_logits, record
@@ -11,11 +11,12 @@ from refusal_lens.model.hooking import edited
 from refusal_lens.model.layout import Block, Layout, hidden_input, hidden_output
 from refusal_lens.model.lens import LensModel, ModelProvenance
 from refusal_lens.model.load import assemble, check_source, load_model, resolve_dtype
-from refusal_lens.model.projection import set_projection, unit
+from refusal_lens.model.projection import in_float64, set_projection, unit
 from refusal_lens.model.source import fingerprint
 from refusal_lens.model.tokens import PROBES, replaced_by_type
 
 __all__ = [
+    "FULL_PRECISION",
     "PROBES",
     "SITES",
     "Batch",
@@ -38,6 +39,7 @@ __all__ = [
     "generate",
     "hidden_input",
     "hidden_output",
+    "in_float64",
     "is_out_of_memory",
     "layer_error",
     "load_model",

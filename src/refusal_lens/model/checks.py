@@ -27,6 +27,11 @@ class Nothing:
         """A copy of what it is given."""
         return torch.clone
 
+    @property
+    def holds(self) -> bool:
+        """It guarantees nothing."""
+        return False
+
     def after(self, earlier: Sequence[Intervention], /) -> Nothing:  # noqa: ARG002 (nothing to keep)
         """Itself."""
         return self

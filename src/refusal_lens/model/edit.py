@@ -10,18 +10,34 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
+import torch
 from torch import Tensor
 
-Site: TypeAlias = Literal["embedding", "block_input", "attention_output", "mlp_output", "attention_write", "mlp_write"]
+Site: TypeAlias = Literal[
+    "embedding", "block_input", "rounded", "attention_output", "mlp_output", "attention_write", "mlp_write"
+]
 """A place in the residual stream.
 
 - `embedding`: what enters the first block (token embeddings, scaled, with position embeddings added); layer 0 only.
 - `block_input`: the residual stream entering a block. At layer 0 this is the same place, after `embedding`.
+- `rounded`: in 16-bit formats only, the inputs of the blocks after the first and of the final norm, where the stream's
+  own sums have been rounded and hold a little again of what was taken out of everything added to it.
 - `attention_output`, `mlp_output`: what the attention and MLP modules return, before any norm that follows them.
 - `attention_write`, `mlp_write`: what is added to the residual stream: the same tensors after that norm, where there is one.
 """
 
-SITES: tuple[Site, ...] = ("embedding", "block_input", "attention_output", "mlp_output", "attention_write", "mlp_write")
+SITES: tuple[Site, ...] = (
+    "embedding",
+    "block_input",
+    "rounded",
+    "attention_output",
+    "mlp_output",
+    "attention_write",
+    "mlp_write",
+)
+
+FULL_PRECISION = frozenset({torch.float32, torch.float64})
+"""Formats in which a sum of the residual stream loses nothing that matters."""
 
 Edit: TypeAlias = Callable[[Tensor], Tensor]
 """Maps activations [batch, seq, d_model] (or flattened [batch * seq, d_model]) to new ones of the same shape and dtype."""
@@ -35,8 +51,13 @@ class Intervention(Protocol):
         """Function applied at one place, None where this intervention does nothing."""
         ...
 
+    @property
+    def holds(self) -> bool:
+        """Whether it guarantees what every reader of the stream sees: others then give way to it, whatever the order."""
+        ...
+
     def after(self, earlier: Sequence[Intervention], /) -> Intervention:
-        """An equivalent of this intervention that keeps the guarantees of those applied before it; often itself."""
+        """What is left of this intervention beside others whose guarantees it must keep; often itself."""
         ...
 
     def rows(self, indices: Sequence[int], /) -> Intervention:

@@ -7,7 +7,9 @@ and each row of every embedding likewise. Tied output embeddings keep the origin
 1. Output matrices are found by watching a forward pass: the linear map whose result its module returns unchanged, and
    the last stack of matrices of fused experts, in either orientation.
 2. The plan is proved before it is trusted: folded and hooked logits must agree along a direction that matters.
-3. While folded, modules hold new parameters; afterwards they hold the original objects, untouched.
+3. In 16-bit formats the stream's own sums round, so that the direction comes back a little with every block: hooks on the
+   blocks' inputs and on the final norm remove it there once more, as they do for an ablation by hooks.
+4. While folded, modules hold new parameters; afterwards they hold the original objects, untouched.
 
 Never exact with post-norms (gain and scale act after the projection), nor for quantised or off-loaded weights.
 """
@@ -23,8 +25,9 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from refusal_lens.model.edit import Edit, Intervention, Site
+from refusal_lens.model.edit import FULL_PRECISION, Edit, Intervention, Site
 from refusal_lens.model.forward import record
+from refusal_lens.model.hooking import editing_inputs, rounded_inputs
 from refusal_lens.model.layout import Event, same_memory, watching
 from refusal_lens.model.lens import LensModel
 from refusal_lens.model.projection import set_projection, unit
@@ -46,9 +49,16 @@ class Written:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FoldPlan:
-    """Which parameters to fold; `why_not` names the reason where folding is not exact, and is None where it is."""
+    """Which parameters to fold, and which modules need the direction removed from what they read besides.
+
+    Attributes:
+        written: The parameters.
+        rounded: The modules; none in full precision.
+        why_not: The reason where folding is not exact, None where it is.
+    """
 
     written: tuple[Written, ...]
+    rounded: tuple[nn.Module, ...]
     why_not: str | None
 
     @property
@@ -71,10 +81,11 @@ def fold_plan(model: LensModel) -> FoldPlan:
     """
     if model not in _PLANS:
         written, why_not = _find(model)
-        plan = FoldPlan(tuple(written), why_not)
-        _PLANS[model] = (
-            plan if why_not is not None or _proved(model, plan) else FoldPlan((), "folded and hooked logits differ")
-        )
+        rounded = () if model.dtype in FULL_PRECISION else tuple(rounded_inputs(model.layout))
+        plan = FoldPlan(tuple(written), rounded, why_not)
+        if plan.exact and not _proved(model, plan):
+            plan = FoldPlan((), (), "folded and hooked logits differ")
+        _PLANS[model] = plan
     return _PLANS[model]
 
 
@@ -95,6 +106,7 @@ def folding(plan: FoldPlan, direction: Tensor) -> Generator[None, None, None]:
             removed = _without(original, direction.to(original.device), item.axis)
             stack.callback(setattr, item.owner, item.name, original)
             setattr(item.owner, item.name, nn.Parameter(removed, requires_grad=False))
+        stack.enter_context(editing_inputs(plan.rounded, Removal(direction).remove))
         yield
 
 
@@ -196,8 +208,13 @@ class Removal:
     direction: Tensor
 
     def at(self, site: Site, layer: int, /) -> Edit | None:  # noqa: ARG002 (every layer alike)
-        """Acts where the stream begins and wherever something is added to it."""
-        return self._remove if site in {"embedding", "attention_write", "mlp_write"} else None
+        """Acts where the stream begins, wherever something is added to it, and where its sums are rounded."""
+        return self.remove if site in {"embedding", "rounded", "attention_write", "mlp_write"} else None
+
+    @property
+    def holds(self) -> bool:
+        """No reader sees the direction."""
+        return True
 
     def after(self, earlier: Sequence[Intervention], /) -> Removal:  # noqa: ARG002 (used alone)
         """Itself."""
@@ -211,5 +228,6 @@ class Removal:
         """Its direction."""
         return self.direction
 
-    def _remove(self, x: Tensor) -> Tensor:
+    def remove(self, x: Tensor) -> Tensor:
+        """Activations without the direction."""
         return set_projection(x, self.direction.to(x.device), None)

@@ -5,7 +5,9 @@
    ended, cache and batch shrink to the rows that still write.
 3. A single ablation lives in the weights while answers are written, where that is exact; otherwise hooks carry it.
 4. Interventions may give every prompt a direction of its own; they follow their rows through sorting and shrinking.
-5. Where memory runs out the batch is halved; answers already finished are kept.
+5. Every row has the room of its own prompt. Where a long prompt fills its batch up to the model's context, the shorter
+   rows go on without it, in a batch with less padding.
+6. Where memory runs out the batch is halved; what is already written is kept.
 
 Nothing is sampled: the same prompts give the same answers.
 """
@@ -63,18 +65,32 @@ class _Job:
     progress: Callable[[int, int], None] | None
     hooked: Sequence[Intervention] = ()
     answers: dict[int, Generated] = field(default_factory=dict[int, Generated])
+    written: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
 
-    def finish(self, row: int, ids: Sequence[int], *, finished: bool) -> None:
-        self.answers[row] = Generated(self.text(ids), tuple(ids), finished)
-        if self.progress is not None:
-            self.progress(len(self.answers), len(self.token_ids))
+    def room(self, row: int) -> int:
+        """Most tokens of a row's answer: the limit, or what its own prompt leaves of the context."""
+        context = self.model.context
+        return self.limit if context is None else min(self.limit, context - len(self.token_ids[row]))
+
+    def take(self, row: int, token: int, *, end: bool) -> None:
+        """Append a token to a row's answer, and finish the answer where it ends."""
+        written = self.written.setdefault(row, [])
+        written.append(token)
+        if end or len(written) >= self.room(row) or self._decided(row, written):
+            self.answers[row] = Generated(self._text(written), tuple(written), finished=end)
+            if self.progress is not None:
+                self.progress(len(self.answers), len(self.token_ids))
 
     def hook(self, rows: Sequence[int], hooks: ExitStack) -> None:
         """Set the hooks for a batch of these rows, in place of earlier ones."""
         hooks.close()
         hooks.enter_context(self.model.edited([item.rows(rows) for item in self.hooked]))
 
-    def text(self, ids: Sequence[int]) -> str:
+    def _decided(self, row: int, written: Sequence[int]) -> bool:
+        asked = self.stop_when is not None and len(written) % ASK_EVERY == 0
+        return asked and self.stop_when is not None and self.stop_when(row, self._text(written))
+
+    def _text(self, ids: Sequence[int]) -> str:
         return str(self.model.tokenizer.decode(list(ids), skip_special_tokens=True))
 
 
@@ -159,22 +175,24 @@ def _token_budget(model: LensModel) -> int:
 @torch.no_grad()
 def _answer(job: _Job, rows: Sequence[int]) -> None:
     """Write the answers of one batch into the job."""
-    if not rows:
-        return
     with ExitStack() as hooks:
-        _write(job, rows, hooks)
+        while rows:
+            _write(job, rows, hooks)
+            rows = [row for row in rows if row not in job.answers]
 
 
 def _write(job: _Job, rows: Sequence[int], hooks: ExitStack) -> None:
+    """Write until every row has ended, or the batch has no column left in the context."""
     model = job.model
-    batch = model.batch(job.token_ids, rows)
+    so_far = {row: [*job.token_ids[row], *job.written.get(row, ())] for row in rows}
+    batch = model.batch(list(so_far.values()))
     cache = new_cache(model.hf.config)
     ends = torch.tensor(model.end_ids, device=model.device)
-    live, written = list(rows), {row: list[int]() for row in rows}
+    live = list(rows)
     ids, mask, positions = batch.input_ids, batch.attention_mask, batch.position_ids
     job.hook(live, hooks)
-    room = job.limit if model.context is None else min(job.limit, model.context - batch.input_ids.shape[1])
-    for step in range(room):
+    width = batch.input_ids.shape[1]
+    for _ in range(job.limit if model.context is None else min(job.limit, model.context - width)):
         logits = model.hf(
             input_ids=ids,
             attention_mask=mask,
@@ -186,15 +204,8 @@ def _write(job: _Job, rows: Sequence[int], hooks: ExitStack) -> None:
         chosen = logits.argmax(-1)
         ended = torch.isin(chosen, ends).tolist()
         for row, token, end in zip(live, chosen.tolist(), ended, strict=True):
-            if row in job.answers:
-                continue
-            written[row].append(token)
-            if end:
-                job.finish(row, written[row], finished=True)
-            elif (
-                job.stop_when is not None and (step + 1) % ASK_EVERY == 0 and job.stop_when(row, job.text(written[row]))
-            ):
-                job.finish(row, written[row], finished=False)
+            if row not in job.answers:
+                job.take(row, token, end=end)
         writing = [index for index, row in enumerate(live) if row not in job.answers]
         if not writing:
             return
@@ -206,9 +217,6 @@ def _write(job: _Job, rows: Sequence[int], hooks: ExitStack) -> None:
             ids, positions, mask = ids[kept], positions[kept], _kept(mask, kept)
             live = [live[index] for index in writing]
             job.hook(live, hooks)
-    for row in live:
-        if row not in job.answers:
-            job.finish(row, written[row], finished=False)
 
 
 def _kept(mask: Tensor | None, rows: Tensor) -> Tensor | None:

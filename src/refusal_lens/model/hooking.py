@@ -9,19 +9,24 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+import torch
 from torch import Tensor, nn
 
-from refusal_lens.model.edit import Edit, Intervention, Site
+from refusal_lens.model.edit import FULL_PRECISION, Edit, Intervention, Site
 from refusal_lens.model.layout import Layout
 
 
 @contextmanager
-def edited(layout: Layout, interventions: Sequence[Intervention]) -> Generator[None, None, None]:
+def edited(
+    layout: Layout, interventions: Sequence[Intervention], *, dtype: torch.dtype = torch.float32
+) -> Generator[None, None, None]:
     """Apply interventions to every forward pass inside the context.
 
     Args:
         layout: Parts of the model to act on.
-        interventions: Applied in this order at each place.
+        interventions: Applied in this order at each place. One that holds (an exact ablation) holds whatever the order:
+            what another would add along its direction is left out.
+        dtype: Number format of the residual stream.
 
     Yields:
         Nothing; hooks are removed at the end, also after an error.
@@ -29,13 +34,10 @@ def edited(layout: Layout, interventions: Sequence[Intervention]) -> Generator[N
     Raises:
         ValueError: An intervention acts nowhere in this model.
     """
-    resolved: list[Intervention] = []
-    for intervention in interventions:
-        resolved.append(intervention.after(tuple(resolved)))
     edits: dict[tuple[nn.Module, bool], list[Edit]] = {}
-    for intervention in resolved:
+    for intervention in _resolved(interventions):
         found = False
-        for layer, site, module, is_input in _places(layout):
+        for layer, site, module, is_input in _places(layout, rounds=dtype not in FULL_PRECISION):
             edit = intervention.at(site, layer)
             if edit is not None:
                 edits.setdefault((module, is_input), []).append(edit)
@@ -53,18 +55,54 @@ def edited(layout: Layout, interventions: Sequence[Intervention]) -> Generator[N
         yield
 
 
-def _places(layout: Layout) -> Iterator[tuple[int, Site, nn.Module, bool]]:
+@contextmanager
+def editing_inputs(modules: Sequence[nn.Module], edit: Edit) -> Generator[None, None, None]:
+    """Apply one edit to what some modules read, inside the context.
+
+    Args:
+        modules: The modules.
+        edit: Applied to each one's activations.
+
+    Yields:
+        Nothing; hooks are removed at the end, also after an error.
+    """
+    with ExitStack() as stack:
+        for module in modules:
+            stack.callback(module.register_forward_pre_hook(_input_hook([edit]), with_kwargs=True).remove)
+        yield
+
+
+def rounded_inputs(layout: Layout) -> list[nn.Module]:
+    """Modules that read the residual stream after sums: the blocks after the first, and the final norm."""
+    final = [] if layout.final_norm is None else [layout.final_norm]
+    return [*(block.module for block in layout.blocks[1:]), *final]
+
+
+def _resolved(interventions: Sequence[Intervention]) -> list[Intervention]:
+    """Each intervention beside the earlier ones, and beside all that hold."""
+    done: dict[int, Intervention] = {}
+    for index in sorted(range(len(interventions)), key=lambda index: not interventions[index].holds):
+        others = [other for place, other in sorted(done.items()) if place < index or other.holds]
+        done[index] = interventions[index].after(others)
+    return [done[index] for index in range(len(interventions))]
+
+
+def _places(layout: Layout, *, rounds: bool) -> Iterator[tuple[int, Site, nn.Module, bool]]:
     """Every place in the order the residual stream passes it: layer, site, module, whether its input is meant."""
     for layer, block in enumerate(layout.blocks):
         if layer == 0:
             yield layer, "embedding", block.module, True
         yield layer, "block_input", block.module, True
+        if rounds and layer > 0:
+            yield layer, "rounded", block.module, True
         yield layer, "attention_output", block.attention, False
         yield layer, "attention_write", block.attention_write, False
         for module in block.mlp:
             yield layer, "mlp_output", module, False
         for module in block.mlp_write:
             yield layer, "mlp_write", module, False
+    if rounds and layout.final_norm is not None:
+        yield layout.n_layers, "rounded", layout.final_norm, True
 
 
 def _input_hook(edits: Sequence[Edit]) -> Callable[..., tuple[tuple[object, ...], dict[str, object]]]:

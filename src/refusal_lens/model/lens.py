@@ -170,4 +170,4 @@ class LensModel:
 
     def edited(self, interventions: Sequence[Intervention]) -> AbstractContextManager[None]:
         """Context in which interventions act on every forward pass; see `interventions.intervening`."""
-        return edited(self.layout, interventions)
+        return edited(self.layout, interventions, dtype=self.dtype)

@@ -11,6 +11,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 
+def in_float64(x: Tensor) -> Tensor:
+    """A tensor in float64, on its own device, or on the CPU where that device has none (Apple's MPS).
+
+    Args:
+        x: Directions, activations or logits.
+
+    Returns:
+        The same numbers, detached.
+    """
+    return x.detach().to(device="cpu" if x.device.type == "mps" else x.device).to(torch.float64)
+
+
 def unit(direction: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_model"]:
     """Direction(s) of length one in float32, zeros where the direction is zero.
 
@@ -20,9 +32,7 @@ def unit(direction: Float[Tensor, "*rows d_model"]) -> Float[Tensor, "*rows d_mo
     Returns:
         float32, normalised in float64.
     """
-    exact = direction.detach().to(
-        device="cpu" if direction.device.type == "mps" else direction.device, dtype=torch.float64
-    )
+    exact = in_float64(direction)
     norm = exact.norm(dim=-1, keepdim=True)
     return (
         torch.where(norm > 0, exact / norm.clamp_min(torch.finfo(torch.float64).tiny), 0.0).float().to(direction.device)
