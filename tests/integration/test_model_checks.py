@@ -6,12 +6,22 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from torch import nn
 
 import tiny_models
 from refusal_lens.errors import ModelError
-from refusal_lens.interventions import Ablation, doctor, residual_leak
-from refusal_lens.model import LensModel, ModelProvenance, assemble, fold_plan, generate, load_model, record
+from refusal_lens.interventions import Ablation, Addition, doctor, residual_leak
+from refusal_lens.model import (
+    LensModel,
+    ModelProvenance,
+    assemble,
+    fold_plan,
+    generate,
+    load_model,
+    next_token_logits,
+    record,
+)
 from refusal_lens.model.checks import check_located
 from refusal_lens.model.layout import locate
 
@@ -86,3 +96,60 @@ def test_recording_stops_at_the_last_block_and_streams() -> None:
     assert ran == [0, 1] * 3, "the last block's work is never done"
     assert [len(rows) for rows, _ in parts] == [1, 1, 1]
     assert sorted(row for rows, _ in parts for row in rows) == [0, 1, 2]
+
+
+def _deep_llama(*, huge_positions: bool = True) -> LensModel:
+    """Twelve blocks in bfloat16; positions of very large norm, as the first tokens of real models have them."""
+    config = tiny_models.network("llama").config
+    config.num_hidden_layers = 12
+    torch.manual_seed(0)
+    network = transformers.LlamaForCausalLM(config)
+    if huge_positions:
+        with torch.no_grad():
+            network.get_input_embeddings().weight[1] *= 300.0
+    return _assembled(network.to(torch.bfloat16))
+
+
+@pytest.mark.parametrize("fold", [False, True])
+def test_low_precision_does_not_bring_an_ablated_direction_back_where_norms_are_huge(fold: bool) -> None:
+    model = _deep_llama()
+    for seed in range(3):
+        direction = torch.randn(model.d_model, generator=torch.Generator().manual_seed(seed))
+        published = residual_leak(model, Ablation(direction, variant="published"))
+        assert residual_leak(model, Ablation(direction), fold=fold) <= 1.25 * published + 2**-10
+
+
+def test_low_precision_is_sound_by_doctor_where_norms_are_huge() -> None:
+    found = doctor(_deep_llama())
+    assert found.ok, [check for check in found.checks if not check.ok]
+    assert found.folding == "exact"
+
+
+@pytest.mark.parametrize("ablation_first", [True, False])
+def test_what_an_addition_brings_along_an_ablated_direction_is_seen_by_nobody(ablation_first: bool) -> None:
+    """The oracle uses nothing of ours: every norm of a plain Llama reads x - (x.r) r, one block's input has v added."""
+    model = _assembled(tiny_models.network("llama"))
+    generator = torch.Generator().manual_seed(1)
+    ablated, other = torch.randn(2, model.d_model, generator=generator)
+    added = 2 * ablated + other
+    pair = [Ablation(ablated), Addition(added, layer=1)]
+    found = next_token_logits(model, ["Tell me"], interventions=pair if ablation_first else pair[::-1])
+    along = next_token_logits(
+        model,
+        ["Tell me"],
+        interventions=[Addition(9 * ablated, layer=1), Ablation(ablated)][:: 1 if ablation_first else -1],
+    )
+    nothing_added = next_token_logits(model, ["Tell me"], interventions=[Ablation(ablated)])
+
+    network = model.hf
+    r = ablated / ablated.norm()
+    norms = [norm for block in network.model.layers for norm in (block.input_layernorm, block.post_attention_layernorm)]
+    for norm in [*norms, network.model.norm]:
+        norm.register_forward_pre_hook(lambda _, given: (given[0] - (given[0] @ r)[..., None] * r,))
+    network.model.layers[1].register_forward_pre_hook(
+        lambda _, given, named: ((given[0] + added,), named), with_kwargs=True
+    )
+    expected = network(torch.tensor(model.render(["Tell me"]))).logits[:, -1]
+    assert torch.allclose(found, expected, atol=2e-4)
+    assert torch.allclose(along, nothing_added, atol=2e-5), "along the ablated direction alone nothing is added"
+    assert not torch.allclose(found, nothing_added, atol=1e-2), "the rest of the addition acts"

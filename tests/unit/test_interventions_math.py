@@ -92,3 +92,14 @@ def test_stacked_affine_ablations_keep_both_references() -> None:
 @pytest.mark.parametrize("length", [1e-30, 1.0, 1e30])
 def test_unit_survives_extreme_lengths(length: float) -> None:
     assert float(unit(_draw(16) * length).norm()) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_an_addition_gives_way_to_an_exact_ablation_row_by_row() -> None:
+    ablated, added = _draw(3, 8, seed=1), _draw(8, seed=2)
+    left = Addition(added, layer=0, coefficient=2.0).after([Ablation(ablated)]).direction
+    for row in range(3):
+        r = unit(ablated[row])
+        assert torch.allclose(left[row], added - (added @ r) * r, atol=1e-6)
+    assert torch.equal(Addition(added, layer=0).after([Ablation(3 * added)]).direction, torch.zeros(8))
+    published = Addition(added, layer=0).after([Ablation(ablated, variant="published")])
+    assert torch.equal(published.direction, added), "the published hooks guarantee nothing"

@@ -2,8 +2,9 @@
 
 from refusal_lens.interventions.ablation import Ablation
 from refusal_lens.interventions.addition import Addition
+from refusal_lens.interventions.checks import Check, ModelChecks, check_model, require_sound
 from refusal_lens.interventions.context import folded, intervening
-from refusal_lens.interventions.doctor import Check, Doctor, doctor
+from refusal_lens.interventions.doctor import Doctor, doctor
 from refusal_lens.interventions.leak import residual_leak
 from refusal_lens.model import Intervention, set_projection, unit
 
@@ -13,9 +14,12 @@ __all__ = [
     "Check",
     "Doctor",
     "Intervention",
+    "ModelChecks",
+    "check_model",
     "doctor",
     "folded",
     "intervening",
+    "require_sound",
     "residual_leak",
     "set_projection",
     "unit",

@@ -1,7 +1,8 @@
 """Examine a loaded model: does everything an audit relies on hold here? Each check measures; none trusts a name.
 
-Checked: the layer convention, inert interventions, post-instruction positions, padding, closed form of addition, absence
-of an ablated direction from every reader, folding, the tokenizer's ids, special tokens inside prompts, refusal phrases.
+Checked: what every run is checked for (`checks`: padding, causality, absence of an ablated direction from every reader, by
+hooks and by folded weights), and the layer convention, inert interventions, post-instruction positions, the closed form of
+addition, the tokenizer's ids, special tokens inside prompts, refusal phrases.
 """
 
 from __future__ import annotations
@@ -16,20 +17,17 @@ from torch import Tensor
 from refusal_lens.errors import DataError
 from refusal_lens.interventions.ablation import Ablation
 from refusal_lens.interventions.addition import Addition
+from refusal_lens.interventions.checks import (
+    FULL_LEAK_LIMIT,
+    LEAK_LIMIT,
+    Check,
+    check_model,
+    probing_directions,
+    small,
+)
 from refusal_lens.interventions.leak import residual_leak
 from refusal_lens.languages import load_languages
-from refusal_lens.model import PROBES, LensModel, fold_plan, layer_error, next_token_logits, placement_error, record
-
-FULL_PRECISION = frozenset({torch.float32, torch.float64})
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One check: its name, whether it passed, and what was measured."""
-
-    name: str
-    ok: bool
-    detail: str
+from refusal_lens.model import PROBES, LensModel, layer_error, placement_error, record
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,69 +69,49 @@ def doctor(model: LensModel) -> Doctor:
     Returns:
         The findings; `ok` only if every check passed.
     """
-    directions = _directions(model)
-    plan = fold_plan(model)
-    full = model.dtype in FULL_PRECISION
-    limit = 1e-5 if full else 2e-2
-    leak = max(residual_leak(model, Ablation(direction)) for direction in directions)
+    directions = probing_directions(model)
+    found = check_model(model)
     checks = [
         *_structure(model),
-        _small("padding changes no logit", _padding_error(model), 1e-4 if full else 5e-2),
-        _small("addition equals its closed form", _addition_error(model, directions[0]), limit),
-        _small("no reader sees an ablated direction", leak, limit),
+        small(
+            "addition equals its closed form",
+            _addition_error(model, directions[0]),
+            LEAK_LIMIT.get(model.dtype, FULL_LEAK_LIMIT),
+        ),
+        *found.checks,
         *_tokens(model),
     ]
-    if plan.exact:
-        folded = max(residual_leak(model, Ablation(direction), fold=True) for direction in directions)
-        checks.append(_small("no reader sees it with folded weights", folded, limit))
-    else:
-        checks.append(Check("folding", ok=True, detail=f"hooks, because {plan.why_not}"))
+    if found.why_not_folded is not None:
+        checks.append(Check("folding", ok=True, detail=f"hooks, because {found.why_not_folded}"))
     return Doctor(
         ok=all(check.ok for check in checks),
         architecture=model.provenance.architecture,
         n_layers=model.n_layers,
         d_model=model.d_model,
         layout=model.layout.name,
-        folding="exact" if plan.exact else "hooks",
-        residual_leak=leak,
-        published_leak=max(residual_leak(model, Ablation(direction, variant="published")) for direction in directions),
+        folding=found.folding,
+        residual_leak=found.residual_leak,
+        published_leak=max(
+            residual_leak(model, Ablation(direction, variant="published"), instructions=PROBES[:3])
+            for direction in directions
+        ),
         checks=tuple(checks),
         hints=tuple(_hints()),
     )
-
-
-def _small(name: str, value: float, limit: float) -> Check:
-    return Check(name, ok=value <= limit, detail=f"{value:.1e} (limit {limit:.0e}, relative)")
-
-
-def _directions(model: LensModel) -> list[Tensor]:
-    """Two random directions and one the model uses: the stream at the last token, half-way up."""
-    generator = torch.Generator().manual_seed(0)
-    random = [torch.randn(model.d_model, generator=generator) for _ in range(2)]
-    _, activations = next(record(model, PROBES[:1], positions=(-1,)))
-    used = activations[0, 0, model.n_layers // 2].cpu()
-    scale = float(used.norm()) or 1.0
-    return [direction / direction.norm() * scale for direction in random] + [used]
 
 
 def _structure(model: LensModel) -> Iterator[Check]:
     positions = ", ".join(
         f"{position} {token!r}" for position, token in zip(model.positions, _template_tokens(model), strict=True)
     )
-    yield _small("layer L is hidden state L", layer_error(model), 1e-3)
-    yield _small("inert interventions change no logit", placement_error(model), 1e-3)
+    yield small("layer L is hidden state L", layer_error(model), 1e-3)
+    yield small("inert interventions change no logit", placement_error(model), 1e-3)
     yield Check("post-instruction positions", ok=bool(model.positions), detail=positions)
 
 
 def _template_tokens(model: LensModel) -> list[str]:
     ids = model.render(PROBES[:1])[0]
     return [str(model.tokenizer.decode([ids[position]])) for position in model.positions]
-
-
-def _padding_error(model: LensModel) -> float:
-    together = next_token_logits(model, PROBES, batch_size=len(PROBES))
-    alone = next_token_logits(model, PROBES, batch_size=1)
-    return float((together - alone).abs().max() / alone.abs().max().clamp_min(1e-12))
 
 
 def _addition_error(model: LensModel, direction: Tensor) -> float:
