@@ -38,6 +38,7 @@ class ModelConfig(_Frozen):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     chat_template: str | None = None
     trust_remote_code: bool = False
+    accept_inexact: bool = Field(default=False, description="go on with a model that fails its checks, and mark it")
 
 
 class DataConfig(_Frozen):

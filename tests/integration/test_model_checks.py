@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,8 +13,9 @@ import transformers
 from torch import nn
 
 import tiny_models
+from refusal_lens.config import AuditConfig
 from refusal_lens.errors import ModelError
-from refusal_lens.interventions import Ablation, Addition, doctor, residual_leak
+from refusal_lens.interventions import Ablation, Addition, check_model, doctor, require_sound, residual_leak
 from refusal_lens.model import (
     LensModel,
     ModelProvenance,
@@ -24,6 +28,8 @@ from refusal_lens.model import (
 )
 from refusal_lens.model.checks import check_located
 from refusal_lens.model.layout import locate
+from refusal_lens.pipeline.provenance import header_of_checks
+from refusal_lens.pipeline.worker import load_audited
 
 
 def _assembled(network: nn.Module) -> LensModel:
@@ -153,3 +159,86 @@ def test_what_an_addition_brings_along_an_ablated_direction_is_seen_by_nobody(ab
     assert torch.allclose(found, expected, atol=2e-4)
     assert torch.allclose(along, nothing_added, atol=2e-5), "along the ablated direction alone nothing is added"
     assert not torch.allclose(found, nothing_added, atol=1e-2), "the rest of the addition acts"
+
+
+def _bidirectional() -> dict[str, Callable[[], nn.Module]]:
+    small = {"vocab_size": tiny_models.VOCABULARY, "hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
+    bert = {**small, "intermediate_size": 48, "initializer_range": 0.15}
+    llama = tiny_models.network("llama").config
+
+    def no_mask() -> nn.Module:
+        return transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**llama.to_dict(), "is_causal": False}))
+
+    return {
+        "bert as saved by default": lambda: transformers.BertLMHeadModel(transformers.BertConfig(**bert)),
+        "is_causal false": no_mask,
+    }
+
+
+@pytest.mark.parametrize("name", ["bert as saved by default", "is_causal false"])
+def test_a_model_that_is_not_causal_is_found_and_stops(name: str) -> None:
+    torch.manual_seed(0)
+    model = _assembled(_bidirectional()[name]())
+    ids = torch.tensor(model.render(["Tell me"]))
+    other = ids.clone()
+    other[0, -1] = 5
+    one, two = (model.hf(row, use_cache=False).logits[0, 0] for row in (ids, other))
+    assert float((one - two).abs().max()) > 1e-3, "the first position really sees the last token"
+    assert not doctor(model).ok
+    with pytest.raises(ModelError, match=r"no position sees later tokens.*--accept-inexact"):
+        require_sound(model)
+    assert not require_sound(model, accept_inexact=True).ok
+    assert not math.isnan(check_model(model).causality_error)
+
+
+def test_a_recurrence_that_reads_padding_stops() -> None:
+    config = transformers.RecurrentGemmaConfig(
+        vocab_size=tiny_models.VOCABULARY,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        lru_width=32,
+        attention_window_size=32,
+        block_types=["recurrent", "recurrent", "attention"],
+    )
+    torch.manual_seed(0)
+    network = transformers.RecurrentGemmaForCausalLM(config)
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight.add_(torch.randn_like(weight) * 0.1)
+    model = _assembled(network)
+    prompts = ["Tell me", "Tell me a story about cats and dogs"]
+    alone = model.hf(torch.tensor(model.render(prompts[:1])), use_cache=False).logits[0, -1]
+    beside = next_token_logits(model, prompts)[0]
+    assert float((alone - beside).abs().max()) > 1e-2, "padding really changes the shorter prompt's logits"
+    with pytest.raises(ModelError, match="padding changes no logit"):
+        require_sound(model)
+
+
+def test_a_model_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = _assembled(tiny_models.network("llama"))
+    found = check_model(model)
+    assert found.ok
+    assert found.folded_leak is not None
+    assert found.folded_leak <= 1e-5
+    monkeypatch.setattr(model.hf, "forward", None)
+    assert check_model(model) is found
+
+
+def test_an_audit_does_not_load_a_model_that_fails_its_checks(tmp_path: Path) -> None:
+    folder = tiny_models.build("llama", tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "is_causal": False}), encoding="utf-8")
+
+    def asked(*, accepted: bool) -> AuditConfig:
+        wanted = {"spec": str(folder), "accept_inexact": accepted}
+        return AuditConfig.model_validate({"model": wanted, "data": {"languages": ["en"]}})
+
+    with pytest.raises(ModelError, match="later tokens"):
+        load_audited(asked(accepted=False))
+    header = header_of_checks(check_model(load_audited(asked(accepted=True))))
+    assert "later tokens" in str(header["inexact"])
+    assert isinstance(header["causality_error"], float)

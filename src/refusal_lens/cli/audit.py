@@ -103,6 +103,10 @@ def audit(
     trust_remote_code: Annotated[
         bool | None, typer.Option("--trust-remote-code", help="let the model folder's own code run; off unless asked")
     ] = None,
+    accept_inexact: Annotated[
+        bool | None,
+        typer.Option("--accept-inexact", help="go on with a model that fails its checks; numbers are marked"),
+    ] = None,
     stop_when_decided: Annotated[
         bool | None, typer.Option("--stop-when-decided", help="stop an answer once it is surely a refusal")
     ] = None,
@@ -145,6 +149,7 @@ def audit(
             "dtype": dtype,
             "chat_template": text_of(chat_template),
             "trust_remote_code": trust_remote_code,
+            "accept_inexact": accept_inexact,
         },
         "data": {
             "root": text_of(data and data.absolute()),

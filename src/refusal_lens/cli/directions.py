@@ -9,7 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,6 +21,7 @@ from refusal_lens.errors import NoValidDirection, UserError
 from refusal_lens.languages import get_language
 
 if TYPE_CHECKING:
+    from refusal_lens.interventions import ModelChecks
     from refusal_lens.model import BatchSize, LensModel
     from refusal_lens.prompts import PromptFile
     from refusal_lens.types import Harm, Prompt
@@ -55,6 +56,9 @@ Template = Annotated[
     Path | None, typer.Option("--chat-template", metavar="FILE", help="Jinja file that replaces the model's.")
 ]
 Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")]
+Inexact = Annotated[
+    bool, typer.Option("--accept-inexact", help="Go on with a model that fails its checks; its numbers are marked.")
+]
 Batch = Annotated[str, typer.Option("--batch-size", metavar="N|auto", help="Rows of one forward pass.")]
 Rule = Annotated[
     RuleChoice, typer.Option("--rule", help="paper: KL <= 0.2. arditi: KL <= 0.1 and steering score >= 0.")
@@ -83,6 +87,7 @@ def extract_command(
     revision: Revision = None,
     chat_template: Template = None,
     trust_remote_code: Trust = False,
+    accept_inexact: Inexact = False,
 ) -> None:
     """Extract candidate directions: mean(harmful) - mean(harmless) at every post-instruction position and layer.
 
@@ -92,12 +97,14 @@ def extract_command(
     check_folder(out, "--out")
     groups = _groups(harmful, harmless, column)
     loaded = _load(model, revision, device, dtype, chat_template, trust_remote_code)
+    checks = _sound(loaded, accept_inexact)
     from refusal_lens.directions import extract
 
     found = extract(loaded, *_fitting(loaded, groups), batch_size=size)
-    found.save(out)
+    replace(found, inexact=checks.failures or None).save(out)
     shape = list(found.tensor.shape)
-    typer.echo(json.dumps({"out": str(out), "shape": shape, "positions": list(found.positions)}))
+    said = {"out": str(out), "shape": shape, "positions": list(found.positions)}
+    typer.echo(json.dumps({**said, "inexact": checks.failures or None, "checks": checks.numbers()}))
 
 
 def score_command(
@@ -132,6 +139,7 @@ def score_command(
     revision: Revision = None,
     chat_template: Template = None,
     trust_remote_code: Trust = False,
+    accept_inexact: Inexact = False,
 ) -> None:
     """Score candidates: refusal under ablation, refusal under addition, KL on harmless prompts.
 
@@ -150,6 +158,7 @@ def score_command(
 
     found = Candidates.load(candidates)
     loaded = _load(model, revision, device, dtype, chat_template, trust_remote_code)
+    checks = _sound(loaded, accept_inexact)
     groups = _fitting(loaded, groups)
     token_ids = wanted if wanted is not None else _discover(loaded, groups, language, size)
     with _progress("scoring candidates") as progress:
@@ -165,10 +174,11 @@ def score_command(
             batch_size=size,
             progress=progress,
         )
-    write_atomic(out, (json.dumps(published_rows(scores), indent=4) + "\n").encode(), mode=0o644)
-    typer.echo(
-        json.dumps({"out": str(out), "candidates": len(scores), "mode": mode.value, "refusal_tokens": token_ids})
-    )
+    inexact = found.inexact or checks.failures or None
+    rows = published_rows(scores, inexact=inexact)
+    write_atomic(out, (json.dumps(rows, indent=4) + "\n").encode(), mode=0o644)
+    said = {"out": str(out), "candidates": len(scores), "mode": mode.value, "refusal_tokens": token_ids}
+    typer.echo(json.dumps({**said, "inexact": inexact, "checks": checks.numbers()}))
 
 
 def select_command(
@@ -210,6 +220,16 @@ def _load(
     return load_model(
         model, revision=revision, device=device, dtype=dtype, chat_template=chat_template, trust_remote_code=trust
     )
+
+
+def _sound(model: LensModel, accept_inexact: bool) -> ModelChecks:
+    """What the model was checked for; it stops here where a check fails, unless that was accepted."""
+    from refusal_lens.interventions import require_sound
+
+    found = require_sound(model, accept_inexact=accept_inexact)
+    if not found.ok:
+        typer.echo(f"inexact, as accepted: {found.failures}; every number is marked", err=True)
+    return found
 
 
 def _groups(harmful: Path, harmless: Path, column: str | None, language: str = "en") -> list[list[Prompt]]:

@@ -43,6 +43,7 @@ class Candidates:
             where unknown. The affine ablation needs it.
         harmless_mean: float32 [pos, layer, d_model], mean harmless activations; None where unknown. It gives directions
             made from these candidates (pools, nulls) their reference.
+        inexact: Which checks the model failed, where that was accepted; None where it passed or was not checked.
     """
 
     tensor: Float[Tensor, "pos layer d_model"]
@@ -52,6 +53,7 @@ class Candidates:
     model_digest: str | None = None
     harmless_projection: Float[Tensor, "pos layer"] | None = None
     harmless_mean: Float[Tensor, "pos layer d_model"] | None = None
+    inexact: str | None = None
 
     @property
     def n_layers(self) -> int:
@@ -129,6 +131,7 @@ class Candidates:
             "n_layers": self.n_layers,
             "d_model": self.tensor.shape[2],
             "model_digest": self.model_digest,
+            **({} if self.inexact is None else {"inexact": self.inexact}),
         }
         write_atomic(folder / TENSOR_FILE, save(tensors))
         write_atomic(folder / FACTS_FILE, (json.dumps(facts, indent=1) + "\n").encode())
@@ -179,6 +182,7 @@ class Candidates:
             model_digest=None if facts.get("model_digest") is None else str(facts["model_digest"]),
             harmless_projection=tensors.get("harmless_projection"),
             harmless_mean=tensors.get("harmless_mean"),
+            inexact=None if facts.get("inexact") is None else str(facts["inexact"]),
         )
 
 

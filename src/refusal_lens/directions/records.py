@@ -42,11 +42,12 @@ class CandidateScore:
     skipped: str | None = None
 
 
-def published_rows(scores: Sequence[CandidateScore]) -> list[dict[str, JsonValue]]:
+def published_rows(scores: Sequence[CandidateScore], *, inexact: str | None = None) -> list[dict[str, JsonValue]]:
     """Rows for a score file: the published fields, plus `skipped` only where a score is missing.
 
     Args:
         scores: Candidates in sweep order.
+        inexact: Which checks the model failed; marks every row.
 
     Returns:
         One JSON object per candidate; a score that is not finite becomes null.
@@ -57,6 +58,8 @@ def published_rows(scores: Sequence[CandidateScore]) -> list[dict[str, JsonValue
         row: dict[str, JsonValue] = {"position": item.position, "layer": item.layer, **values}
         if item.skipped is not None and None in values.values():
             row["skipped"] = item.skipped
+        if inexact is not None:
+            row["inexact"] = inexact
         rows.append(row)
     return rows
 

@@ -79,6 +79,17 @@ class ModelChecks:
         """The failed checks with what was measured, in one line; empty where all passed."""
         return "; ".join(f"not true: {check.name}, {check.detail}" for check in self.checks if not check.ok)
 
+    def numbers(self) -> dict[str, float | str | None]:
+        """What was measured, by name, for a record; to two digits, since the rest changes with the number of threads."""
+        measured = {
+            "padding_error": self.padding_error,
+            "causality_error": self.causality_error,
+            "residual_leak": self.residual_leak,
+            "folded_leak": self.folded_leak,
+        }
+        rounded = {name: None if value is None else float(f"{value:.1e}") for name, value in measured.items()}
+        return {**rounded, "folding": self.folding}
+
 
 _CHECKED: WeakKeyDictionary[LensModel, ModelChecks] = WeakKeyDictionary()
 

@@ -16,13 +16,14 @@ from refusal_lens.config import AuditConfig, parse_config
 from refusal_lens.core.redact import redact_text
 from refusal_lens.errors import RunError, UserError
 from refusal_lens.executors import WorkerFactory, get_executor
+from refusal_lens.interventions import check_model
 from refusal_lens.judging import get_judge
 from refusal_lens.languages import get_language
 from refusal_lens.model import check_source, fingerprint, resolve_dtype
 from refusal_lens.pipeline.dataset import ASKED, Dataset, all_languages, load_dataset
 from refusal_lens.pipeline.driver import run_tasks
 from refusal_lens.pipeline.plan import Identity, plan
-from refusal_lens.pipeline.provenance import check_takeover, earlier_header, header
+from refusal_lens.pipeline.provenance import check_takeover, earlier_header, header, header_of_checks
 from refusal_lens.pipeline.registry import STEPS
 from refusal_lens.pipeline.steps.selection import NO_VALID_DIRECTION, SELECTED
 from refusal_lens.pipeline.worker import Worker, WorkerMaker, load_audited
@@ -129,12 +130,15 @@ def run_audit(
     if store is not None:
         store.check()
     alone = transport.executor == "local" and transport.workers == 1 and store is None
-    model = None
+    model = measured = None
     if transport.executor == "local" and not (out / "run.json").exists():
         loaded = load_audited(config)  # a model that cannot be used must not leave a run directory behind
+        measured = check_model(loaded)
         model = loaded if alone else None
         del loaded
-    run = RunDir.create(out, header=header(config, prepared.identity, prepared.dataset, command, earlier))
+    checks = earlier.get("checks") if measured is None else header_of_checks(measured)
+    about = header(config, prepared.identity, prepared.dataset, command, earlier)
+    run = RunDir.create(out, header=about if checks is None else {**about, "checks": checks})
     total = len(prepared.tasks)
     computed = 0
     with run.lock():

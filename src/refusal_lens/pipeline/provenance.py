@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import logging
+import math
 import platform
 import shlex
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from refusal_lens.config import AuditConfig
 from refusal_lens.errors import RunError, UserError
+from refusal_lens.interventions import ModelChecks
 from refusal_lens.pipeline.dataset import Dataset
 from refusal_lens.pipeline.planning import Identity
 from refusal_lens.rundir import RunDir
@@ -92,6 +94,15 @@ def _versions_before(now: Mapping[str, JsonValue], earlier: Mapping[str, JsonVal
                 ", ".join(str(now.get(name)) for name in other),
             )
     return listed
+
+
+def header_of_checks(found: ModelChecks) -> dict[str, JsonValue]:
+    """What a header says about the checks of the model; `inexact` names the failed ones that were accepted."""
+    numbers = {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in found.numbers().items()
+    }
+    return {**numbers, "inexact": found.failures or None}
 
 
 def header(

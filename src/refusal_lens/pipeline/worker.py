@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from refusal_lens.config import AuditConfig
+from refusal_lens.interventions import require_sound
 from refusal_lens.judging import Judge, ThinkingJudge, get_judge
 from refusal_lens.model import LensModel, load_model
 from refusal_lens.pipeline.dataset import Dataset, load_dataset
@@ -116,11 +117,11 @@ def load_audited(config: AuditConfig) -> LensModel:
         The model, checked.
 
     Raises:
-        ModelError: It cannot be loaded, or lacks what an audit needs.
+        ModelError: It cannot be loaded, lacks what an audit needs, or fails its checks and that was not accepted.
     """
     wanted = config.model
     log.info("loading %s", wanted.spec)
-    return load_model(
+    model = load_model(
         wanted.spec,
         revision=wanted.revision,
         device=config.transport.device,
@@ -128,6 +129,10 @@ def load_audited(config: AuditConfig) -> LensModel:
         chat_template=Path(wanted.chat_template) if wanted.chat_template else None,
         trust_remote_code=wanted.trust_remote_code,
     )
+    found = require_sound(model, accept_inexact=wanted.accept_inexact)
+    if not found.ok:
+        log.warning("%s is inexact, as accepted: %s", wanted.spec, found.failures)
+    return model
 
 
 @dataclass(frozen=True)

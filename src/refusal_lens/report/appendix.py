@@ -222,6 +222,10 @@ def _provenance(facts: Facts) -> list[Block]:
         ("model digest", _plain(header.get("model_digest"))),
         ("machine", _plain(header.get("machine"))),
     ]
+    pairs += [
+        (f"check of the model: {name.replace('_', ' ')}", _plain(value))
+        for name, value in as_map(header.get("checks")).items()
+    ]
     pairs += [(name, _plain(value)) for name, value in as_map(header.get("versions")).items()]
     pairs += [(f"prompts {name}", _plain(value)) for name, value in as_map(header.get("data_digests")).items()]
     settings = [

@@ -30,7 +30,7 @@ def result_sections(facts: Facts) -> list[Section]:
 def _languages(facts: Facts) -> list[Block]:
     if not facts.cells:
         return [_missing("rates")]
-    blocks: list[Block] = [tables.headline_view(facts)]
+    blocks: list[Block] = [*_inexact(facts), tables.headline_view(facts)]
     if facts.main_source is None:
         blocks.append(
             Note(
@@ -42,6 +42,16 @@ def _languages(facts: Facts) -> list[Block]:
     for name in facts.extra_sets:
         blocks += _present(tables.extra_set(facts, name))
     return blocks
+
+
+def _inexact(facts: Facts) -> list[Block]:
+    """A warning above all numbers of a model that failed its checks, where that was accepted."""
+    failed = as_map(facts.inputs.header.get("checks")).get("inexact")
+    if not failed:
+        return []
+    return [
+        Note(f"Every number on this page is inexact: the model failed its checks ({failed}), as accepted.", "caution")
+    ]
 
 
 def _verdict(facts: Facts) -> list[Block]:
