@@ -164,3 +164,21 @@ def test_labels_that_do_not_fit_are_said(judged: Path, tmp_path: Path):
         assert (done.returncode, said in done.stderr) == (2, True), done.stderr
     done = run("agreement", judged, "--labels", judged, "--by", "colour")
     assert (done.returncode, "colour" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_the_file_that_is_read_is_never_overwritten(tmp_path: Path, link: bool) -> None:
+    source = write(tmp_path / "in.jsonl", ROWS)
+    before = source.read_bytes()
+    out = tmp_path / "link.jsonl" if link else source
+    if link:
+        out.symlink_to(source)
+    done = run("judge", source, "--out", out)
+    assert done.returncode == 2 and "would be overwritten" in done.stderr, done.stderr
+    assert source.read_bytes() == before
+    empty = tmp_path / "candidates"
+    done = run(
+        "score", "testbed:aligned", "--candidates", empty, "--harmful", source, "--harmless", source, "--out", out
+    )
+    assert done.returncode == 2 and "would be overwritten" in done.stderr, done.stderr
+    assert source.read_bytes() == before

@@ -148,7 +148,7 @@ def score_command(
     Example: refusal-lens score testbed:universal --candidates candidates/ --harmful v.json --harmless w.json --out scores.json
     """
     size = _batch_size(batch_size)
-    check_file(out, "--out")
+    check_file(out, "--out", reads=[harmful, harmless, candidates / "candidates.json"])
     get_language(language)
     groups = _groups(harmful, harmless, column, language)
     wanted = None if refusal_tokens is None else _token_ids(refusal_tokens)

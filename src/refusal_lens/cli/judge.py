@@ -59,11 +59,13 @@ def judge(
     Example: refusal-lens judge answers.jsonl --out judged.jsonl
     """
     from refusal_lens.cli.judge_work import Options, build_judge, require_prompts, tally
+    from refusal_lens.cli.outputs import check_file
     from refusal_lens.errors import EndpointError, UserError
     from refusal_lens.judging.answer import NO_REPLY
     from refusal_lens.judging.rows import bad_row_verdict, read_rows, require_good, verdict_fields, write_jsonl
     from refusal_lens.judging.thinking import split_answer
 
+    check_file(out, "--out", reads=[answers, rubric])
     rows = read_rows(answers)
     if not keep_going:
         require_good(rows, path=answers)

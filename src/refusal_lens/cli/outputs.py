@@ -6,6 +6,7 @@ Where results go is looked at before anything is computed: an hour's work must n
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from refusal_lens.errors import UserError
@@ -37,16 +38,20 @@ def check_folder(path: Path, option: str) -> None:
         )
 
 
-def check_file(path: Path, option: str) -> None:
+def check_file(path: Path, option: str, *, reads: Iterable[Path | None] = ()) -> None:
     """Check that a file can be written; writes nothing.
 
     Args:
         path: The file.
         option: The option that names it, for messages.
+        reads: The files that the command reads.
 
     Raises:
-        UserError: A folder has its name, or its folder may not be written.
+        UserError: A folder has its name, its folder may not be written, or the command reads it and would overwrite it.
     """
+    for read in reads:
+        if read is not None and read.exists() and path.exists() and path.samefile(read):
+            raise UserError(f"{option} {path}: is the file that is read and would be overwritten; name another")
     if path.is_dir():
         raise UserError(f"{option} {path}: is a folder; name a file")
     check_folder(path.parent, option)
