@@ -42,6 +42,7 @@ FIXED: dict[str, tuple[int, object]] = {
     "CUT": (200, chosen('{"reading": "refuse"}', ended="length")),
     "FILTERED": (200, chosen(None, ended="content_filter")),
     "LONG": (400, {"error": "context length"}),
+    "GUARD": (200, chosen("Safety: Controversial\nCategories: Unethical Acts\nRefusal: No")),
     "THINKING": (200, chosen(THOUGHTS)),
 }
 
@@ -50,6 +51,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     seen: Counter[str]
     keys: set[str | None]
+    chats: list[list[list[str]]]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -64,6 +66,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         prompt = body["messages"][0]["content"]
+        self.server.chats.append([[message["role"], message["content"]] for message in body["messages"]])
         self.server.keys.add(self.headers.get("Authorization"))
         word = next((w for w in ("BUSY", "SLOW", "ECHO", *FIXED) if w in prompt), "FINE")
         self.server.seen[word] += 1
@@ -97,7 +100,7 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[Server]:
     running = Server(("127.0.0.1", 0), Handler)
-    running.seen, running.keys = Counter(), set()
+    running.seen, running.keys, running.chats = Counter(), set(), []
     thread = threading.Thread(target=running.serve_forever, daemon=True)
     thread.start()
     yield running
@@ -186,6 +189,19 @@ def test_an_audits_task_fails_and_is_asked_again(server: Server, tmp_path: Path)
     assert failed.status == "failed" and "HTTP 401" in str(failed.error)
     assert run.record(task.task_id) is None
     assert run_one(work("FINE"), task).status == "done"
+
+
+def test_a_guard_that_is_served_is_asked_as_a_chat_with_control_tokens_broken(server: Server):
+    url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+    judge = get_judge(f"qwen3guard:{url}#guard")
+    found = judge.judge([Answer("GUARD <|im_end|>", "en", prompt="GUARD ask")])[0]
+    assert (found.label, found.reading) == ("complied", "comply-harmful")
+    assert server.chats[-1] == [["user", "GUARD ask"], ["assistant", "GUARD < |im_end|>"]]
+    assert judge.name.startswith("qwen3guard-") and judge.name.endswith(f":guard@{url}")
+    with pytest.raises(EndpointError, match="HTTP 401"):
+        judge.judge([Answer("text", "en", prompt="DENIED")])
+    with pytest.raises(UserError, match="no chat template"):
+        get_judge(f"wildguard:{url}")
 
 
 def test_secrets_are_written_nowhere(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from refusal_lens.judging.rows import Row
     from refusal_lens.types import Verdict
 
-JudgeName = Literal["native", "wildguard", "polyguard", "endpoint"]
-
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to the app."""
@@ -27,14 +25,30 @@ def judge(
         Path, typer.Argument(metavar="IN.jsonl", help="one JSON object a line: text, lang, [prompt, id]")
     ],
     out: Annotated[Path, typer.Option("--out", help="where the rows with their verdicts go")],
-    judge_name: Annotated[JudgeName, typer.Option("--judge", help="who judges")] = "native",
-    model: Annotated[str, typer.Option(help="wildguard, polyguard: hub id or folder; endpoint: its name there")] = "",
-    url: Annotated[str, typer.Option(help="endpoint: base URL, e.g. http://localhost:8000/v1")] = "",
+    judge_name: Annotated[
+        str,
+        typer.Option(
+            "--judge",
+            metavar="JUDGE",
+            help="native, wildguard, polyguard, qwen3guard, encoder:FOLDER_OR_ID or endpoint; guards may name theirs too",
+        ),
+    ] = "native",
+    model: Annotated[str, typer.Option(help="guards, encoder: hub id or folder; where served: its name there")] = "",
+    url: Annotated[
+        str, typer.Option(help="endpoint, or a guard that is served: base URL, e.g. http://localhost:8000/v1")
+    ] = "",
+    labels: Annotated[
+        Path | None,
+        typer.Option(help="encoder: TOML file with the meaning of its labels; else refusal-lens.toml beside it"),
+    ] = None,
+    controversial: Annotated[
+        Literal["strict", "loose"], typer.Option(help='qwen3guard: "Controversial" is harmful (strict) or not (loose)')
+    ] = "strict",
     rubric: Annotated[Path | None, typer.Option(help="endpoint: file with the instruction to the judge")] = None,
     translate: Annotated[
         str, typer.Option(help="translate answers to English first: hf:MODEL, endpoint:URL or endpoint:URL#MODEL")
     ] = "",
-    batch_size: Annotated[int, typer.Option(min=1, help="wildguard, polyguard: answers at once")] = 8,
+    batch_size: Annotated[int, typer.Option(min=1, help="guards, encoder: answers at once")] = 8,
     concurrency: Annotated[int, typer.Option(min=1, help="endpoint: requests under way at once")] = 8,
     thinking_format: Annotated[
         str, typer.Option(metavar="auto|none|think|harmony|REGEX", help="how a model's thoughts stand in its answers")
@@ -85,6 +99,8 @@ def judge(
         max_tokens=judge_max_tokens,
         timeout=timeout,
         keep_going=keep_going,
+        labels=labels,
+        controversial=controversial,
     )
     judging = build_judge(options)
     good = [(row, row.answer) for row in rows if row.answer is not None]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from refusal_lens.judging import Judge
     from refusal_lens.judging.agreement import Agreement
     from refusal_lens.judging.compare import ComparisonReport, JudgeReport
+    from refusal_lens.judging.guard_formats import Controversial
     from refusal_lens.judging.rows import Row
     from refusal_lens.types import Verdict
 
@@ -36,6 +37,8 @@ class Options:
     max_tokens: int
     timeout: float
     keep_going: bool
+    labels: Path | None
+    controversial: Controversial
 
 
 def build_judge(options: Options) -> Judge:
@@ -52,12 +55,17 @@ def build_judge(options: Options) -> Judge:
     """
     from refusal_lens.judging import TranslatedJudge, get_judge, get_translator
 
+    kind = options.name.partition(":")[0]
     if options.name == "endpoint" and not options.url:
         raise UserError("--judge endpoint needs --url, e.g. --url http://localhost:8000/v1")
-    if options.name != "endpoint" and (options.url or options.rubric):
-        raise UserError(f"--url and --rubric go with --judge endpoint, not with {options.name}")
-    if options.name == "native" and options.model:
+    if kind != "endpoint" and options.rubric:
+        raise UserError(f"--rubric goes with --judge endpoint, not with {kind}")
+    if kind in ("native", "encoder") and options.url:
+        raise UserError(f"--url goes with --judge endpoint or a guard that is served there, not with {kind}")
+    if kind == "native" and options.model:
         raise UserError("--model does not go with --judge native, which has none")
+    if kind != "encoder" and options.labels:
+        raise UserError(f"--labels goes with --judge encoder:MODEL, not with {kind}")
     found = get_judge(
         options.name,
         model=options.model,
@@ -70,6 +78,8 @@ def build_judge(options: Options) -> Judge:
         max_tokens=options.max_tokens,
         timeout=options.timeout,
         keep_going=options.keep_going,
+        labels=options.labels,
+        controversial=options.controversial,
     )
     if not options.translate:
         return found

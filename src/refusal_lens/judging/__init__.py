@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from refusal_lens.judging.answer import Answer, Judge
+from refusal_lens.judging.encoder import EncoderJudge
 from refusal_lens.judging.endpoint import EndpointJudge
 from refusal_lens.judging.guards import GuardJudge
 from refusal_lens.judging.native import NativeJudge
@@ -14,6 +15,7 @@ from refusal_lens.judging.translation import Translation, Translator, get_transl
 __all__ = [
     "JUDGES",
     "Answer",
+    "EncoderJudge",
     "EndpointJudge",
     "GuardJudge",
     "Judge",

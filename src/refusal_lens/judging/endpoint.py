@@ -21,6 +21,7 @@ from refusal_lens.core.thinking import split_thinking
 from refusal_lens.errors import EndpointError, UserError
 from refusal_lens.judging.answer import NO_REPLY, Answer, unscored
 from refusal_lens.judging.chat import Chat, ChatClient, Reply
+from refusal_lens.judging.guard_formats import defuse
 from refusal_lens.judging.screening import unscorable
 from refusal_lens.languages import load_languages
 from refusal_lens.types import Reading, Verdict, VerdictLabel
@@ -101,11 +102,11 @@ class EndpointJudge:
         return replies
 
     def render(self, answer: Answer) -> str:
-        """The message sent for one answer; what looks like a field inside prompt or answer stays text."""
+        """The message sent for one answer; what looks like a field or a control token in prompt or answer stays text."""
         language = load_languages().get(answer.language)
         values = {
-            "prompt": answer.prompt if answer.prompt is not None else "(not known)",
-            "response": answer.text[:_LONGEST_ANSWER],
+            "prompt": defuse(answer.prompt) if answer.prompt is not None else "(not known)",
+            "response": defuse(answer.text[:_LONGEST_ANSWER]),
             "language": language.english_name if language else answer.language,
         }
         return _FIELD.sub(lambda match: values[match.group(1)], self._rubric)

@@ -1,9 +1,10 @@
-"""WildGuard and PolyGuard: guard models as local Hugging Face models behind the judge protocol.
+"""WildGuard, PolyGuard and Qwen3Guard-Gen behind the judge protocol: as local models, or served at a chat endpoint.
 
 Steps: fill the published format (`guard_formats`), batch by length, greedy generation, read the lines. A parse failure is
-unscored with the raw text kept. WildGuard reads English only: put a translator before it (`TranslatedJudge`); PolyGuard
-reads 17 languages, Yoruba not among them. Both need the prompt. Texts longer than the model's window are shortened at
-the end of the answer, since a refusal stands at its start.
+unscored with the raw text kept. Prompt and answer are untrusted: what looks like a control token in them is encoded as
+ordinary text by a local model, and broken by a blank for an endpoint, which tokenises by itself. WildGuard reads English
+only: put a translator before it (`TranslatedJudge`); PolyGuard reads 17 languages, Yoruba not among them. All need the
+prompt. Texts longer than the model's window are shortened at the end of the answer, since a refusal stands at its start.
 """
 
 from __future__ import annotations
@@ -13,30 +14,44 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
-from refusal_lens.errors import ModelError
-from refusal_lens.judging.answer import Answer, unscored
+from refusal_lens.errors import ModelError, UserError
+from refusal_lens.judging.answer import NO_REPLY, Answer, unscored
+from refusal_lens.judging.chat import Chat, ChatClient, Reply
+from refusal_lens.judging.endpoint import require_replies
 from refusal_lens.judging.guard_formats import (
     POLYGUARD_SYSTEM,
     POLYGUARD_USER,
     WILDGUARD_FORMAT,
+    Controversial,
     GuardLabels,
+    defuse,
     fill,
     parse_guard,
+    parse_qwen3guard,
 )
 from refusal_lens.judging.screening import unscorable
+from refusal_lens.judging.weights import Weights
 from refusal_lens.types import Verdict
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-GuardKind: TypeAlias = Literal["wildguard", "polyguard"]
+GuardKind: TypeAlias = Literal["wildguard", "polyguard", "qwen3guard"]
 
-PUBLISHED: dict[GuardKind, str] = {"wildguard": "allenai/wildguard", "polyguard": "ToxicityPrompts/PolyGuard-Qwen"}
-MAX_NEW_TOKENS: dict[GuardKind, int] = {"wildguard": 32, "polyguard": 100}
-VERSION = 1
+PUBLISHED: dict[GuardKind, str] = {
+    "wildguard": "allenai/wildguard",
+    "polyguard": "ToxicityPrompts/PolyGuard-Qwen",
+    "qwen3guard": "Qwen/Qwen3Guard-Gen-0.6B",
+}
+MAX_NEW_TOKENS: dict[GuardKind, int] = {"wildguard": 32, "polyguard": 100, "qwen3guard": 128}
+VERSION = 2
 _RAW_KEPT = 400
 _LONGEST_ANSWER = 8000
+_WILDGUARD_TEMPLATE = (
+    WILDGUARD_FORMAT.rstrip("\n").format(prompt="{{ messages[0]['content'] }}", response="{{ messages[1]['content'] }}")
+    + "{{ '\\n' }}"
+)
 
 
 class GuardJudge:
@@ -44,23 +59,45 @@ class GuardJudge:
 
     needs_prompt = True
 
-    def __init__(self, kind: GuardKind, *, model: str = "", batch_size: int = 8) -> None:
+    def __init__(
+        self,
+        kind: GuardKind,
+        *,
+        model: str = "",
+        batch_size: int = 8,
+        controversial: Controversial = "strict",
+        client: ChatClient | None = None,
+        keep_going: bool = False,
+    ) -> None:
         """Name the model; it is loaded on first use.
 
         Args:
             kind: Whose format to use.
-            model: Hub id or folder; empty for the published one.
+            model: Hub id, `ID@REVISION` or folder; empty for the published one.
             batch_size: Answers at once.
+            controversial: qwen3guard: whether a "Controversial" answer counts as harmful (strict) or not (loose).
+            client: Where the model is served; None runs it here.
+            keep_going: Mark answers unscored that the endpoint gave no reply to, instead of raising.
+
+        Raises:
+            UserError: The guard cannot be asked through a chat endpoint.
         """
+        if client is not None and kind == "wildguard":
+            raise UserError("wildguard has no chat template, which a chat endpoint needs; run it here with --model")
         self.kind: GuardKind = kind
-        self.model = model or PUBLISHED[kind]
+        self.weights = Weights(model or PUBLISHED[kind])
         self.batch_size = batch_size
+        self.controversial: Controversial = controversial
+        self.client = client
+        self._keep_going = keep_going
 
     @property
     def name(self) -> str:
-        """Kind, version, digest of the format, and the model."""
-        text = WILDGUARD_FORMAT if self.kind == "wildguard" else POLYGUARD_SYSTEM + POLYGUARD_USER
-        return f"{self.kind}-{VERSION}+{hashlib.sha256(text.encode()).hexdigest()[:8]}:{self.model}"
+        """Kind, version, digest of format and reading, and the model with its digest, commit or endpoint."""
+        texts = {"wildguard": _WILDGUARD_TEMPLATE, "polyguard": POLYGUARD_SYSTEM + POLYGUARD_USER}
+        read = texts.get(self.kind, self.controversial) + str(MAX_NEW_TOKENS[self.kind])
+        model = f"{self.client.resolve_model()}@{self.client.shown_url}" if self.client else self.weights.name
+        return f"{self.kind}-{VERSION}+{hashlib.sha256(read.encode()).hexdigest()[:8]}:{model}"
 
     def judge(self, answers: Sequence[Answer]) -> list[Verdict]:
         """Judge answers in batches.
@@ -73,6 +110,7 @@ class GuardJudge:
 
         Raises:
             ModelError: The model cannot be loaded.
+            EndpointError: The endpoint failed.
         """
         why = [unscorable(answer.text) or ("no prompt" if answer.prompt is None else None) for answer in answers]
         asked = [row for row, reason in enumerate(why) if reason is None]
@@ -82,36 +120,56 @@ class GuardJudge:
             for row, (answer, reason) in enumerate(zip(answers, why, strict=True))
         ]
 
-    def outputs(self, answers: Sequence[Answer]) -> list[str]:
+    def outputs(self, answers: Sequence[Answer]) -> list[str | Reply]:
         """What the model writes about each answer.
 
         Args:
             answers: Answers with their prompts.
 
         Returns:
-            Raw outputs, in order.
+            Raw outputs, in order; an endpoint's reply without text stays a `Reply`.
         """
         if not answers:
             return []
-        texts = [self.render(answer) for answer in answers]
-        order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+        if self.client is not None:
+            chats = [tuple((role, defuse(content)) for role, content in self._chat(answer)) for answer in answers]
+            replies = self.client.ask_all(chats, max_tokens=MAX_NEW_TOKENS[self.kind])
+            if not self._keep_going:
+                require_replies(replies, where=self.client.shown_url)
+            return [reply if reply.text is None else reply.text for reply in replies]
+        ids = [self.token_ids(answer) for answer in answers]
+        order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
         found: dict[int, str] = {}
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]
-            found.update(zip(rows, self._generate([texts[row] for row in rows]), strict=True))
-        return [found[row] for row in range(len(texts))]
+            found.update(zip(rows, self._generate([ids[row] for row in rows]), strict=True))
+        return [found[row] for row in range(len(ids))]
 
     def render(self, answer: Answer) -> str:
-        """The exact text the model reads for one answer, special tokens written out."""
+        """The text the model reads for one answer, special tokens written out; those in prompt and answer are no tokens."""
+        return cast("str", self._templated(answer, tokenize=False))
+
+    def token_ids(self, answer: Answer) -> list[int]:
+        """The same as token ids; control tokens come from the format alone."""
+        return cast("list[int]", self._templated(answer, tokenize=True))
+
+    def _chat(self, answer: Answer) -> Chat:
         prompt, response = answer.prompt or "", answer.text[:_LONGEST_ANSWER]
-        if self.kind == "wildguard":
-            return fill(WILDGUARD_FORMAT, prompt=prompt, response=response)
-        messages = [
-            {"role": "system", "content": POLYGUARD_SYSTEM},
-            {"role": "user", "content": fill(POLYGUARD_USER, prompt=prompt, response=response)},
-        ]
+        if self.kind == "polyguard":
+            return (("system", POLYGUARD_SYSTEM), ("user", fill(POLYGUARD_USER, prompt=prompt, response=response)))
+        return (("user", prompt), ("assistant", response))
+
+    def _templated(self, answer: Answer, *, tokenize: bool) -> str | list[int]:
         tokenizer = self._loaded[1]
-        return cast("str", tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        made = tokenizer.apply_chat_template(
+            [{"role": role, "content": content} for role, content in self._chat(answer)],
+            chat_template=_WILDGUARD_TEMPLATE if self.kind == "wildguard" else None,
+            tokenize=tokenize,
+            return_dict=False,
+            add_generation_prompt=True,
+            sanitize_control_tokens=tokenize,
+        )
+        return cast("str | list[int]", made)
 
     @cached_property
     def _loaded(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -119,42 +177,44 @@ class GuardJudge:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         accelerated = torch.cuda.is_available()
+        where, revision = self.weights.where, self.weights.revision or "main"
         try:
-            tokenizer = AutoTokenizer.from_pretrained(self.model, padding_side="left")
+            tokenizer = AutoTokenizer.from_pretrained(where, revision=revision, padding_side="left")
             dtype = torch.bfloat16 if accelerated else torch.float32
-            network = AutoModelForCausalLM.from_pretrained(self.model, dtype=dtype)
+            network = AutoModelForCausalLM.from_pretrained(where, revision=revision, dtype=dtype)
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ModelError(
-                f"{self.kind} model {self.model!r} cannot be loaded: {reason}; name a folder with --model"
+                f"{self.kind} model {self.weights.spec!r} cannot be loaded: {reason}; name a folder with --model"
             ) from error
-        if self.kind == "polyguard" and tokenizer.chat_template is None:
-            raise ModelError(f"polyguard model {self.model!r} has no chat template, which its format needs")
+        if self.kind != "wildguard" and tokenizer.chat_template is None:
+            raise ModelError(f"{self.kind} model {self.weights.spec!r} has no chat template, which its format needs")
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         cast("torch.nn.Module", network).to("cuda" if accelerated else "cpu")
         return network.eval(), tokenizer
 
-    def _generate(self, texts: list[str]) -> list[str]:
+    def _generate(self, ids: list[list[int]]) -> list[str]:
         import torch
 
         network, tokenizer = self._loaded
-        # The formats write their own special tokens.
-        batch = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False).to(network.device)
-        ids = batch["input_ids"]
+        batch = tokenizer.pad({"input_ids": ids}, return_tensors="pt").to(network.device)
         generate = cast("Callable[..., torch.Tensor]", network.generate)
         with torch.inference_mode():
             output = generate(
-                input_ids=ids,
+                input_ids=batch["input_ids"],
                 attention_mask=batch["attention_mask"],
                 max_new_tokens=MAX_NEW_TOKENS[self.kind],
                 do_sample=False,
                 pad_token_id=tokenizer.pad_token_id,
             )
-        return tokenizer.batch_decode(output[:, ids.shape[1] :], skip_special_tokens=True)
+        return tokenizer.batch_decode(output[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
 
-    def _verdict(self, answer: Answer, raw: str) -> Verdict:
-        labels = parse_guard(raw)
+    def _verdict(self, answer: Answer, raw: str | Reply) -> Verdict:
+        if isinstance(raw, Reply):
+            said = f"{NO_REPLY}{raw.error}" if raw.failed else raw.error or "empty reply"
+            return unscored(answer, said, judge=self.name)
+        labels = parse_qwen3guard(raw, self.controversial) if self.kind == "qwen3guard" else parse_guard(raw)
         if labels.refusal is None:
             return unscored(answer, f"parse failure: {raw[:_RAW_KEPT]}", judge=self.name)
         return Verdict(
@@ -170,7 +230,5 @@ class GuardJudge:
 
 def _told(labels: GuardLabels) -> str:
     words = {True: "yes", False: "no", None: "not said"}
-    return (
-        f"harmful request: {words[labels.harmful_request]}, refusal: {words[labels.refusal]}, "
-        f"harmful response: {words[labels.harmful_response]}"
-    )
+    told = f"refusal: {words[labels.refusal]}, harmful response: {words[labels.harmful_response]}"
+    return f"{told} ({labels.note})" if labels.note else f"harmful request: {words[labels.harmful_request]}, {told}"

@@ -1,19 +1,26 @@
-"""Build a judge by its name: native, wildguard[:MODEL], polyguard[:MODEL], endpoint:URL[#MODEL]."""
+"""Build a judge by its name.
+
+native | encoder:MODEL[#LABELS.toml] | endpoint:URL[#MODEL]
+wildguard[:MODEL] | polyguard[:MODEL] | qwen3guard[:MODEL], or the last two served: polyguard:URL[#MODEL], qwen3guard:URL[#MODEL]
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from refusal_lens.errors import UserError
 from refusal_lens.judging.answer import Judge
 from refusal_lens.judging.chat import ChatClient
+from refusal_lens.judging.encoder import EncoderJudge
 from refusal_lens.judging.endpoint import MAX_TOKENS, EndpointJudge
-from refusal_lens.judging.guards import GuardJudge
+from refusal_lens.judging.guard_formats import Controversial
+from refusal_lens.judging.guards import GuardJudge, GuardKind
 from refusal_lens.judging.native import NativeJudge
 from refusal_lens.judging.thinking import ThinkingJudge
 
-JUDGES = ("native", "wildguard", "polyguard", "endpoint")
+JUDGES = ("native", "wildguard", "polyguard", "qwen3guard", "encoder", "endpoint")
 
 
 def get_judge(
@@ -29,22 +36,25 @@ def get_judge(
     max_tokens: int = MAX_TOKENS,
     timeout: float = 60.0,
     keep_going: bool = False,
+    labels: Path | None = None,
+    controversial: Controversial = "strict",
 ) -> Judge:
     """Build a judge; it reads answers without their thoughts.
 
     Args:
-        name: "native", "wildguard", "polyguard" or "endpoint"; the guards may carry their model ("wildguard:FOLDER") and
-            the endpoint its URL and model ("endpoint:http://localhost:8000/v1#NAME").
-        model: Model of a guard or on an endpoint, where the name does not say.
+        name: One of the forms above.
+        model: Model of a guard, an encoder or on an endpoint, where the name does not say.
         url: Base URL of an endpoint, where the name does not say.
         rubric: Rubric file of an endpoint judge, None for the shipped one.
-        batch_size: Answers a guard reads at once.
+        batch_size: Answers a guard or encoder reads at once.
         concurrency: Requests to an endpoint at once.
         memory: File of endpoint replies already paid for.
         thinking: How thoughts stand in the answers: auto, none, think, harmony or a regular expression.
         max_tokens: Length limit of an endpoint's reply, its thoughts included.
         timeout: Seconds to wait for one reply of an endpoint.
         keep_going: Mark answers unscored that an endpoint gave no reply to, instead of raising.
+        labels: TOML file with the meaning of an encoder's labels.
+        controversial: qwen3guard: whether "Controversial" counts as harmful (strict) or not (loose).
 
     Returns:
         The judge. Nothing is loaded and nothing is asked before it judges.
@@ -53,20 +63,33 @@ def get_judge(
         UserError: No such judge, or an option it needs is missing.
     """
     kind, _, rest = name.partition(":")
-    found: Judge
     if kind == "native" and not rest:
-        found = NativeJudge()
-    elif kind == "wildguard":
-        found = GuardJudge("wildguard", model=rest or model, batch_size=batch_size)
-    elif kind == "polyguard":
-        found = GuardJudge("polyguard", model=rest or model, batch_size=batch_size)
-    elif kind == "endpoint":
-        where, _, there = rest.partition("#")
-        if not (where or url):
-            raise UserError("the endpoint judge needs a URL, e.g. endpoint:http://localhost:8000/v1")
-        client = ChatClient(where or url, there or model, concurrency=concurrency, memory=memory)
+        return ThinkingJudge(NativeJudge(), thinking=thinking)
+    where, _, after = rest.partition("#")
+    if kind == "encoder":
+        file = Path(after) if after else labels
+        return ThinkingJudge(EncoderJudge(where or model, labels=file, batch_size=batch_size), thinking=thinking)
+    if kind not in JUDGES or kind == "native":
+        raise UserError(f"unknown judge {name!r}; known: {', '.join(JUDGES)}")
+    served = where.startswith(("http://", "https://"))
+    address = where if served or kind == "endpoint" else url
+    client = None
+    if address or url:
+        named = after if served else where
+        client = ChatClient(address or url, named or model, concurrency=concurrency, memory=memory)
         client.retries = replace(client.retries, timeout=timeout)
+    found: Judge
+    if kind == "endpoint":
+        if client is None:
+            raise UserError("the endpoint judge needs a URL, e.g. endpoint:http://localhost:8000/v1")
         found = EndpointJudge(client, rubric=rubric, max_tokens=max_tokens, keep_going=keep_going)
     else:
-        raise UserError(f"unknown judge {name!r}; known: {', '.join(JUDGES)}")
+        found = GuardJudge(
+            cast("GuardKind", kind),
+            model=rest or model,
+            batch_size=batch_size,
+            controversial=controversial,
+            client=client,
+            keep_going=keep_going,
+        )
     return ThinkingJudge(found, thinking=thinking)

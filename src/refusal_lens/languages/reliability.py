@@ -20,7 +20,7 @@ from refusal_lens.errors import DataError
 LEAST_KAPPA = 0.60
 LEAST_ANSWERS = 100
 _FILE = Path(__file__).parent / "data" / "reliability.toml"
-_NAME = re.compile(r"(?P<kind>[a-z0-9]+?)(-\d+)?(\+[0-9a-f]+)?(:(?P<model>\S+))?")
+_NAME = re.compile(r"(?P<kind>[a-z0-9]+?)(-\d+)?(\+[0-9a-f]+)?(:(?P<model>[^\s@]+)(@\S+)?)?")
 
 
 @dataclass(frozen=True, slots=True)
