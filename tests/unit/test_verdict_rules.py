@@ -10,6 +10,7 @@ from scipy.stats import binom
 
 from refusal_lens.measure import ModelVerdict, content_rows, judge_model, rate_rows, transfer_rows
 from refusal_lens.measure.universality import MIN_HEADROOM, SERVED, WEAK
+from refusal_lens.measure.verdict import MIN_LANGUAGES
 
 LANGUAGES = ("ar", "de", "en", "ko", "yo")
 
@@ -225,7 +226,12 @@ def test_renaming_languages_renames_the_verdict() -> None:
 
 def test_thresholds_are_the_documented_ones(request: pytest.FixtureRequest) -> None:
     page = (request.config.rootpath / "docs" / "universality.md").read_text(encoding="utf-8")
-    for name, value in (("SERVED", SERVED), ("WEAK", WEAK), ("MIN_HEADROOM", MIN_HEADROOM)):
+    for name, value in (
+        ("SERVED", SERVED),
+        ("WEAK", WEAK),
+        ("MIN_HEADROOM", MIN_HEADROOM),
+        ("MIN_LANGUAGES", MIN_LANGUAGES),
+    ):
         assert f"`{name}` = {value}" in page
 
 
@@ -254,3 +260,40 @@ def test_notes_on_how_the_cells_were_made_stand_among_the_reasons() -> None:
     records = verdicts_of({"en": dict.fromkeys(LANGUAGES, 0.9)}, n=20)
     found = judge_model(rate_rows(records), transfer_rows(records), sources={"en": None}, notes=("made so",))
     assert found.reasons[-1] == "made so"
+
+
+def test_a_direction_that_does_what_random_ones_do_gives_no_verdict_either_way() -> None:
+    found = english({"en": 0.5, "de": 0.5, "ar": 0.5}, n=100, null_effect=0.5)
+    assert found.verdict == "undefined" and "fails in en itself" in found.reasons[0]
+
+
+def test_a_verdict_on_one_source_does_not_hang_on_what_else_was_asked_for() -> None:
+    # 6 of 6 flips in 20 prompts (p = 2 / 2^6): under a family of the whole table it passed or failed by the table's size
+    base = verdicts_of({"en": {"en": 1.0, "de": 0.0, "ar": 0.0}}, n=20)
+    flipped = {f"p{index:03d}" for index in range(6)}
+    for record in base:
+        if record["language"] in ("de", "ar") and record["source"] == "en" and record["prompt_id"] in flipped:
+            record["label"] = "complied"
+    more = verdicts_of({"pooled": dict.fromkeys(("en", "de", "ar"), 0.0)}, n=20, nulls=8)
+    added = [record for record in more if record["source"] in ("pooled", "random-5", "random-6", "random-7")]
+    one, two = judge(base, "en"), judge([*base, *added], "en")
+    assert one.languages["de"].status == "weak" and one == two
+
+
+def test_an_ablation_that_mends_the_text_serves_the_language() -> None:
+    before = {f"p{index:03d}": 0 if index < 45 else None for index in range(100)}
+    ones = dict.fromkeys(before, 1)
+    records: list[dict[str, str | int | float | bool | None]] = []
+    for language in ("en", "de", "ar"):
+        records += cell("baseline", "", language, before) + cell("ablation", "en", language, ones)
+        records += cell("ablation", "random-0", language, before)
+    found = judge(records, "en")
+    assert found.verdict == "universal" and found.languages["de"].status == "served"
+    assert "break" not in found.languages["de"].reason
+
+
+def test_the_untouched_models_share_on_topic_stands_beside_the_ablated_ones() -> None:
+    records = verdicts_of({"en": dict.fromkeys(("en", "de"), 0.9)}, n=40, baseline={"de": 0.5})
+    told = [{**record, "on_topic": record["source"] == "" or record["prompt_id"] < "p020"} for record in records]
+    numbers = judge(told, "en").languages["de"].numbers
+    assert numbers["on_topic_baseline"] == 1.0 and numbers["on_topic"] == pytest.approx(0.5, abs=0.15)

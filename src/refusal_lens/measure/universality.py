@@ -9,7 +9,7 @@
 Addition answers another question, whether a direction is about refusal at all: `induces` asks whether adding it at home
 makes the model refuse harmless prompts (raised, and at least `WEAK` of the compliance gone).
 
-The thresholds are stated once, here, and explained on docs/statistics.md. A target whose headroom is below
+The thresholds are stated once, here, and explained on docs/universality.md. A target whose headroom is below
 `MIN_HEADROOM`, or with fewer than `MIN_PROMPTS` scored prompts, is undefined: nothing can be shown on it, either way.
 """
 
