@@ -230,7 +230,9 @@ def _decide(
     reasons = [failure(source, effect) for source, effect in {**found.failing, **found.unclear}.items()]
     shown = {code: item for code, item in languages.items() if item.status in ("served", "weak", "not served")}
     large = any(effect.removed >= WEAK and not effect.broken for effect in found.failing.values())
-    if not found.working and (found.unclear or large):  # large, though no larger than what nulls do: no verdict either way
+    if not found.working and (
+        found.unclear or large
+    ):  # large, though no larger than what nulls do: no verdict either way
         return "undefined", reasons
     if not shown or (not found.working and all(effect.broken for effect in found.failing.values())):
         if not found.working:
