@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test lint bench browser clean
+.PHONY: help install install-dev demo test lint docs bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,6 +34,9 @@ lint: install-dev ## ruff, pyright, docstrings, import contracts
 	$(BIN)/basedpyright --level error
 	$(BIN)/pydoclint --quiet src
 	$(BIN)/lint-imports
+
+docs: install-dev ## build the documentation into build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 bench: install-dev ## measure speed against the published procedure
 	$(BIN)/python -m bench
