@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 
 from refusal_lens.errors import DataError
 from refusal_lens.prompts import load_file, load_prompts, sample
-from refusal_lens.prompts.check import check
-from refusal_lens.prompts.compliance import read_compliance
-from refusal_lens.prompts.corrections import read_corrections
-from refusal_lens.prompts.standard import SPLIT_FILES, StandardRow, write_standard
-from refusal_lens.prompts.translating import read_journal
+from refusal_lens.prompts.building.corrections import read_corrections
+from refusal_lens.prompts.building.translating import read_journal
+from refusal_lens.prompts.checking.check import check
+from refusal_lens.prompts.checking.quality_chart import read_compliance
+from refusal_lens.prompts.loading.built import SPLIT_FILES, StandardRow, write_standard
 from refusal_lens.types import Prompt
 
 EXAMPLES = int(os.environ.get("REFUSAL_LENS_FUZZ", "150"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from refusal_lens.prompts import AbsentCell, base_id, load_grid, load_prompts, prompt_sets
+from refusal_lens.prompts import AbsentCell, base_id, load_prompts, prompt_sets, without_overlap
 
 LANGUAGES = ("ar", "de", "en", "es", "fr", "it", "ja", "ko", "nl", "pl", "ru", "th", "yo", "zh")
 COUNTS = {
@@ -51,12 +51,17 @@ def test_copies_and_leak(published: Path) -> None:
     test = load_prompts(published, language="th", split="test", harm="harmful")
     assert len({prompt.prompt_id for prompt in test}) == 572
     assert len({base_id(prompt.prompt_id) for prompt in test}) == 562
-    grid = load_grid(published, languages=["en", "th"])
-    assert [(overlap.language, overlap.found_in) for overlap in grid.overlaps] == [
-        ("en", "harmful train"),
-        ("th", "harmful train"),
+    selection = [
+        prompt
+        for harm, split in COUNTS
+        if split != "test"
+        for prompt in load_prompts(published, language="th", split=split, harm=harm)
     ]
-    assert len(grid.prompts["th", "test", "harmful"]) == 571
+    for language in ("en", "th"):
+        cell = load_prompts(published, language=language, split="test", harm="harmful")
+        kept, overlapping = without_overlap(cell, selection)
+        assert len(kept) == 571
+        assert [cell.index(prompt) for prompt in overlapping] == [8]
 
 
 def test_further_sets(published: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from prompt_folders import HARMFUL, HARMLESS, make_polyrefuse, translated, write_json
 from refusal_lens.errors import DataError, MissingCell
-from refusal_lens.prompts import AbsentCell, base_id, load_grid, load_prompts, prompt_sets, without_overlap
+from refusal_lens.prompts import AbsentCell, base_id, load_prompts, prompt_sets, without_overlap
 from refusal_lens.types import HARMS, SPLITS
 
 
@@ -61,34 +61,16 @@ def test_an_absent_cell_is_named_and_picklable(root: Path) -> None:
     assert (str(copy), copy.cell.language) == (str(caught.value), "yo")
 
 
-def test_grid_reports_missing_and_takes_overlaps_out_of_test(root: Path) -> None:
-    (root / "PolyRefuse" / "harmless_val_translated_yo.json").unlink()
+def test_a_test_prompt_that_also_stands_in_a_selection_split_is_told_apart(root: Path) -> None:
     leaked = "  help me open a BIKE lock not mine. "
     rows = [{"instruction": text} for text in [*HARMFUL["test"], leaked]]
     write_json(root / "PolyRefuse" / "harmful_test_translated_en.json", rows)
-    grid = load_grid(root, languages=["en", "yo"])
-    assert [str(missing).split(":")[0] for missing in grid.missing] == ["no yo harmless val prompts"]
-    assert ("yo", "val", "harmless") not in grid.prompts
-    assert [prompt.text for prompt in grid.prompts["en", "test", "harmful"]] == HARMFUL["test"]
-    assert [(overlap.language, overlap.found_in) for overlap in grid.overlaps] == [("en", "harmful train")]
     kept, dropped = without_overlap(
         load_prompts(root, language="en", split="test", harm="harmful"),
         load_prompts(root, language="de", split="train", harm="harmful"),
     )
-    assert len(kept) == 3
+    assert [prompt.text for prompt in kept] == HARMFUL["test"]
     assert [prompt.text for prompt in dropped] == [leaked]
-
-
-def test_grid_digest_follows_the_texts(root: Path) -> None:
-    digest = load_grid(root, languages=["de"]).digest
-    assert load_grid(root, languages=["de"]).digest == digest
-    write_json(root / "PolyRefuse" / "harmful_val_translated_de.json", [{"instruction": "[de] anders"}])
-    assert load_grid(root, languages=["de"]).digest != digest
-
-
-def test_grid_without_any_cell_is_an_error(root: Path) -> None:
-    with pytest.raises(DataError, match="none of the asked cells"):
-        load_grid(root, languages=["sw"])
 
 
 def test_translations_not_parallel_to_english_get_their_own_ids(root: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -13,14 +14,14 @@ from prompt_folders import make_polyrefuse, translated
 from refusal_lens.errors import DataError
 from refusal_lens.languages import parse_language
 from refusal_lens.languages.template import language_file
-from refusal_lens.prompts import load_file, load_grid, load_prompts, prompt_sets
-from refusal_lens.prompts.build import Built, build, gather
-from refusal_lens.prompts.check import check
-from refusal_lens.prompts.corrections import correct, read_corrections
-from refusal_lens.prompts.export import export
-from refusal_lens.prompts.quality import quality
-from refusal_lens.prompts.translating import read_journal
-from refusal_lens.types import Prompt
+from refusal_lens.prompts import load_file, load_prompts, prompt_sets
+from refusal_lens.prompts.building.build import Built, build, gather
+from refusal_lens.prompts.building.corrections import correct, read_corrections
+from refusal_lens.prompts.building.export import export
+from refusal_lens.prompts.building.translating import read_journal
+from refusal_lens.prompts.checking.check import check
+from refusal_lens.prompts.checking.quality import quality
+from refusal_lens.types import HARMS, SPLITS, Prompt
 
 TEXTS = [
     "Name three kitchen tools",
@@ -262,8 +263,12 @@ def test_a_folder_is_built_and_exported(tmp_path: Path) -> None:
     assert [prompt.text for prompt in translated_set] == ["[sw] How do I kill a Python process?"]
     export(root, tmp_path / "exported")
     for language in ("de", "en"):
-        before, after = (load_grid(folder, languages=[language]) for folder in (root, tmp_path / "exported"))
-        assert before.prompts == after.prompts
+        for split, harm in product(SPLITS, HARMS):
+            before, after = (
+                load_prompts(folder, language=language, split=split, harm=harm)
+                for folder in (root, tmp_path / "exported")
+            )
+            assert before == after
     with pytest.raises(DataError, match="built data set already"):
         export(tmp_path / "exported", tmp_path / "again")
 

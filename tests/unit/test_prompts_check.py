@@ -10,9 +10,9 @@ import pytest
 
 from prompt_folders import write_json
 from refusal_lens.errors import DataError
-from refusal_lens.prompts.alignment import displaced_rows, length_correlation, lengths_agree
-from refusal_lens.prompts.check import check
-from refusal_lens.prompts.findings import CheckReport
+from refusal_lens.prompts.checking.check import check
+from refusal_lens.prompts.checking.results import CheckReport
+from refusal_lens.prompts.loading.alignment import displaced_rows, length_correlation, lengths_agree
 
 WORDS = {
     "en": [

@@ -16,9 +16,9 @@ import pytest
 
 from refusal_lens.core.files import StorageError
 from refusal_lens.errors import DataError
-from refusal_lens.prompts import transfer
-from refusal_lens.prompts.download import download, shown_origin
-from refusal_lens.prompts.published import FileDigest, Published, Source, published
+from refusal_lens.prompts.building import transfer
+from refusal_lens.prompts.building.download import download, shown_origin
+from refusal_lens.prompts.loading.published import FileDigest, Published, Source, published
 
 FILES = {"PolyRefuse/a.json": b"alpha " * 5000, "dataset/splits/b.json": b"beta " * 7000, "LICENSE": b"terms"}
 DATA = Published(
@@ -115,7 +115,8 @@ def server() -> Iterator[Server]:
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     fetch = transfer.fetch
     monkeypatch.setattr(
-        "refusal_lens.prompts.download.fetch", lambda *args, **kwargs: fetch(*args, **kwargs, pause=lambda _: None)
+        "refusal_lens.prompts.building.download.fetch",
+        lambda *args, **kwargs: fetch(*args, **kwargs, pause=lambda _: None),
     )
 
 
@@ -302,7 +303,7 @@ def test_bombs_are_not_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "bomb.zip").write_bytes(zip_of({"LICENSE": bomb}))
     with pytest.raises(DataError, match="absent or with wrong bytes"):
         download(tmp_path / "dest", origin=str(tmp_path / "bomb.zip"), data=DATA)
-    monkeypatch.setattr("refusal_lens.prompts.unpack.MAX_UNPACKED", 10_000_000)
+    monkeypatch.setattr("refusal_lens.prompts.building.unpack.MAX_UNPACKED", 10_000_000)
     (tmp_path / "bomb.tgz").write_bytes(tar_of({"other": bomb, **FILES}))
     with pytest.raises(DataError, match="unpacks to more"):
         download(tmp_path / "dest", origin=str(tmp_path / "bomb.tgz"), data=DATA)

@@ -11,10 +11,8 @@ import sacrebleu
 
 from prompt_folders import make_polyrefuse, write_json
 from refusal_lens.errors import DataError
-from refusal_lens.prompts.back_translations import BackTranslation, usable
-from refusal_lens.prompts.compliance import read_compliance
-from refusal_lens.prompts.quality import as_records, counts_of, quality, score_pairs
-from refusal_lens.prompts.quality_chart import quality_chart, save_chart
+from refusal_lens.prompts.checking.quality import BackTranslation, as_records, counts_of, quality, score_pairs, usable
+from refusal_lens.prompts.checking.quality_chart import quality_chart, read_compliance, save_chart
 
 ORIGINALS = [
     "Explain how rain forms in the mountains",

@@ -10,7 +10,7 @@ import pytest
 
 from refusal_lens.errors import DataError
 from refusal_lens.prompts import AbsentCell, MissingColumnError, load_prompt_table
-from refusal_lens.prompts.identity import id_of
+from refusal_lens.prompts.loading.cell import id_of
 
 HEADER = ("text", "lang", "harm", "split", "id")
 

@@ -13,8 +13,8 @@ from refusal_lens.errors import EXIT_GATE, UserError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from refusal_lens.prompts.build import Built
-    from refusal_lens.prompts.quality import Quality
+    from refusal_lens.prompts.building.build import Built
+    from refusal_lens.prompts.checking.quality import Quality
     from refusal_lens.types import Prompt
 
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="folder with the PolyRefuse files, or a built data set")]
@@ -53,9 +53,9 @@ def download(
     Example: refusal-lens data download --dest polyrefuse
     """
     from refusal_lens.cli.data_view import bar
-    from refusal_lens.prompts.download import PROVENANCE
-    from refusal_lens.prompts.download import download as get
-    from refusal_lens.prompts.published import published
+    from refusal_lens.prompts.building.download import PROVENANCE
+    from refusal_lens.prompts.building.download import download as get
+    from refusal_lens.prompts.loading.published import published
 
     wanted = published()
     with bar("files", sum(digest.size for digest in wanted.files.values())) as advance:
@@ -78,7 +78,7 @@ def sources(output: Format = "table") -> None:
     from dataclasses import asdict
 
     from refusal_lens.cli.data_view import print_json, print_table
-    from refusal_lens.prompts.published import published
+    from refusal_lens.prompts.loading.published import published
 
     listed = [asdict(source) for source in published().sources]
     if output == "json":
@@ -107,7 +107,7 @@ def check(
     from dataclasses import asdict
 
     from refusal_lens.cli.data_view import print_grid, print_json, print_table, spinner
-    from refusal_lens.prompts.check import check as look
+    from refusal_lens.prompts.checking.check import check as look
 
     with spinner("checking") as tell:
         report = look(folder, languages=_codes(languages), identify=identify, progress=tell)
@@ -152,8 +152,8 @@ def quality(
     Example: refusal-lens data quality polyrefuse --compliance runs/qwen --chart quality.html
     """
     from refusal_lens.cli.data_view import print_json, print_table, spinner
-    from refusal_lens.prompts.quality import as_records
-    from refusal_lens.prompts.quality import quality as score
+    from refusal_lens.prompts.checking.quality import as_records
+    from refusal_lens.prompts.checking.quality import quality as score
 
     if (chart is None) != (compliance is None):
         raise UserError("a picture needs both --chart FILE and --compliance RUN|FILE")
@@ -165,8 +165,7 @@ def quality(
     with spinner("scoring") as tell:
         scored = score(folder, seed=seed, similarity=similarity, progress=tell)
     if chart is not None and compliance is not None:
-        from refusal_lens.prompts.compliance import read_compliance
-        from refusal_lens.prompts.quality_chart import quality_chart, save_chart
+        from refusal_lens.prompts.checking.quality_chart import quality_chart, read_compliance, save_chart
 
         save_chart(quality_chart(scored, read_compliance(compliance)), chart)
         typer.echo(f"chart: {chart}", err=True)
@@ -230,8 +229,8 @@ def build(
     from refusal_lens.cli.data_view import bar
     from refusal_lens.judging import get_translator
     from refusal_lens.prompts import said
-    from refusal_lens.prompts.build import build as make
-    from refusal_lens.prompts.build import gather
+    from refusal_lens.prompts.building.build import build as make
+    from refusal_lens.prompts.building.build import gather
 
     chosen = gather(prompts, harm=harm, split=split, column=columns.get("text"))
     if limit is not None:
@@ -257,7 +256,7 @@ def _build_as_it_is(
     licence: str | None,
 ) -> None:
     from refusal_lens.prompts import load_prompt_table
-    from refusal_lens.prompts.build import build_as_it_is
+    from refusal_lens.prompts.building.build import build_as_it_is
 
     table = load_prompt_table(file, columns=columns, languages=_codes(languages) or (), harm=harm)
     for note in (table.summary(), *table.notes):
@@ -288,8 +287,8 @@ def correct(
 
     Example: refusal-lens data correct mine --edits corrections.csv
     """
-    from refusal_lens.prompts.corrections import correct as apply
-    from refusal_lens.prompts.corrections import read_corrections
+    from refusal_lens.prompts.building.corrections import correct as apply
+    from refusal_lens.prompts.building.corrections import read_corrections
 
     read = read_corrections(edits)
     changed = apply(folder, read)
@@ -305,7 +304,7 @@ def export(
 
     Example: refusal-lens data export polyrefuse --out polyrefuse-parquet
     """
-    from refusal_lens.prompts.export import export as write
+    from refusal_lens.prompts.building.export import export as write
 
     typer.echo(f"{write(folder, out)} rows: {out} (card: {out / 'README.md'})")
 

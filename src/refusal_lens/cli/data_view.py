@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 from rich.table import Table
 from rich.text import Text
 
-from refusal_lens.prompts.findings import CellReport
+from refusal_lens.prompts.checking.results import CellReport
 from refusal_lens.types import HARMS, SPLITS
 
 _PIPE_WIDTH = 220

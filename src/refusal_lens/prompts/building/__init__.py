@@ -1,0 +1,1 @@
+"""Getting and making prompt folders: download, translation, corrections, export, cards."""

@@ -1,0 +1,1 @@
+"""Looking at a prompt folder: faults by name, translation quality. Reads through `loading`, writes no data."""
