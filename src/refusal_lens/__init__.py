@@ -4,6 +4,8 @@
 
     model = rl.load_model("testbed:aligned")
     harmful = rl.load_prompts("PolyRefuse", language="de", split="train", harm="harmful")
+    direction = rl.find_direction(model, harmful, harmless, language="de")
+    answers = rl.generate(model, ["..."], interventions=[direction.ablation()])
 
 Names are imported when first used, so that `import refusal_lens` costs nothing.
 """
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
         Selection,
         discover_refusal_tokens,
         extract,
+        find_direction,
         score,
         select,
     )
@@ -39,6 +42,7 @@ _HOMES = {
     "Selection": "directions",
     "discover_refusal_tokens": "directions",
     "extract": "directions",
+    "find_direction": "directions",
     "score": "directions",
     "select": "directions",
     "Ablation": "interventions",
@@ -66,6 +70,7 @@ __all__ = [
     "audit",
     "discover_refusal_tokens",
     "extract",
+    "find_direction",
     "generate",
     "get_judge",
     "intervening",

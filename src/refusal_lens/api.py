@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from refusal_lens.config import AuditConfig, DataConfig, DirectionConfig, GenerationConfig, ModelConfig, Transport
+from refusal_lens.judging import Judge, JudgeFunction, as_judge
 from refusal_lens.languages import resolve_languages
+from refusal_lens.model import LensModel
 from refusal_lens.pipeline import Run, open_run, prepare, run_audit
 from refusal_lens.types import Rule
 
 
 def audit(
-    model: str,
+    model: str | LensModel,
     *,
     out: str | Path,
     data: str | Path | None = None,
@@ -22,15 +24,16 @@ def audit(
     max_new_tokens: int | None = None,
     rule: Rule = "paper",
     random: int = 3,
-    judge: str = "native",
+    judge: str | Judge | JudgeFunction = "native",
     seed: int = 0,
     device: str = "auto",
     replace: bool = False,
+    baseline_only: bool = False,
 ) -> Run:
     """Audit a chat model and return its tables; for every further setting use `AuditConfig` with `prepare` and `run_audit`.
 
     Args:
-        model: testbed:NAME, a model folder, or a hub id.
+        model: testbed:NAME, a model folder, a hub id, or a loaded model whose weights are those of its files.
         out: Run directory; a second call with the same arguments recomputes nothing.
         data: Folder with the PolyRefuse files; a testbed brings its own prompts.
         languages: Target languages.
@@ -39,30 +42,40 @@ def audit(
         max_new_tokens: Length limit of an answer in tokens; None for 512 (48 on a testbed's own prompts).
         rule: Selection rule.
         random: Number of random null directions.
-        judge: Name of the judge.
+        judge: Name of the judge, a judge, or a function that takes an `Answer` and gives a `Verdict` or a label. Its name
+            enters the keys of what it judged.
         seed: Seed of sampling and null directions.
-        device: Where the model runs.
+        device: Where the model runs, where it is not loaded already.
         replace: Take over `out` although another model's run stands there.
+        baseline_only: Measure the untouched model alone.
 
     Returns:
         The finished run.
 
     Raises:
         UserError: Something about the model, the prompts, the languages or the run directory is wrong.
+
+    Example:
+        run = rl.audit("testbed:aligned", out="runs/first", languages="en,de", limit=20)
+        print(run.rates.to_pandas())
     """
-    tokens = max_new_tokens or (48 if model.startswith("testbed:") and data is None else 512)
+    loaded = model if isinstance(model, LensModel) else None
+    spec = model if isinstance(model, str) else model.provenance.spec
+    given = None if isinstance(judge, str) else as_judge(judge)
+    tokens = max_new_tokens or (48 if spec.startswith("testbed:") and data is None else 512)
     config = AuditConfig(
-        model=ModelConfig(spec=model),
+        model=ModelConfig(spec=spec),
         data=DataConfig(root=None if data is None else str(data), languages=_codes(languages), limit=limit),
         directions=DirectionConfig(sources=_codes(sources), rule=rule, random=random),
         generation=GenerationConfig(max_new_tokens=tokens),
-        judge=judge,
+        judge=judge if isinstance(judge, str) else f"given:{as_judge(judge).name}",
         seed=seed,
+        baseline_only=baseline_only,
         transport=Transport(device=device),
     )
     asked = () if languages == "all" else ("languages",)
-    result = run_audit(prepare(config, asked=asked), Path(out), replace=replace)
-    return open_run(result.path)
+    prepared = prepare(config, asked=asked, model=loaded, judge=given)
+    return open_run(run_audit(prepared, Path(out), replace=replace).path)
 
 
 def _codes(languages: str | Sequence[str]) -> tuple[str, ...]:

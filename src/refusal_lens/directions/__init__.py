@@ -4,6 +4,7 @@ from refusal_lens.directions.candidates import Candidates, import_candidates
 from refusal_lens.directions.direction import Direction, import_direction, random_direction
 from refusal_lens.directions.estimate import Estimate, Shape, Speed, Workload, calibrate, estimate, shape_of
 from refusal_lens.directions.extraction import balanced_halves, extract, mean_activations, shuffled_direction
+from refusal_lens.directions.finding import behaving, find_direction
 from refusal_lens.directions.formulas import Divergence, refusal_score
 from refusal_lens.directions.records import CandidateScore, published_rows, read_scores
 from refusal_lens.directions.scoring import refusal_scores, score
@@ -24,10 +25,12 @@ __all__ = [
     "Speed",
     "Workload",
     "balanced_halves",
+    "behaving",
     "calibrate",
     "discover_refusal_tokens",
     "estimate",
     "extract",
+    "find_direction",
     "import_candidates",
     "import_direction",
     "layer_limit",

@@ -29,7 +29,7 @@ TENSOR_FILE = "candidates.safetensors"
 FACTS_FILE = "candidates.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Candidates:
     """Mean differences at every (position, layer).
 
@@ -54,6 +54,11 @@ class Candidates:
     harmless_projection: Float[Tensor, "pos layer"] | None = None
     harmless_mean: Float[Tensor, "pos layer d_model"] | None = None
     inexact: str | None = None
+
+    def __repr__(self) -> str:
+        """The candidates in one line, without their numbers."""
+        n = f"{self.n_harmful} harmful and {self.n_harmless} harmless prompts"
+        return f"Candidates(positions {self.positions}, {self.n_layers} layers, from {n})"
 
     @property
     def n_layers(self) -> int:

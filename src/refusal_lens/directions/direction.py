@@ -10,6 +10,7 @@ import json
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -19,13 +20,14 @@ from torch import Tensor
 
 from refusal_lens.core.files import write_atomic
 from refusal_lens.errors import DataError
+from refusal_lens.interventions import Ablation, Addition
 
 SCHEMA_VERSION = 1
 _TENSOR = "direction"
 _METADATA = "refusal_lens"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Direction:
     """A direction of the residual stream, raw as extracted (its norm is that of the mean difference).
 
@@ -45,6 +47,42 @@ class Direction:
     source: str
     model_digest: str | None = None
     harmless_projection: float | None = None
+
+    def __repr__(self) -> str:
+        """The direction in one line, without its numbers."""
+        norm = float(self.vector.norm())
+        return f"Direction({self.source!r}, position {self.position}, layer {self.layer}, norm {norm:.3g})"
+
+    def ablation(self, *, affine: bool = False, variant: Literal["exact", "published"] = "exact") -> Ablation:
+        """The intervention that takes this direction out of the residual stream.
+
+        Args:
+            affine: Set the projection to the harmless mean instead of zero.
+            variant: "published" leaks in post-norm models and is for comparison only.
+
+        Returns:
+            The ablation, for `intervening`, `generate` and `record`.
+
+        Raises:
+            DataError: Affine, and the harmless mean of this direction is not known.
+
+        Example:
+            with rl.intervening(model, [direction.ablation()]): ...
+        """
+        if affine and self.harmless_projection is None:
+            raise DataError(f"direction {self.source!r}: its harmless mean is not known, so it cannot be ablated to it")
+        return Ablation(self.vector, reference=self.harmless_projection if affine else None, variant=variant)
+
+    def addition(self, *, coefficient: float = 1.0) -> Addition:
+        """The intervention that adds this direction where it was read.
+
+        Args:
+            coefficient: Multiple of the direction, raw as extracted.
+
+        Returns:
+            The addition, at this direction's layer.
+        """
+        return Addition(self.vector, layer=self.layer, coefficient=coefficient)
 
     def save(self, path: Path) -> None:
         """Write the direction to one safetensors file, atomically."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from refusal_lens.judging.answer import Answer, Judge
 from refusal_lens.judging.encoder import EncoderJudge
 from refusal_lens.judging.endpoint import EndpointJudge
+from refusal_lens.judging.given import JudgeFunction, as_judge
 from refusal_lens.judging.guards import GuardJudge
 from refusal_lens.judging.native import NativeJudge
 from refusal_lens.judging.registry import JUDGES, get_judge
@@ -19,11 +20,13 @@ __all__ = [
     "EndpointJudge",
     "GuardJudge",
     "Judge",
+    "JudgeFunction",
     "NativeJudge",
     "ThinkingJudge",
     "TranslatedJudge",
     "Translation",
     "Translator",
+    "as_judge",
     "get_judge",
     "get_translator",
 ]

@@ -10,7 +10,7 @@ from refusal_lens.model.generate import Generated, generate
 from refusal_lens.model.hooking import edited
 from refusal_lens.model.layout import Block, Layout, hidden_input, hidden_output
 from refusal_lens.model.lens import LensModel, ModelProvenance
-from refusal_lens.model.load import assemble, check_source, load_model, resolve_dtype
+from refusal_lens.model.load import assemble, check_source, identify, load_model, resolve_dtype
 from refusal_lens.model.projection import in_float64, set_projection, unit
 from refusal_lens.model.source import fingerprint
 from refusal_lens.model.tokens import PROBES, replaced_by_type
@@ -39,6 +39,7 @@ __all__ = [
     "generate",
     "hidden_input",
     "hidden_output",
+    "identify",
     "in_float64",
     "is_out_of_memory",
     "layer_error",

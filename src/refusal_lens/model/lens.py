@@ -44,7 +44,7 @@ class ModelProvenance:
     versions: dict[str, str] = field(default_factory=dict[str, str])
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class LensModel:
     """A chat model ready to be looked into.
 
@@ -67,6 +67,11 @@ class LensModel:
     end_ids: tuple[int, ...]
     pad_id: int
     context: int | None
+
+    def __repr__(self) -> str:
+        """The model in one line."""
+        size = f"{self.n_layers} layers, d_model {self.d_model}"
+        return f"LensModel({self.provenance.spec!r}, {size}, {self.provenance.dtype} on {self.provenance.device})"
 
     @property
     def n_layers(self) -> int:

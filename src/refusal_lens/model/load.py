@@ -108,6 +108,25 @@ def resolve_dtype(dtype: str, *, device: str = "auto") -> str:
     return str(_dtype(dtype, _device(device))).removeprefix("torch.")
 
 
+def identify(model: LensModel) -> str:
+    """What identifies a loaded model, the same as `fingerprint` gives for its files where it reads their own template.
+
+    Args:
+        model: The model; its weights are those of its files.
+
+    Returns:
+        sha256, hexadecimal.
+    """
+    known = model.provenance
+    try:
+        own = load_tokenizer(locate_source(known.spec, revision=known.revision).folder, chat_template=None)
+    except ModelError:  # put together by hand
+        return known.digest
+    if hashlib.sha256(str(own.chat_template).encode()).hexdigest() == known.template_digest:
+        return known.digest
+    return hashlib.sha256(f"{known.digest}\0{known.template_digest}".encode()).hexdigest()
+
+
 def check_source(
     spec: str, *, revision: str | None = None, chat_template: Path | None = None, trust_remote_code: bool = False
 ) -> None:

@@ -8,18 +8,18 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from refusal_lens.config import AuditConfig, parse_config
+from refusal_lens.config import AuditConfig, Transport, parse_config
 from refusal_lens.core.redact import redact_text
 from refusal_lens.errors import RunError, UserError
 from refusal_lens.executors import WorkerFactory, get_executor
 from refusal_lens.interventions import check_model
-from refusal_lens.judging import get_judge
+from refusal_lens.judging import Judge, get_judge
 from refusal_lens.languages import get_language
-from refusal_lens.model import check_source, fingerprint, resolve_dtype
+from refusal_lens.model import LensModel, check_source, fingerprint, identify, resolve_dtype
 from refusal_lens.pipeline.dataset import ASKED, Dataset, all_languages, load_dataset
 from refusal_lens.pipeline.driver import run_tasks
 from refusal_lens.pipeline.plan import Identity, plan
@@ -41,6 +41,8 @@ class Prepared:
     dataset: Dataset
     identity: Identity
     tasks: tuple[Task, ...]
+    model: LensModel | None = field(default=None, repr=False)
+    judge: Judge | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,20 @@ class AuditResult:
     why_none: dict[str, str]
 
 
-def prepare(config: AuditConfig, *, asked: Collection[str] = ASKED) -> Prepared:
+def prepare(
+    config: AuditConfig,
+    *,
+    asked: Collection[str] = ASKED,
+    model: LensModel | None = None,
+    judge: Judge | None = None,
+) -> Prepared:
     """Check and load an audit's inputs and plan its tasks.
 
     Args:
         config: The audit.
         asked: Settings given by name, see `load_dataset`.
+        model: The model that `config` names, where the caller has loaded it. Its weights are those of its files.
+        judge: A judge of the caller's instead of the one that `config` names; its name enters the keys.
 
     Returns:
         What `run_audit` needs; its configuration names the number format that `auto` stands for.
@@ -75,20 +85,26 @@ def prepare(config: AuditConfig, *, asked: Collection[str] = ASKED) -> Prepared:
     """
     for language in all_languages(config):
         get_language(language)
-    judge = get_judge(config.judge)
-    if redact_text(judge.name) != judge.name:
+    if (model is not None or judge is not None) and not _in_this_process(config.transport):
+        raise UserError("a loaded model or a judge object works in this process alone: one local worker, no store")
+    name = (judge or get_judge(config.judge)).name
+    if redact_text(name) != name:
         raise UserError("--judge: the model's name looks like a key; give keys as environment variables")
     wanted = config.model
     template = Path(wanted.chat_template) if wanted.chat_template else None
-    check_source(
-        wanted.spec, revision=wanted.revision, chat_template=template, trust_remote_code=wanted.trust_remote_code
-    )
-    config = _with_dtype(config)
-    model_digest = fingerprint(wanted.spec, revision=wanted.revision, chat_template=template)
-    dataset = load_dataset(config, asked=asked)
+    if model is None:
+        trust = wanted.trust_remote_code
+        check_source(wanted.spec, revision=wanted.revision, chat_template=template, trust_remote_code=trust)
+        config = _with_dtype(config)
+        model_digest = fingerprint(wanted.spec, revision=wanted.revision, chat_template=template)
+    else:
+        known = wanted.model_copy(update={"spec": model.provenance.spec, "dtype": model.provenance.dtype})
+        config = config.model_copy(update={"model": known})
+        model_digest = identify(model)
+    dataset = load_dataset(config, asked=asked, model=model)
     base = config.geometry.base
-    identity = Identity(model=model_digest, judge=judge.name, base=None if base is None else fingerprint(base))
-    return Prepared(config, dataset, identity, tuple(plan(config, dataset, identity)))
+    identity = Identity(model=model_digest, judge=name, base=None if base is None else fingerprint(base))
+    return Prepared(config, dataset, identity, tuple(plan(config, dataset, identity)), model, judge)
 
 
 def run_audit(
@@ -129,10 +145,10 @@ def run_audit(
     store = Store(transport.store) if transport.store is not None else None
     if store is not None:
         store.check()
-    alone = transport.executor == "local" and transport.workers == 1 and store is None
-    model = measured = None
+    alone = _in_this_process(transport)
+    model, measured = prepared.model, None
     if transport.executor == "local" and not (out / "run.json").exists():
-        loaded = load_audited(config)  # a model that cannot be used must not leave a run directory behind
+        loaded = model or load_audited(config)  # a model that cannot be used must not leave a run directory behind
         measured = check_model(loaded)
         model = loaded if alone else None
         del loaded
@@ -144,7 +160,7 @@ def run_audit(
     with run.lock():
         factory: WorkerFactory = WorkerMaker(str(run.root), config)
         if alone:
-            factory = partial(_same, Worker(run, config, prepared.dataset, model))
+            factory = partial(_same, Worker(run, config, prepared.dataset, model, prepared.judge))
 
         def count(outcome: Outcome) -> None:
             nonlocal computed
@@ -200,6 +216,10 @@ def _result(run: RunDir, prepared: Prepared, computed: int) -> AuditResult:
         else:
             why[source] = str(status.get("reason") or NO_VALID_DIRECTION)
     return AuditResult(run.root, computed, tuple(valid), why)
+
+
+def _in_this_process(transport: Transport) -> bool:
+    return transport.executor == "local" and transport.workers == 1 and transport.store is None
 
 
 def _with_dtype(config: AuditConfig) -> AuditConfig:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from refusal_lens.config import AuditConfig
 from refusal_lens.errors import DataError, MissingCell, UserError
-from refusal_lens.model import too_long
+from refusal_lens.model import LensModel, too_long
 from refusal_lens.prompts import PromptTable, load_prompt_table, load_prompts, sample, without_overlap
 from refusal_lens.types import HARMS, Harm, Prompt, Split
 
@@ -93,7 +93,7 @@ ASKED = ("languages",)
 """What counts as asked for by name unless the caller knows better."""
 
 
-def load_dataset(config: AuditConfig, *, asked: Collection[str] = ASKED) -> Dataset:
+def load_dataset(config: AuditConfig, *, asked: Collection[str] = ASKED, model: LensModel | None = None) -> Dataset:
     """Load every prompt an audit needs.
 
     Args:
@@ -101,6 +101,7 @@ def load_dataset(config: AuditConfig, *, asked: Collection[str] = ASKED) -> Data
         asked: Settings that a user gave by name, so that what they ask for must be there. `n_train`, `n_val`: so many
             selection prompts in every source language; of a default number what is there is used, and a shortage named.
             `languages`: some prompt in each of them; of "all languages" those without any are named as missing.
+        model: The model, where it is loaded already; else its files say what fits its context.
 
     Returns:
         The prompts by part, and the cells that are missing.
@@ -132,7 +133,7 @@ def load_dataset(config: AuditConfig, *, asked: Collection[str] = ASKED) -> Data
         raise DataError(
             "no test prompts in any asked language: " + "; ".join(sorted({item.why for item in reader.missing}))
         )
-    return _fitting(Dataset(parts, tuple(reader.missing), reader.notes()), config)
+    return _fitting(Dataset(parts, tuple(reader.missing), reader.notes()), config, model)
 
 
 def all_languages(config: AuditConfig) -> tuple[str, ...]:
@@ -153,20 +154,25 @@ def _check_languages(config: AuditConfig, parts: Mapping[str, Sequence[Prompt]],
         )
 
 
-def _fitting(dataset: Dataset, config: AuditConfig) -> Dataset:
+def _fitting(dataset: Dataset, config: AuditConfig, model: LensModel | None) -> Dataset:
     """The prompts that fit the model's context; the others are named and left out."""
     wanted = config.model
     texts = [
         (part, index, prompt.text) for part, prompts in dataset.parts.items() for index, prompt in enumerate(prompts)
     ]
     unfit: dict[str, set[int]] = {}
-    for row in too_long(
-        wanted.spec,
-        [text for _, _, text in texts],
-        revision=wanted.revision,
-        chat_template=Path(wanted.chat_template) if wanted.chat_template else None,
-        trust_remote_code=wanted.trust_remote_code,
-    ):
+    instructions = [text for _, _, text in texts]
+    if model is not None:
+        rows = model.too_long(instructions)
+    else:
+        rows = too_long(
+            wanted.spec,
+            instructions,
+            revision=wanted.revision,
+            chat_template=Path(wanted.chat_template) if wanted.chat_template else None,
+            trust_remote_code=wanted.trust_remote_code,
+        )
+    for row in rows:
         part, index, _ = texts[row]
         unfit.setdefault(part, set()).add(index)
     return dataset.without(unfit, "is longer than the model's context")

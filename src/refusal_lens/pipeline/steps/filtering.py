@@ -1,8 +1,8 @@
 """Step `filtering`: which selection prompts behave as their class says.
 
-The model's own refusal score decides (harmful kept above 0, harmless below 0), as in the paper. Where fewer than `MINIMUM`
-of a class survive in either split, the language's prompts are used unfiltered and the table says so: a language that
-refuses nothing still has a difference in means, and the report must show it.
+The model's own refusal score decides (harmful kept above 0, harmless below 0), as in the paper. Where too few of a class
+survive in either split (`directions.behaving`), the language's prompts are used unfiltered and the table says so: a
+language that refuses nothing still has a difference in means, and the report must show it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from typing_extensions import TypedDict
 
 from refusal_lens.core.tables import Table
-from refusal_lens.directions import refusal_scores
+from refusal_lens.directions import behaving, refusal_scores
 from refusal_lens.pipeline.planning import Planning
 from refusal_lens.pipeline.step import Ask, Inputs, Output, Rows, Step, Tools
 from refusal_lens.pipeline.steps.prompts import read_prompts
 from refusal_lens.pipeline.steps.tokens import refusal_token_ids
-from refusal_lens.types import HARMS, Harm, Prompt, Split
-
-MINIMUM = {"train": 16, "val": 8}
+from refusal_lens.types import Harm, Prompt, Split
 
 
 class KeptRow(TypedDict):
@@ -60,25 +58,21 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
     values: list[float] = []
     if ids and prompts:
         values = refusal_scores(tools.model, prompts, ids, batch_size=tools.batch_size).tolist()
-    scored = list(zip(prompts, values or [math.nan] * len(prompts), strict=True))
-    passing = [(score > 0) if prompt.harm == "harmful" else (score < 0) for prompt, score in scored]
-    enough = all(
-        sum(keep for prompt, keep in zip(prompts, passing, strict=True) if (prompt.harm, prompt.split) == (harm, split))
-        >= minimum
-        for split, minimum in MINIMUM.items()
-        for harm in HARMS
-    )
-    filtered = params.filter and bool(values) and enough
+    keep = None
+    if params.filter and values:
+        keep = behaving([(prompt.harm, prompt.split) for prompt in prompts], values)
     rows: list[KeptRow] = [
         {
             "prompt_id": prompt.prompt_id,
             "harm": prompt.harm,
             "split": prompt.split,
             "score": score,
-            "kept": keep or not filtered,
-            "filtered": filtered,
+            "kept": kept,
+            "filtered": keep is not None,
         }
-        for (prompt, score), keep in zip(scored, passing, strict=True)
+        for prompt, score, kept in zip(
+            prompts, values or [math.nan] * len(prompts), keep or [True] * len(prompts), strict=True
+        )
     ]
     return [Rows(TABLE, rows)]
 
