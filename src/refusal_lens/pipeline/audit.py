@@ -147,8 +147,8 @@ def run_audit(
         store.check()
     alone = _in_this_process(transport)
     model, measured = prepared.model, None
-    if transport.executor == "local" and not (out / "run.json").exists():
-        loaded = model or load_audited(config)  # a model that cannot be used must not leave a run directory behind
+    if transport.executor == "local" and (model is not None or not (out / "run.json").exists()):
+        loaded = load_audited(config, given=model)  # a model that cannot be used must not leave a run directory behind
         measured = check_model(loaded)
         model = loaded if alone else None
         del loaded

@@ -107,11 +107,12 @@ def inputs_of(run: RunDir, task: Task) -> Inputs:
     return Inputs(files)
 
 
-def load_audited(config: AuditConfig) -> LensModel:
-    """Load the model of an audit.
+def load_audited(config: AuditConfig, *, given: LensModel | None = None) -> LensModel:
+    """Load the model of an audit, and check it.
 
     Args:
         config: The audit.
+        given: The model, where it is loaded already and only to be checked.
 
     Returns:
         The model, checked.
@@ -120,15 +121,17 @@ def load_audited(config: AuditConfig) -> LensModel:
         ModelError: It cannot be loaded, lacks what an audit needs, or fails its checks and that was not accepted.
     """
     wanted = config.model
-    log.info("loading %s", wanted.spec)
-    model = load_model(
-        wanted.spec,
-        revision=wanted.revision,
-        device=config.transport.device,
-        dtype=wanted.dtype,
-        chat_template=Path(wanted.chat_template) if wanted.chat_template else None,
-        trust_remote_code=wanted.trust_remote_code,
-    )
+    model = given
+    if model is None:
+        log.info("loading %s", wanted.spec)
+        model = load_model(
+            wanted.spec,
+            revision=wanted.revision,
+            device=config.transport.device,
+            dtype=wanted.dtype,
+            chat_template=Path(wanted.chat_template) if wanted.chat_template else None,
+            trust_remote_code=wanted.trust_remote_code,
+        )
     found = require_sound(model, accept_inexact=wanted.accept_inexact)
     if not found.ok:
         log.warning("%s is inexact, as accepted: %s", wanted.spec, found.failures)
