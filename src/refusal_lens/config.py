@@ -120,6 +120,9 @@ class AuditConfig(_Frozen):
     generation: GenerationConfig = GenerationConfig()
     geometry: GeometryConfig = GeometryConfig()
     judge: str = "native"
+    translate: str = Field(
+        default="", description="translate answers to English before judging: hf:MODEL or endpoint:URL#MODEL"
+    )
     seed: Seed = 0
     baseline_only: bool = Field(
         default=False, description="measure the untouched model alone: no directions, no geometry"

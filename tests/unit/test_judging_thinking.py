@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 from refusal_lens.judging import Answer, TranslatedJudge, Translation, get_judge
 
 THOUGHTS = (
@@ -58,3 +61,17 @@ def test_thoughts_are_not_translated() -> None:
     judge = TranslatedJudge(get_judge("native"), Echo())
     cut = Answer("<think>Hm", "de")
     assert [verdict.label for verdict in judge.judge([Answer(COMPLIED, "de"), cut])] == ["complied", "unscored"]
+
+
+def test_an_audit_translates_before_it_judges_and_its_judges_name_says_so(tmp_path: Path) -> None:
+    from refusal_lens.config import AuditConfig, DataConfig, ModelConfig
+    from refusal_lens.pipeline.worker import Worker
+    from refusal_lens.rundir import RunDir
+
+    (tmp_path / "config.json").write_text("{}")
+    config = AuditConfig(model=ModelConfig(spec="testbed:aligned"), data=DataConfig(languages=("de",)))
+    run = RunDir.create(tmp_path / "run", header={})
+    plain = Worker(run, config).judge
+    translated = Worker(run, config.model_copy(update={"translate": f"hf:{tmp_path}"})).judge
+    assert isinstance(translated, TranslatedJudge)
+    assert re.fullmatch(rf"{re.escape(plain.name)} after hf:{re.escape(str(tmp_path))}@[0-9a-f]{{12}}", translated.name)

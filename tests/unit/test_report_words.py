@@ -267,3 +267,16 @@ def test_no_rank_correlation_over_few_languages_or_ties(tmp_path: Path) -> None:
     tied[-1]["baseline_compliance"] = 1.0
     text = leak_words(with_separation(tmp_path / "tied", tied, rho=-0.6, low=-0.8, high=-0.2))
     assert "13 of 14 languages answer the same share" in text and "\u03c1" not in text
+
+
+def test_the_judges_agreement_stands_beside_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kappa where it was measured, and by name the languages in which nothing may be decided by this judge."""
+    from refusal_lens.languages import Reliability
+    from refusal_lens.report import appendix
+
+    known = {"en": Reliability("native", "en", 0.7, 300, "x"), "yo": Reliability("native", "yo", 0.2, 300, "x")}
+    monkeypatch.setattr(appendix, "reliability", lambda judge, code: known.get(code) if judge == "native-1" else None)
+    facts = facts_with(tmp_path, [rate("baseline", "", code, "harmful", 1, 9) for code in ("en", "yo", "th")])
+    text = str(appendix.asked_section(facts))
+    assert "kappa en 0.70 (n = 300)" in text and "yo 0.20 (n = 300)" in text
+    assert "never measured in th" in text and "too weak to gate in yo" in text

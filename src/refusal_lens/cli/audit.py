@@ -73,7 +73,11 @@ def audit(
     rule: Annotated[str | None, typer.Option(help="selection rule: paper or arditi  [default: paper]")] = None,
     kl_threshold: Annotated[float | None, typer.Option(help="override the rule's KL threshold")] = None,
     judge: Annotated[
-        str | None, typer.Option(help="native, wildguard, polyguard or endpoint  [default: native]")
+        str | None,
+        typer.Option(help="native, wildguard, polyguard, qwen3guard, encoder or endpoint  [default: native]"),
+    ] = None,
+    translate: Annotated[
+        str | None, typer.Option(help="translate answers to English before judging: hf:MODEL or endpoint:URL#MODEL")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="sampling and null directions  [default: 0]")] = None,
     device: Annotated[
@@ -182,7 +186,7 @@ def audit(
             "device": device,
         },
     }
-    top: dict[str, JsonValue] = {"judge": judge, "seed": seed, "baseline_only": baseline_only}
+    top: dict[str, JsonValue] = {"judge": judge, "translate": translate, "seed": seed, "baseline_only": baseline_only}
     settings, by_name = build(asked, top, config, QUICK if quick else {})
     run_directory = out or Path("runs") / slug(settings.model.spec)
     if languages is not None and languages.strip().lower() == "all":

@@ -53,7 +53,7 @@ def build_judge(options: Options) -> Judge:
     Raises:
         UserError: An option is missing or does not go with the judge.
     """
-    from refusal_lens.judging import TranslatedJudge, get_judge, get_translator
+    from refusal_lens.judging import get_judge
 
     kind = options.name.partition(":")[0]
     if options.name == "endpoint" and not options.url:
@@ -66,7 +66,7 @@ def build_judge(options: Options) -> Judge:
         raise UserError("--model does not go with --judge native, which has none")
     if kind != "encoder" and options.labels:
         raise UserError(f"--labels goes with --judge encoder:MODEL, not with {kind}")
-    found = get_judge(
+    return get_judge(
         options.name,
         model=options.model,
         url=options.url,
@@ -74,6 +74,7 @@ def build_judge(options: Options) -> Judge:
         batch_size=options.batch_size,
         concurrency=options.concurrency,
         memory=options.memory,
+        translate=options.translate,
         thinking=options.thinking,
         max_tokens=options.max_tokens,
         timeout=options.timeout,
@@ -81,10 +82,6 @@ def build_judge(options: Options) -> Judge:
         labels=options.labels,
         controversial=options.controversial,
     )
-    if not options.translate:
-        return found
-    translator = get_translator(options.translate, memory=options.memory)
-    return TranslatedJudge(found, translator, thinking=options.thinking, keep_going=options.keep_going)
 
 
 def require_prompts(judge: Judge, rows: Sequence[Row], *, path: Path, keep_going: bool) -> None:

@@ -19,6 +19,8 @@ from refusal_lens.judging.guard_formats import Controversial
 from refusal_lens.judging.guards import GuardJudge, GuardKind
 from refusal_lens.judging.native import NativeJudge
 from refusal_lens.judging.thinking import ThinkingJudge
+from refusal_lens.judging.translated import TranslatedJudge
+from refusal_lens.judging.translation import get_translator
 
 JUDGES = ("native", "wildguard", "polyguard", "qwen3guard", "encoder", "endpoint")
 
@@ -32,6 +34,7 @@ def get_judge(
     batch_size: int = 8,
     concurrency: int = 8,
     memory: Path | None = None,
+    translate: str = "",
     thinking: str = "auto",
     max_tokens: int = MAX_TOKENS,
     timeout: float = 60.0,
@@ -49,6 +52,7 @@ def get_judge(
         batch_size: Answers a guard or encoder reads at once.
         concurrency: Requests to an endpoint at once.
         memory: File of endpoint replies already paid for.
+        translate: Translator that puts answers into English first: hf:MODEL or endpoint:URL[#MODEL]; empty for none.
         thinking: How thoughts stand in the answers: auto, none, think, harmony or a regular expression.
         max_tokens: Length limit of an endpoint's reply, its thoughts included.
         timeout: Seconds to wait for one reply of an endpoint.
@@ -63,33 +67,36 @@ def get_judge(
         UserError: No such judge, or an option it needs is missing.
     """
     kind, _, rest = name.partition(":")
-    if kind == "native" and not rest:
-        return ThinkingJudge(NativeJudge(), thinking=thinking)
     where, _, after = rest.partition("#")
-    if kind == "encoder":
-        file = Path(after) if after else labels
-        return ThinkingJudge(EncoderJudge(where or model, labels=file, batch_size=batch_size), thinking=thinking)
-    if kind not in JUDGES or kind == "native":
-        raise UserError(f"unknown judge {name!r}; known: {', '.join(JUDGES)}")
-    served = where.startswith(("http://", "https://"))
-    address = where if served or kind == "endpoint" else url
-    client = None
-    if address or url:
-        named = after if served else where
-        client = ChatClient(address or url, named or model, concurrency=concurrency, memory=memory)
-        client.retries = replace(client.retries, timeout=timeout)
     found: Judge
-    if kind == "endpoint":
-        if client is None:
-            raise UserError("the endpoint judge needs a URL, e.g. endpoint:http://localhost:8000/v1")
-        found = EndpointJudge(client, rubric=rubric, max_tokens=max_tokens, keep_going=keep_going)
+    if kind == "native" and not rest:
+        found = NativeJudge()
+    elif kind == "encoder":
+        file = Path(after) if after else labels
+        found = EncoderJudge(where or model, labels=file, batch_size=batch_size)
+    elif kind not in JUDGES or kind == "native":
+        raise UserError(f"unknown judge {name!r}; known: {', '.join(JUDGES)}")
     else:
-        found = GuardJudge(
-            cast("GuardKind", kind),
-            model=rest or model,
-            batch_size=batch_size,
-            controversial=controversial,
-            client=client,
-            keep_going=keep_going,
-        )
-    return ThinkingJudge(found, thinking=thinking)
+        served = where.startswith(("http://", "https://"))
+        client = None
+        if served or url or kind == "endpoint":
+            address = where if served or (kind == "endpoint" and where) else url
+            if not address:
+                raise UserError("the endpoint judge needs a URL, e.g. endpoint:http://localhost:8000/v1")
+            client = ChatClient(address, (after if served else where) or model, concurrency=concurrency, memory=memory)
+            client.retries = replace(client.retries, timeout=timeout)
+        if kind == "endpoint" and client is not None:
+            found = EndpointJudge(client, rubric=rubric, max_tokens=max_tokens, keep_going=keep_going)
+        else:
+            found = GuardJudge(
+                cast("GuardKind", kind),
+                model=rest or model,
+                batch_size=batch_size,
+                controversial=controversial,
+                client=client,
+                keep_going=keep_going,
+            )
+    if not translate:
+        return ThinkingJudge(found, thinking=thinking)
+    translator = get_translator(translate, memory=memory)
+    return TranslatedJudge(found, translator, thinking=thinking, keep_going=keep_going)

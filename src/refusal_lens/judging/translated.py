@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
+from refusal_lens.core.thinking import check_format
 from refusal_lens.errors import EndpointError
 from refusal_lens.judging.answer import NO_REPLY, Answer, Judge, needs_prompt, unscored
 from refusal_lens.judging.screening import unscorable
@@ -46,13 +47,14 @@ class TranslatedJudge:
         self._translator = translator
         self._target = target
         self._prompts = prompts
-        self._thinking = thinking
+        self._thinking = check_format(thinking)
         self._keep_going = keep_going
 
     @property
     def name(self) -> str:
         """The judge's name and the translator's."""
-        return f"{self._judge.name} after {self._translator.name}"
+        told = "" if self._thinking == "auto" else f" thinking={self._thinking}"
+        return f"{self._judge.name} after {self._translator.name}{told}"
 
     def judge(self, answers: Sequence[Answer]) -> list[Verdict]:
         """One verdict per answer, in order."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 from refusal_lens.core.thinking import split_thinking
 from refusal_lens.errors import ModelError, UserError
 from refusal_lens.judging.chat import ChatClient, Reply
+from refusal_lens.judging.weights import Weights
 from refusal_lens.languages import get_language, load_languages
 
 if TYPE_CHECKING:
@@ -123,8 +124,12 @@ class LocalTranslator:
 
     @property
     def name(self) -> str:
-        """`hf:` and the model."""
-        return f"hf:{self.spec}"
+        """`hf:` and the model, with its folder's digest or its commit."""
+        return f"hf:{self._weights.name}"
+
+    @cached_property
+    def _weights(self) -> Weights:
+        return Weights(self.spec)
 
     def translate(self, texts: Sequence[str], *, source: str, target: str) -> list[Translation]:
         """Translate texts piece by piece.

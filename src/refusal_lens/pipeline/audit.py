@@ -87,7 +87,7 @@ def prepare(
         get_language(language)
     if (model is not None or judge is not None) and not _in_this_process(config.transport):
         raise UserError("a loaded model or a judge object works in this process alone: one local worker, no store")
-    name = (judge or get_judge(config.judge)).name
+    name = (judge or get_judge(config.judge, translate=config.translate)).name
     if redact_text(name) != name:
         raise UserError("--judge: the model's name looks like a key; give keys as environment variables")
     wanted = config.model

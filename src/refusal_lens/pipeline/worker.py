@@ -16,7 +16,7 @@ from pathlib import Path
 
 from refusal_lens.config import AuditConfig
 from refusal_lens.interventions import require_sound
-from refusal_lens.judging import Judge, get_judge
+from refusal_lens.judging import Judge, ThinkingJudge, TranslatedJudge, get_judge
 from refusal_lens.model import LensModel, load_model
 from refusal_lens.pipeline.dataset import Dataset, load_dataset
 from refusal_lens.pipeline.registry import STEPS
@@ -69,7 +69,10 @@ class Worker:
     @cached_property
     def judge(self) -> Judge:
         """The judge of the audit; it reads answers without their thoughts."""
-        return self.given_judge if self.given_judge is not None else get_judge(self.config.judge)
+        given = self.given_judge
+        if given is None:
+            return get_judge(self.config.judge, translate=self.config.translate)
+        return given if isinstance(given, (ThinkingJudge, TranslatedJudge)) else ThinkingJudge(given)
 
     @cached_property
     def dataset(self) -> Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from refusal_lens.languages import reliability
 from refusal_lens.report.facts import Facts, as_map, language_name, source_name, words
 from refusal_lens.report.inputs import TABLES, Row, count_of, real_of, text_of
 from refusal_lens.report.shares import percent
@@ -65,6 +66,7 @@ def asked_section(facts: Facts) -> Section:
                 f" {_plain(header.get('judge') or facts.config.get('judge'))}"
             ),
         ),
+        ("judge's agreement with labels", _agreement(facts)),
         ("seed", _plain(facts.config.get("seed"))),
         ("command", _plain(header.get("command"))),
     ]
@@ -73,6 +75,24 @@ def asked_section(facts: Facts) -> Section:
         "What was asked",
         [Pairs([(name, value) for name, value in items if "not recorded" not in value or name in ("model", "seed")])],
     )
+
+
+def _agreement(facts: Facts) -> str:
+    """How far the judge was found to agree with labels in each language, and where nothing may be decided by it."""
+    judge = str(facts.inputs.header.get("judge") or facts.config.get("judge") or "")
+    if not judge:
+        return "not recorded"
+    found = {code: reliability(judge, code) for code in facts.languages}
+    measured = [f"{code} {known.kappa:.2f} (n = {known.n})" for code, known in found.items() if known is not None]
+    said = f"kappa {listing(measured)}" if measured else ""
+    never = [code for code, known in found.items() if known is None]
+    weak = [code for code, known in found.items() if known is not None and not known.validated]
+    parts = [
+        said,
+        f"never measured in {listing(never)}" if never else "",
+        f"too weak to gate in {listing(weak)}" if weak else "",
+    ]
+    return "; ".join(part for part in parts if part) or "not recorded"
 
 
 def tail_sections(facts: Facts) -> list[Section]:
