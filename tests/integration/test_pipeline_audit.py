@@ -17,9 +17,18 @@ from refusal_lens.cli.app import app
 from refusal_lens.cli.settings import QUICK
 from refusal_lens.cli.settings import build as build_settings
 from refusal_lens.config import AuditConfig, parse_config
+from refusal_lens.directions import Speed
 from refusal_lens.errors import DataError, ModelError, RunError, UserError
-from refusal_lens.model import load_model
-from refusal_lens.pipeline import AuditResult, check_takeover, earlier_header, prepare, run_audit
+from refusal_lens.model import load_model, outline
+from refusal_lens.pipeline import (
+    AuditResult,
+    check_takeover,
+    cost_of,
+    earlier_header,
+    missing_lines,
+    prepare,
+    run_audit,
+)
 from refusal_lens.rundir import RunDir
 from refusal_lens.types import JsonValue, Outcome
 from tiny_models import build
@@ -239,6 +248,31 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "completions" in result.output
     assert not out.exists()
+
+
+def test_a_dry_run_loads_no_weights_groups_what_is_missing_and_says_what_would_be_shorter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def loaded(*_: object, **__: object) -> None:
+        raise AssertionError("a dry run needs no weights")
+
+    monkeypatch.setattr("refusal_lens.model.load._load_network", loaded)
+    prepared = prepare(settings(data__limit=None, generation__max_new_tokens=512, directions__n_val=99))
+    monkeypatch.setattr("refusal_lens.pipeline.cost.probe_speed", lambda *_: Speed(reading=50_000.0, writing=2_000.0))
+    text = "\n".join(cost_of(prepared))
+    assert "--max-new-tokens 64" in text and "--quick" in text and "time: at most about" in text
+    assert "--quick" not in "\n".join(cost_of(prepare(settings()))), "a short run needs no advice"
+    missing = list(missing_lines(prepared.dataset.missing))
+    assert missing == [
+        f"missing: de, en: val {harm} (testbed): only 48 of 99 prompts: all are used"
+        for harm in ("harmful", "harmless")
+    ]
+    found = outline("testbed:universal", ["Hello"])
+    monkeypatch.undo()
+    model = load_model("testbed:universal", device="cpu")
+    assert (found.n_layers, found.d_model, found.n_positions) == (model.n_layers, model.d_model, len(model.positions))
+    assert found.parameters == sum(item.numel() for item in model.hf.parameters())
+    assert found.prompt_tokens == len(model.render(["Hello"])[0])
 
 
 @pytest.mark.slow

@@ -50,7 +50,7 @@ def progress_of(prepared: Prepared) -> Generator[Callable[[Outcome, int], None]]
 
 def plan_table(prepared: Prepared) -> None:
     """Print what an audit would do and what it would cost."""
-    from refusal_lens.pipeline import cost_of
+    from refusal_lens.pipeline import cost_of, missing_lines
 
     console = Console()
     counts = Counter(task.step for task in prepared.tasks)
@@ -58,7 +58,7 @@ def plan_table(prepared: Prepared) -> None:
     for step, count in counts.items():
         table.add_row(step, str(count))
     console.print(table)
-    for item in prepared.dataset.missing:
-        console.print(Text(f"missing: {item.language} {item.split} {item.harm} ({item.prompt_set}): {item.why}"))
+    for line in missing_lines(prepared.dataset.missing):
+        console.print(Text(line), soft_wrap=True)
     for line in cost_of(prepared):
         console.print(Text(line), soft_wrap=True)

@@ -2,7 +2,7 @@
 
 from refusal_lens.directions.candidates import Candidates, import_candidates
 from refusal_lens.directions.direction import Direction, import_direction, random_direction
-from refusal_lens.directions.estimate import Estimate, Shape, Speed, Workload, calibrate, estimate, shape_of
+from refusal_lens.directions.estimate import Estimate, Shape, Speed, Workload, estimate, probe_speed
 from refusal_lens.directions.extraction import balanced_halves, extract, mean_activations, shuffled_direction
 from refusal_lens.directions.finding import behaving, find_direction
 from refusal_lens.directions.formulas import Divergence, refusal_score
@@ -26,7 +26,6 @@ __all__ = [
     "Workload",
     "balanced_halves",
     "behaving",
-    "calibrate",
     "discover_refusal_tokens",
     "estimate",
     "extract",
@@ -35,6 +34,7 @@ __all__ = [
     "import_direction",
     "layer_limit",
     "mean_activations",
+    "probe_speed",
     "published_rows",
     "random_direction",
     "read_scores",
@@ -42,6 +42,5 @@ __all__ = [
     "refusal_scores",
     "score",
     "select",
-    "shape_of",
     "shuffled_direction",
 ]

@@ -1,7 +1,7 @@
 """What an audit will cost before it starts: forward passes, tokens, memory, time.
 
-Pure arithmetic on counts, plus a calibration of a few seconds that measures how fast this machine reads and writes tokens
-with this model. Counts are upper bounds where work depends on results (answers may end early, the race drops candidates).
+Pure arithmetic on counts and on a model's size, plus a probe of a second that measures how fast this machine multiplies. No
+weight is loaded. Counts are upper bounds where work depends on results (answers may end early, the race drops candidates).
 
     selection of a source    pairs = candidates * (harmful + harmless ablated + 0.5 * harmless added), fewer when pruned or raced
     every language           train and validation prompts once (filter), train once (means), answers for refusal tokens
@@ -21,14 +21,17 @@ import torch
 
 from refusal_lens.directions.selection import PRUNED_SHARE
 from refusal_lens.directions.tiled import ACCELERATOR_TOKENS, CPU_TOKENS
-from refusal_lens.model import LensModel, generate
 
 Sweep: TypeAlias = Literal["exact", "pruned", "race"]
 
 SHARE_OF_SWEEP: dict[Sweep, float] = {"exact": 1.0, "pruned": 0.55, "race": 0.15}
 """Part of the exact sweep's pairs that each way runs; measured on the reference models, see docs/speed.md."""
 TOKEN_ANSWERS = 48
-PROBE = "Please tell me about the weather in a small town by the sea, and what to wear there in spring."
+PROBED_WEIGHTS = 32_000_000
+"""More than a cache holds: weights are read from memory for every token that is written."""
+READ_ROWS, WRITTEN_ROWS = 256, 16
+LAYER_SECONDS = {"cpu": 4e-4, "accelerator": 2e-4}
+"""What a layer costs beside its multiplications (norms, attention, the interpreter), a pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class Workload:
         max_new_tokens: Limit of an answer, in tokens.
         sweep: How candidates are scored.
         geometry_prompts: Prompts recorded for geometry, summed over languages and classes.
+        discovery: Train prompts per class and language that are answered to find refusal tokens.
     """
 
     languages: int
@@ -79,6 +83,7 @@ class Workload:
     max_new_tokens: int
     sweep: Sweep = "exact"
     geometry_prompts: int = 0
+    discovery: int = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,12 +117,12 @@ def estimate(work: Workload, shape: Shape, *, speed: Speed | None = None) -> Est
     Args:
         work: What is asked for.
         shape: The model.
-        speed: From `calibrate`; None leaves the time open.
+        speed: From `probe_speed`; None leaves the time open.
 
     Returns:
         The estimate.
     """
-    discovery = 2 * min(64, work.n_train) * work.languages
+    discovery = 2 * min(work.discovery, work.n_train) * work.languages
     reading = work.languages * 2 * (2 * work.n_train + work.n_val) + work.geometry_prompts + discovery
     candidates = shape.n_positions * shape.n_layers
     # An added direction runs through half of the layers on average.
@@ -133,47 +138,33 @@ def estimate(work: Workload, shape: Shape, *, speed: Speed | None = None) -> Est
     )
 
 
-def shape_of(model: LensModel) -> Shape:
-    """The numbers of a loaded model that decide cost."""
-    return Shape(
-        n_layers=model.n_layers,
-        d_model=model.d_model,
-        vocabulary=next(model.layout.embedding.parameters()).shape[0],
-        parameters=sum(parameter.numel() for parameter in model.hf.parameters()),
-        n_positions=len(model.positions),
-        bytes_per_value=torch.finfo(model.dtype).bits // 8,
-        on_cpu=model.device.type == "cpu",
-    )
-
-
-def calibrate(model: LensModel, *, rows: int = 16, new_tokens: int = 8) -> Speed:
-    """Measure reading and writing for a moment.
+def probe_speed(shape: Shape, device: str, dtype: str) -> Speed:
+    """How fast this machine would read and write tokens, from one product of the model's width timed twice.
 
     Args:
-        model: The model.
-        rows: Prompts of the probe batch.
-        new_tokens: Tokens written per prompt.
+        shape: The model.
+        device: Where it would run, e.g. "cpu" or "cuda".
+        dtype: Its number format, e.g. "float32".
 
     Returns:
-        The speed, in tokens per second of wall time.
+        Tokens per second of wall time, for a batch of prompts and for a batch of answers.
     """
-    token_ids = model.render([PROBE] * rows)
-    batch = model.batch(token_ids)
-    model.logits(batch)  # the first pass pays for set-up
-    started = time.perf_counter()
-    model.logits(batch)
-    _wait(model)
-    reading = time.perf_counter() - started
-    started = time.perf_counter()
-    written = sum(len(answer.token_ids) for answer in generate(model, [PROBE] * rows, max_new_tokens=new_tokens))
-    _wait(model)
-    writing = max(time.perf_counter() - started - reading, 1e-6)
-    return Speed(sum(map(len, token_ids)) / max(reading, 1e-6), max(written, 1) / writing)
+    columns = max(1, min(shape.parameters, PROBED_WEIGHTS) // shape.d_model)
+    weights = torch.ones(shape.d_model, columns, device=device, dtype=getattr(torch, dtype))
+
+    def pass_seconds(rows: int) -> float:
+        read = torch.ones(rows, shape.d_model, device=device, dtype=weights.dtype)
+        taken = min(_timed(read, weights) for _ in range(3))
+        overhead = LAYER_SECONDS["cpu" if shape.on_cpu else "accelerator"] * shape.n_layers
+        return taken * shape.parameters / weights.numel() + overhead
+
+    return Speed(READ_ROWS / pass_seconds(READ_ROWS), WRITTEN_ROWS / pass_seconds(WRITTEN_ROWS))
 
 
-def _wait(model: LensModel) -> None:
-    if model.device.type == "cuda":
-        torch.cuda.synchronize(model.device)
+def _timed(rows: torch.Tensor, weights: torch.Tensor) -> float:
+    started = time.perf_counter()
+    float((rows @ weights)[0, 0])  # the number must arrive: an accelerator answers before it has computed
+    return time.perf_counter() - started
 
 
 def _memory(work: Workload, shape: Shape) -> int:

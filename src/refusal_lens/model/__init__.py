@@ -10,7 +10,8 @@ from refusal_lens.model.generate import Generated, generate
 from refusal_lens.model.hooking import edited
 from refusal_lens.model.layout import Block, Layout, hidden_input, hidden_output
 from refusal_lens.model.lens import LensModel, ModelProvenance
-from refusal_lens.model.load import assemble, check_source, identify, load_model, resolve_dtype
+from refusal_lens.model.load import assemble, check_source, identify, load_model, resolve_device, resolve_dtype
+from refusal_lens.model.outline import Outline, outline
 from refusal_lens.model.projection import in_float64, set_projection, unit
 from refusal_lens.model.source import fingerprint
 from refusal_lens.model.tokens import PROBES, replaced_by_type
@@ -29,6 +30,7 @@ __all__ = [
     "Layout",
     "LensModel",
     "ModelProvenance",
+    "Outline",
     "Site",
     "assemble",
     "check_source",
@@ -45,9 +47,11 @@ __all__ = [
     "layer_error",
     "load_model",
     "next_token_logits",
+    "outline",
     "placement_error",
     "record",
     "replaced_by_type",
+    "resolve_device",
     "resolve_dtype",
     "run_shrinking",
     "set_projection",

@@ -92,6 +92,11 @@ def load_model(
     return model
 
 
+def resolve_device(device: str = "auto") -> str:
+    """The kind of device that `load_model` would use, e.g. "cpu" or "cuda"; ModelError where there is none."""
+    return _device(device).type
+
+
 def resolve_dtype(dtype: str, *, device: str = "auto") -> str:
     """The number format that `load_model` uses with these arguments, told without loading anything.
 

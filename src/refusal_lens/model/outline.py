@@ -1,0 +1,83 @@
+"""A model's size told from its files alone, in about a second: configuration, headers of the weights, tokenizer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from transformers import AutoConfig
+
+from refusal_lens.errors import ModelError
+from refusal_lens.model.source import first_line, locate_source
+from refusal_lens.model.tokens import load_tokenizer, post_instruction_length, render
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What of a model decides cost.
+
+    Attributes:
+        n_layers: Decoder blocks.
+        d_model: Width of the residual stream.
+        vocabulary: Size of the vocabulary.
+        parameters: Numbers in its weight files.
+        n_positions: Post-instruction positions of its chat template.
+        prompt_tokens: Mean length of some rendered prompts.
+    """
+
+    n_layers: int
+    d_model: int
+    vocabulary: int
+    parameters: int
+    n_positions: int
+    prompt_tokens: float
+
+
+def outline(
+    spec: str,
+    prompts: Sequence[str],
+    *,
+    revision: str | None = None,
+    chat_template: Path | None = None,
+    trust_remote_code: bool = False,
+) -> Outline:
+    """Read a model's size; no weight is read.
+
+    Args:
+        spec: Hub id, folder, or `testbed:NAME`.
+        prompts: Some prompts, at least one, to be rendered and counted.
+        revision: Branch, tag or commit of a hub model.
+        chat_template: Jinja file that replaces the model's own chat template.
+        trust_remote_code: Run Python code that comes with the model.
+
+    Returns:
+        Its size.
+
+    Raises:
+        ModelError: A file says too little, or cannot be read.
+    """
+    folder = locate_source(spec, revision=revision, code=trust_remote_code).folder
+    try:
+        config = AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code).get_text_config()
+        layers, width, words = config.num_hidden_layers, config.hidden_size, config.vocab_size
+        parameters = sum(map(_numbers, folder.glob("*.safetensors")))
+    except (SafetensorError, OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"{spec}: its size cannot be told from its files: {first_line(error)}") from error
+    tokenizer = load_tokenizer(folder, chat_template=chat_template, trust_remote_code=trust_remote_code)
+    lengths = [len(ids) for ids in render(tokenizer, prompts)]
+    return Outline(
+        n_layers=int(layers),
+        d_model=int(width),
+        vocabulary=int(words),
+        parameters=parameters,
+        n_positions=post_instruction_length(tokenizer),
+        prompt_tokens=sum(lengths) / len(lengths),
+    )
+
+
+def _numbers(file: Path) -> int:
+    with safe_open(str(file), framework="pt") as opened:
+        return sum(math.prod(opened.get_slice(name).get_shape()) for name in opened.keys())  # noqa: SIM118 (not a dict)
