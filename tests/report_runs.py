@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from refusal_lens.core.tables import TABLES
 from refusal_lens.languages import get_language
 from refusal_lens.measure import wilson
 from refusal_lens.rundir import RunDir
@@ -41,7 +42,7 @@ def make_run(
     )
     for name, rows in tables.items():
         if name not in leave_out:
-            pq.write_table(pa.Table.from_pylist(rows) if rows else pa.table({}), run.tables_dir / f"{name}.parquet")
+            write_rows(run, name, rows)
     import json
 
     if "verdict" not in leave_out:
@@ -353,7 +354,7 @@ def _header(languages: Sequence[str], sources: Sequence[str], random: int, n: in
         },
         "command": "refusal-lens demo --out run",
         "model_digest": "0" * 64,
-        "judge": "native-1",
+        "judge": "native-2+0f3a",
         "data_digests": {},
         "versions": {"python": "3.11", "torch": "2.13.0"},
         "machine": "x86_64",
@@ -361,9 +362,11 @@ def _header(languages: Sequence[str], sources: Sequence[str], random: int, n: in
 
 
 def write_rows(run: RunDir, name: str, rows: Sequence[Mapping[str, object]]) -> None:
-    """Replace one final table."""
-    table = pa.Table.from_pylist([dict(row) for row in rows]) if rows else pa.table({})
-    pq.write_table(table, run.tables_dir / f"{name}.parquet")
+    """Replace one final table; columns that a row does not give are null, or empty where they may not be."""
+    table = TABLES[name]
+    filling = {column.name: None if column.nullable else column.type() for column in table.described}
+    full = [{**filling, **{key: value for key, value in row.items() if key in filling}} for row in rows]
+    pq.write_table(pa.Table.from_pylist(full, schema=table.schema), run.tables_dir / f"{name}.parquet")
 
 
 def write_completions(run: RunDir, *, language: str, text: str, prompt: str) -> None:

@@ -61,7 +61,7 @@ def test_page_is_small_and_figures_are_files(built: Path) -> None:
     assert built.stat().st_size < MOST_BYTES
     figures = built.parent / "figures"
     names = {file.stem for file in figures.glob("*.svg")}
-    assert len(names) == 11
+    assert len(names) == 12
     assert names == {file.stem for file in figures.glob("*.pdf")}
     assert all(file.read_bytes().startswith(b"%PDF-") for file in figures.glob("*.pdf"))
     assert all(file.read_text().startswith("<svg") for file in figures.glob("*.svg"))
@@ -98,6 +98,21 @@ def test_controls_change_the_charts_and_colours_follow_the_choice(built: Path, b
     tab.wait_for_function(f"{DRAWN} === 'dark'", timeout=60_000)
     assert tab.evaluate(texts) == changed
     assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(22, 24, 28)"
+    assert len(said) == 1
+    tab.context.close()
+
+
+def test_tables_sort_by_the_numbers_behind_their_cells(built: Path, browser: Browser) -> None:
+    tab, said = opened(browser, built, width=1280)
+    head = tab.locator("#languages table").first.locator("thead tr:last-child th").nth(2)
+    rows = "[...document.querySelector('#languages table').tBodies[0].rows]"
+    column = f"{rows}.map(r => Number(r.cells[2].dataset.value))"
+    before = tab.evaluate(column)
+    head.get_by_role("button").click()
+    assert tab.evaluate(column) == sorted(before, reverse=True) != before
+    head.get_by_role("button").press("Enter")
+    assert tab.evaluate(column) == sorted(before)
+    assert head.get_attribute("aria-sort") == "ascending"
     assert len(said) == 1
     tab.context.close()
 

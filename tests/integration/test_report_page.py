@@ -11,8 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from refusal_lens.core.tables import RATES
+from refusal_lens.core.tables import TABLES as KNOWN
 from refusal_lens.errors import RunError
+from refusal_lens.languages import get_language
 from refusal_lens.report import build_report, is_current, page, read_inputs
+from refusal_lens.report.facts import language_name
 from refusal_lens.report.inputs import TABLES
 from refusal_lens.report.views import Figure
 from report_runs import LANGUAGES, make_run, write_completions, write_rows
@@ -45,12 +49,22 @@ def charts_of(text: str) -> dict[str, dict[str, object]]:
 def test_full_run_has_every_section_figure_and_caption(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", sources=("en", "de"))
     text = html_of(build_report(run.root))
-    expected = {"rates-harmful", "rates-harmless", "content", "selection", "transfer-ablation", "transfer-addition"}
+    expected = {
+        "untouched",
+        "rates-harmful",
+        "rates-harmless",
+        "content",
+        "selection",
+        "transfer-ablation",
+        "transfer-addition",
+    }
     expected |= {"cosines", "cosines-by-layer", "projection", "leak", "separation"}
     assert set(charts_of(text)) == expected
     assert text.count("<figcaption><b>How to read it.</b>") == len(expected)
     assert len(re.findall(r'role="img" aria-label="[^"]{20,}"', text)) == len(expected)
     for name in (
+        "untouched",
+        "judge",
         "asked",
         "languages",
         "verdict",
@@ -66,8 +80,11 @@ def test_full_run_has_every_section_figure_and_caption(tmp_path: Path) -> None:
         assert f'<section id="{name}">' in text
     assert "Not in this run" not in text
     assert 'id="texts"' not in text
+    order = re.findall(r'<section id="([a-z]+)"', text)
+    assert order[:4] == ["headline", "untouched", "judge", "verdict"]
+    assert order.index("verdict") < order.index("geometry") < order.index("asked")
     for code in LANGUAGES:
-        assert f"<small>{code} ·" in text
+        assert f"<bdi>{language_name(code)}</bdi><small>{get_language(code).tier} resources" in text
 
 
 @pytest.mark.usefixtures("quick")
@@ -75,13 +92,13 @@ def test_headline_cells_carry_counts_interval_and_unscored(tmp_path: Path) -> No
     run = make_run(tmp_path / "run", languages=("en",))
     row = next(
         row
-        for row in read_inputs(run.root).rows("rates")
+        for row in read_inputs(run.root).rows(RATES)
         if (row["intervention"], row["source"], row["prompts"]) == ("ablation", "en", "harmful")
     )
     text = html_of(build_report(run.root))
     low, high = (f"{100 * float(str(row[name])):.0f}" for name in ("low", "high"))
     assert f"<small>{row['k']}/{row['n']} [{low}, {high}]</small>" in text
-    assert f"<small>{row['unscored']} unscored</small>" in text
+    assert f"<small>{row['unscored']} unscored" in text
 
 
 @pytest.mark.usefixtures("quick")
@@ -110,7 +127,7 @@ def test_run_without_any_table(tmp_path: Path) -> None:
 def test_tables_without_rows_or_with_nulls_only(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", languages=("en",), leave_out=())
     for name in TABLES:
-        columns = {key: None for row in read_inputs(run.root).rows(name)[:1] for key in row}
+        columns = {key: None for row in read_inputs(run.root).rows(KNOWN[name])[:1] for key in row}
         write_rows(run, name, [columns] if columns else [])
     assert "<h1>" in html_of(build_report(run.root))
 
@@ -154,7 +171,7 @@ def test_hostile_text_is_inert(tmp_path: Path) -> None:
         "cosines",
         "projection",
     ):
-        rows = [dict(row) for row in read_inputs(run.root).rows(name)]
+        rows = [dict(row) for row in read_inputs(run.root).rows(KNOWN[name])]
         for row in rows:
             for key, value in row.items():
                 if isinstance(value, str) and key not in {"status", "intervention", "harm"}:
@@ -192,7 +209,7 @@ def test_same_run_same_bytes_and_currency_is_known(tmp_path: Path) -> None:
     assert is_current(run.root)
     assert not is_current(run.root, reveal=True)
     assert build_report(run.root).read_bytes() == first
-    rows = [dict(row) for row in read_inputs(run.root).rows("rates")]
+    rows = [dict(row) for row in read_inputs(run.root).rows(RATES)]
     rows[0]["k"] = 7
     write_rows(run, "rates", rows)
     assert not is_current(run.root)
@@ -224,14 +241,13 @@ def test_no_run_is_a_user_error(tmp_path: Path) -> None:
 def test_every_chart_is_valid_vega_lite(tmp_path: Path) -> None:
     import altair as alt
 
-    from refusal_lens.report.appendix import asked_section
     from refusal_lens.report.facts import Facts
     from refusal_lens.report.sections import figures_of, result_sections
 
     run = make_run(tmp_path / "run", languages=("en", "de", "yo"), sources=("en", "de"), n_layers=3)
     facts = Facts(read_inputs(run.root))
-    figures = figures_of([asked_section(facts), *result_sections(facts)])
-    assert len(figures) == 11
+    figures = figures_of(result_sections(facts))
+    assert len(figures) == 12
     for figure in figures:
         alt.Chart.from_dict(dict(figure.spec), validate=True)
 

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from refusal_lens.report import Facts, headline, headline_table, read_inputs, verdict_of
+from refusal_lens.core.tables import RATES, TRANSFER
+from refusal_lens.report import Facts, headline, read_inputs, verdict_of
 from refusal_lens.report.charts import transfer_figure
 from refusal_lens.report.leaks import leak_words
+from refusal_lens.report.words import for_readers
 from refusal_lens.rundir import RunDir
 from report_runs import LANGUAGES, make_run, write_rows
 
@@ -47,6 +49,38 @@ def facts_with(folder: Path, rates: list[dict[str, object]], *, sources: tuple[s
     return Facts(read_inputs(run.root))
 
 
+def untouched(folder: Path, counts: dict[str, tuple[int, int]]) -> str:
+    rows = [rate("baseline", "", code, "harmful", k, n) for code, (k, n) in counts.items()]
+    return headline(facts_with(folder, rows))[0].text.replace("\xa0", " ")
+
+
+def test_the_first_sentence_names_the_worst_languages(tmp_path: Path) -> None:
+    others = dict.fromkeys(("de", "en", "fr", "it"), (0, 25))
+    said = untouched(tmp_path / "a", {"ko": (1, 25), "yo": (25, 25), **others})
+    assert said == "Without any attack it answers 25 of 25 harmful prompts in Yoruba, 0 or 1 of 25 in the other 5."
+    said = untouched(tmp_path / "b", {"yo": (500, 572), "th": (400, 570), **dict.fromkeys(others, (6, 572))})
+    start = "Without any attack it answers 500 of 572 harmful prompts (87 %) in Yoruba and 400 of 570 (70 %) in Thai"
+    assert said == f"{start}, 6 of 572 (1 %) in the other 4."
+    said = untouched(tmp_path / "c", others)
+    assert said.startswith(
+        "Without any attack it answers none of the harmful prompts in any of 4 languages; rates of up to 13 %"
+    )
+    assert "each of 2 languages" in untouched(tmp_path / "d", {"de": (5, 25), "en": (5, 25)})
+
+
+def test_the_judge_is_named_where_it_is_weak_or_unmeasured(tmp_path: Path) -> None:
+    text = words_of(Facts(read_inputs(make_run(tmp_path / "run", languages=("en", "yo", "th")).root)))
+    assert "agrees well with reference labels in 1 of 3 languages" in text
+    assert "weakly in Yoruba" in text and "never measured in Thai" in text
+
+
+def test_every_reader_has_a_sentence(tmp_path: Path) -> None:
+    said = dict(for_readers(Facts(read_inputs(make_run(tmp_path / "run").root))))
+    assert "Yoruba" in said["Release"] and "stays possible" in said["Release"]
+    assert "--sources all" in said["Research"]
+    assert "13 of 14 languages" in said["Defence"] and "Yoruba is open without it" in said["Defence"]
+
+
 def test_headline_states_means_ranges_and_the_null(tmp_path: Path) -> None:
     rows = [
         rate("baseline", "", "en", "harmful", 0, 100),
@@ -58,8 +92,8 @@ def test_headline_states_means_ranges_and_the_null(tmp_path: Path) -> None:
         rate("ablation", "random-1", "de", "harmful", 12, 100),
     ]
     text = words_of(facts_with(tmp_path, rows))
-    assert "the model answers 90 % of harmful prompts (80 % to 100 % over 2 languages)" in text
-    assert "untouched it answers 5 % (0 % to 10 % over 2 languages)" in text
+    assert "it answers 90 % (mean; 80 % in German to 100 % in English) of harmful prompts" in text
+    assert "untouched 5 % (mean; 0 % in English to 10 % in German)" in text
     assert "Random directions of the same size leave it at 6 %" in text
     assert "larger than chance" not in text, "without paired tests nothing is called so"
 
@@ -72,12 +106,12 @@ def test_a_language_without_headroom_is_named_and_the_missing_null_said(tmp_path
         rate("ablation", "en", "yo", "harmful", 92, 100),
     ]
     text = words_of(facts_with(tmp_path, rows))
-    assert "In Yoruba the untouched model already answers most harmful prompts" in text
+    assert "In Yoruba ablation has little left to remove: most harmful prompts are answered untouched" in text
     assert "No random direction was run, so there is no null" in text
 
 
 def change_transfer(run: RunDir, **values: object) -> Facts:
-    rows = [dict(row) for row in read_inputs(run.root).rows("transfer")]
+    rows = [dict(row) for row in read_inputs(run.root).rows(TRANSFER)]
     for row in rows:
         if not str(row["source"]).startswith("random-"):
             row.update(values)
@@ -100,7 +134,7 @@ def test_larger_than_chance_is_one_rule_for_headline_and_matrix(
     """Null differences reach 0.05 here: an interval that starts at 0.01 lies beyond zero, and not beyond the nulls."""
     run = make_run(tmp_path / "run", languages=("en", "de"))
     for name in ("random-0", "random-1", "random-2"):
-        rows = [dict(row) for row in read_inputs(run.root).rows("transfer")]
+        rows = [dict(row) for row in read_inputs(run.root).rows(TRANSFER)]
         for row in rows:
             if row["source"] == name:
                 row["difference"] = 0.05
@@ -156,7 +190,7 @@ def test_small_samples_and_broken_answers_are_cautioned(tmp_path: Path) -> None:
     rows = [
         rate("baseline", "", "en", "harmful", 1, 20),
         rate("ablation", "en", "en", "harmful", 15, 16, unscored=4),
-        rate("baseline", "", "en", "harmless", 15, 20),
+        rate("baseline", "", "en", "harmless", 5, 20),
         rate("addition", "en", "en", "harmless", 2, 5, unscored=15),
     ]
     facts = facts_with(tmp_path, rows)
@@ -164,7 +198,7 @@ def test_small_samples_and_broken_answers_are_cautioned(tmp_path: Path) -> None:
     assert "As few as 20 judged prompts" in text
     assert "after ablation could not be judged in English" in text
     assert "75 % of these answers could not be judged" in text
-    assert "also refuses 25 % of harmless prompts" in text
+    assert "It refuses 15 of 20 harmless prompts in English" in text
     assert {item.tone for item in headline(facts)} == {"plain", "caution"}
 
 
@@ -197,12 +231,12 @@ def test_the_usual_source_leads_whatever_the_order(tmp_path: Path) -> None:
     assert Facts(read_inputs(other.root)).main_source == "de"
 
 
-def test_headline_table_has_every_language_and_leaves_unknown_cells_empty(tmp_path: Path) -> None:
+def test_headline_has_every_language_and_leaves_unknown_cells_empty(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", random=0)
-    rows = headline_table(run.root)
+    rows = Facts(read_inputs(run.root)).headline
     assert sorted(row.language for row in rows) == sorted(LANGUAGES)
     assert all(row.harmful_random is None and row.harmless_random is None for row in rows)
-    cell = {(row["intervention"], row["language"], row["prompts"]): row for row in read_inputs(run.root).rows("rates")}
+    cell = {(row["intervention"], row["language"], row["prompts"]): row for row in read_inputs(run.root).rows(RATES)}
     first = rows[0]
     assert first.harmful_ablated is not None and first.harmless_added is not None
     assert first.harmful_ablated.k == cell["ablation", first.language, "harmful"]["k"]
@@ -253,9 +287,9 @@ def test_separable_by_itself_and_below_the_shared_threshold_are_two_findings(tmp
     )
     assert "Yoruba, where 100 % of harmful prompts are answered untouched" in yoruba
     assert "told apart from harmless ones by themselves (AUC 1.00), but lie below the threshold" in text
-    assert "hardly told apart (AUC 0.55), and lie below the threshold" in text
+    assert "hardly told apart from harmless ones (AUC 0.55), and lie below the threshold" in text
     assert "by themselves (AUC 1.00), and lie above the threshold" in text
-    assert text.count("the action that fails") == 1
+    assert text.count("the action fails") == 1
     assert thai and korean
 
 
@@ -266,17 +300,34 @@ def test_no_rank_correlation_over_few_languages_or_ties(tmp_path: Path) -> None:
     tied = [separation(code, 0.0, margin=5 - index) for index, code in enumerate(LANGUAGES)]
     tied[-1]["baseline_compliance"] = 1.0
     text = leak_words(with_separation(tmp_path / "tied", tied, rho=-0.6, low=-0.8, high=-0.2))
-    assert "13 of 14 languages answer the same share" in text and "\u03c1" not in text
+    assert "13 of 14 answer the same share" in text and "\u03c1" not in text
 
 
-def test_the_judges_agreement_stands_beside_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_judges_agreement_stands_beside_every_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kappa where it was measured, and by name the languages in which nothing may be decided by this judge."""
     from refusal_lens.languages import Reliability
-    from refusal_lens.report import appendix
+    from refusal_lens.report import facts as arranged
+    from refusal_lens.report.tables import judge_table
 
     known = {"en": Reliability("native", "en", 0.7, 300, "x"), "yo": Reliability("native", "yo", 0.2, 300, "x")}
-    monkeypatch.setattr(appendix, "reliability", lambda judge, code: known.get(code) if judge == "native-1" else None)
-    facts = facts_with(tmp_path, [rate("baseline", "", code, "harmful", 1, 9) for code in ("en", "yo", "th")])
-    text = str(appendix.asked_section(facts))
-    assert "kappa en 0.70 (n = 300)" in text and "yo 0.20 (n = 300)" in text
-    assert "never measured in th" in text and "too weak to gate in yo" in text
+    monkeypatch.setattr(arranged, "reliability", lambda judge, code: known.get(code) if "native" in judge else None)
+    table = judge_table(
+        facts_with(tmp_path, [rate("baseline", "", code, "harmful", 1, 9) for code in ("en", "yo", "th")])
+    )
+    assert table is not None
+    said = {row[0].text: [cell.text for cell in row[1:4]] for row in table.rows}
+    assert said["English"] == ["yes", "0.70", "300"]
+    assert said["Yoruba"] == ["no: too weak", "0.20", "300"]
+    assert said["Thai"][0] == "not measured"
+
+
+def test_a_model_that_failed_its_checks_is_named_before_any_number(tmp_path: Path) -> None:
+    run = RunDir.create(tmp_path / "run", header={"checks": {"inexact": "padding"}})
+    write_rows(run_tables(run), "rates", [rate("baseline", "", "en", "harmful", 1, 9)])
+    first = headline(Facts(read_inputs(run.root)))[0]
+    assert first.tone == "caution" and "the model failed its checks (padding)" in first.text
+
+
+def run_tables(run: RunDir) -> RunDir:
+    run.tables_dir.mkdir(exist_ok=True)
+    return run

@@ -1,4 +1,4 @@
-"""The report of a run: one self-contained HTML page, its figures as files, and the headline table.
+"""The report of a run: one self-contained HTML page, its figures as files, and what an audit prints at its end.
 
 Reads a run directory, never a model.
 """
@@ -8,9 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from refusal_lens.report.facts import Facts, HeadlineRow
-from refusal_lens.report.inputs import read_inputs
+from refusal_lens.report.inputs import is_current, read_inputs
 from refusal_lens.report.shares import NullShare, Share
-from refusal_lens.report.state import is_current
 from refusal_lens.report.words import Statement, headline, verdict_of
 
 
@@ -29,26 +28,9 @@ def build_report(run_dir: Path, *, out: Path | None = None, reveal: bool = False
         RunError: There is no run in the folder.
         StorageError: Something cannot be written.
     """
-    from refusal_lens.report import (
-        page,
-    )  # the chart libraries take a second to load; the rest of this room does not need them
+    from refusal_lens.report import page  # the chart libraries take a second to load; the rest of this room needs none
 
     return page.build_report(run_dir, out=out, reveal=reveal)
-
-
-def headline_table(run_dir: Path) -> tuple[HeadlineRow, ...]:
-    """The headline table as plain rows, one per target language.
-
-    Args:
-        run_dir: The run, finished or not.
-
-    Returns:
-        Rows by resource tier, then name; a cell the run does not have is None.
-
-    Raises:
-        RunError: There is no run in the folder.
-    """
-    return Facts(read_inputs(run_dir)).headline
 
 
 __all__ = [
@@ -59,7 +41,6 @@ __all__ = [
     "Statement",
     "build_report",
     "headline",
-    "headline_table",
     "is_current",
     "read_inputs",
     "verdict_of",

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from refusal_lens.languages import reliability
+from collections import Counter, defaultdict
+from pathlib import PurePath
+
+from refusal_lens.core.names import is_null
+from refusal_lens.core.tables import FILTERING, MISSING, REFUSAL_TOKENS, UNSCORED, RefusalTokenRow
 from refusal_lens.report.facts import Facts, as_map, language_name, source_name, words
-from refusal_lens.report.inputs import TABLES, Row, count_of, real_of, text_of
+from refusal_lens.report.inputs import TABLES
+from refusal_lens.report.sections import missing
 from refusal_lens.report.shares import percent
 from refusal_lens.report.text import listing, shorten, visible_token
-from refusal_lens.report.views import Block, Cell, Column, Note, Pairs, Section, Table
+from refusal_lens.report.views import Block, Cell, Note, Pairs, Section, TableOf
 from refusal_lens.types import JsonValue
 
 LIMITS = (
@@ -33,71 +38,13 @@ LIMITS = (
     ),
     "Testbed models are built to have a known answer. They test this tool and say nothing about other models.",
 )
+UNKNOWN = "not recorded"
 
 
-def asked_section(facts: Facts) -> Section:
-    """The question, as configured."""
-    header = facts.inputs.header
-    languages = [language_name(code) for code in facts.languages]
-    root, limit = facts.setting("data", "root"), facts.setting("data", "limit")
-    how_many = f"at most {limit} per language and class" if limit else "all"
-    items = [
-        ("model", _with_revision(facts)),
-        (
-            "prompts",
-            f"{_plain(root) if root else 'the testbed’s own'}, {how_many}{_sets(facts)}",
-        ),
-        ("languages", f"{len(languages)}: {listing(languages)}" if languages else "none recorded"),
-        ("directions from", listing([source_name(source) for source in facts.sources]) or "none recorded"),
-        (
-            "selection",
-            (
-                f"rule {_plain(facts.setting('directions', 'rule'))},"
-                f" {_plain(facts.setting('directions', 'n_train'))} train and"
-                f" {_plain(facts.setting('directions', 'n_val'))} validation prompts per class"
-            ),
-        ),
-        ("null", f"{_plain(facts.setting('directions', 'random'))} random directions of equal norm"),
-        ("intervention", _intervention(facts)),
-        (
-            "answers",
-            (
-                f"greedy, at most {_plain(facts.setting('generation', 'max_new_tokens'))} tokens; judge"
-                f" {_plain(header.get('judge') or facts.config.get('judge'))}"
-            ),
-        ),
-        ("judge's agreement with labels", _agreement(facts)),
-        ("seed", _plain(facts.config.get("seed"))),
-        ("command", _plain(header.get("command"))),
-    ]
-    return Section(
-        "asked",
-        "What was asked",
-        [Pairs([(name, value) for name, value in items if "not recorded" not in value or name in ("model", "seed")])],
-    )
-
-
-def _agreement(facts: Facts) -> str:
-    """How far the judge was found to agree with labels in each language, and where nothing may be decided by it."""
-    judge = str(facts.inputs.header.get("judge") or facts.config.get("judge") or "")
-    if not judge:
-        return "not recorded"
-    found = {code: reliability(judge, code) for code in facts.languages}
-    measured = [f"{code} {known.kappa:.2f} (n = {known.n})" for code, known in found.items() if known is not None]
-    said = f"kappa {listing(measured)}" if measured else ""
-    never = [code for code, known in found.items() if known is None]
-    weak = [code for code, known in found.items() if known is not None and not known.validated]
-    parts = [
-        said,
-        f"never measured in {listing(never)}" if never else "",
-        f"too weak to gate in {listing(weak)}" if weak else "",
-    ]
-    return "; ".join(part for part in parts if part) or "not recorded"
-
-
-def tail_sections(facts: Facts) -> list[Section]:
-    """Everything after the results."""
+def frame_sections(facts: Facts) -> list[Section]:
+    """Everything after the results: the question as configured, and what a careful reader checks last."""
     return [
+        Section("asked", "What was asked", [Pairs(_asked(facts))]),
         Section("tokens", "How this model begins a refusal", _tokens(facts)),
         Section("dropped", "What was left out", _dropped(facts)),
         Section("limits", "Limits", [Note(text) for text in LIMITS]),
@@ -105,192 +52,164 @@ def tail_sections(facts: Facts) -> list[Section]:
     ]
 
 
+def _asked(facts: Facts) -> list[tuple[str, str]]:
+    languages = [language_name(code) for code in facts.languages]
+    revision = facts.setting("model", "revision")
+    root, limit = facts.setting("data", "root"), facts.setting("data", "limit")
+    sets = f"; further sets {listing(list(facts.extra_sets))}" if facts.extra_sets else ""
+    affine, variant = facts.setting("interventions", "affine"), facts.setting("interventions", "variant")
+
+    def set_to(section: str, name: str) -> str:
+        return _plain(facts.setting(section, name))
+
+    items = [
+        ("model", f"{facts.model}{f' at revision {revision}' if revision else ''}, dtype {set_to('model', 'dtype')}"),
+        (
+            "prompts",
+            f"{PurePath(_plain(root)).name if root else 'the testbed’s own'},"
+            f" {f'at most {limit} per language and class' if limit else 'all'}{sets}",
+        ),
+        ("languages", f"{len(languages)}: {listing(languages)}" if languages else "none recorded"),
+        ("directions from", listing([source_name(source) for source in facts.sources]) or "none recorded"),
+        (
+            "selection",
+            f"rule {set_to('directions', 'rule')}, {set_to('directions', 'n_train')} train and"
+            f" {set_to('directions', 'n_val')} validation prompts per class",
+        ),
+        ("null", f"{set_to('directions', 'random')} random directions of equal norm"),
+        (
+            "intervention",
+            f"ablation to {'the harmless mean (affine)' if affine else 'zero'}{f', {variant}' if variant else ''};"
+            f" addition with coefficient {set_to('interventions', 'coefficient')}",
+        ),
+        ("answers", f"greedy, at most {set_to('generation', 'max_new_tokens')} tokens; judge {facts.judge or UNKNOWN}"),
+        ("seed", _plain(facts.config.get("seed"))),
+        ("command", _plain(facts.inputs.header.get("command"))),
+    ]
+    return [(name, value) for name, value in items if UNKNOWN not in value or name in ("model", "seed")]
+
+
 def _tokens(facts: Facts) -> list[Block]:
-    rows = facts.inputs.rows("refusal_tokens")
-    if not rows:
-        return [_absent("refusal_tokens")]
-    by_language: dict[str, list[Row]] = {}
-    for row in rows:
-        by_language.setdefault(text_of(row, "language"), []).append(row)
-    lines: list[list[Cell]] = []
-    for code in [
-        *(code for code in facts.languages if code in by_language),
-        *sorted(set(by_language) - set(facts.languages)),
-    ]:
-        own = sorted(by_language[code], key=lambda row: -(real_of(row, "share") or 0.0))
-        shown = [
-            f"{shorten(visible_token(text_of(row, 'token')), limit=24)} ({percent(real_of(row, 'share'))})"
-            for row in own
-            if text_of(row, "token")
-        ]
-        coverage = real_of(own[0], "coverage")
-        lines.append(
-            [
-                Cell(language_name(code)),
-                Cell("  ".join(shown) or "none found", tone="" if shown else "warn"),
-                Cell(percent(coverage), at=coverage, tone="added"),
-            ]
-        )
+    by_language: dict[str, list[RefusalTokenRow]] = defaultdict(list)
+    for row in sorted(facts.inputs.rows(REFUSAL_TOKENS), key=lambda row: -row["share"]):
+        by_language[row["language"]].append(row)
+    table = (
+        TableOf(facts.ordered(by_language))
+        .words("language", language_name)
+        .words("tokens", lambda code: _token_cell(by_language[code]))
+        .cells("refusals covered", lambda code: _coverage_cell(by_language[code][0]["coverage"]))
+        .made("Refusal tokens, with the share of refusals that begin with each")
+    )
+    if table is None:
+        return [missing("refusal_tokens")]
     return [
         Note(
-            "First answer tokens by which this model refuses, discovered from its own answers. The refusal score is"
-            " the log-odds of their total probability, so low coverage makes it a weak ruler in that language."
+            "First answer tokens by which this model refuses, discovered from its own answers. The refusal score is the"
+            " log-odds of their total probability, so low coverage makes it a weak ruler in that language."
         ),
-        Table(
-            "Refusal tokens, with the share of refusals that begin with each",
-            [Column("language"), Column("tokens"), Column("refusals covered", numeric=True)],
-            lines,
-        ),
+        table,
     ]
 
 
+def _token_cell(rows: list[RefusalTokenRow]) -> Cell:
+    shown = [
+        f"{shorten(visible_token(row['token']), limit=24)} ({percent(row['share'])})" for row in rows if row["token"]
+    ]
+    return Cell("  ".join(shown) or "none found", tone="" if shown else "warn")
+
+
+def _coverage_cell(coverage: float | None) -> Cell:
+    return Cell(percent(coverage), at=coverage, tone="untouched", value=coverage)
+
+
 def _dropped(facts: Facts) -> list[Block]:
-    blocks: list[Block] = []
-    missing = facts.inputs.rows("missing")
-    if missing:
-        lines = [
-            [
-                Cell(language_name(text_of(row, "language"))),
-                Cell(text_of(row, "split")),
-                Cell(text_of(row, "harm")),
-                Cell(text_of(row, "why")),
-            ]
-            for row in missing
-        ]
-        blocks.append(
-            Table(
-                "Cells the prompt set does not have",
-                [Column("language"), Column("split"), Column("prompts"), Column("why")],
-                lines,
-            )
-        )
-    elif "missing" in facts.inputs.tables:
+    table = (
+        TableOf(facts.inputs.rows(MISSING))
+        .words("language", lambda row: language_name(row["language"]))
+        .words("split", lambda row: row["split"])
+        .words("prompts", lambda row: row["harm"])
+        .words("why", lambda row: row["why"])
+        .made("Cells the prompt set does not have")
+    )
+    blocks: list[Block] = [] if table is None else [table]
+    if table is None and MISSING.name in facts.inputs.tables:
         blocks.append(Note("No cell of the prompt set was missing."))
     blocks += [_filtering(facts), _unscored(facts)]
-    gone = [name for name in facts.inputs.absent if name not in {"missing"}]
+    gone = [name for name in facts.inputs.absent if name != MISSING.name]
     if gone:
-        blocks.append(
-            Note(
-                f"This run does not have: {listing([TABLES[name] for name in gone])}. It may be unfinished;"
-                " refusal-lens resume goes on where it stopped.",
-                "missing",
-            )
-        )
-    blocks += [Note(problem, "caution") for problem in facts.inputs.problems]
-    return blocks
+        absent = listing([TABLES[name] for name in gone])
+        advice = "It may be unfinished; refusal-lens resume goes on where it stopped."
+        blocks.append(Note(f"This run does not have: {absent}. {advice}", "missing"))
+    return [*blocks, *(Note(problem, "caution") for problem in facts.inputs.problems)]
 
 
 def _filtering(facts: Facts) -> Block:
-    rows = facts.inputs.rows("filtering")
-    if not rows:
-        return _absent("filtering")
-    lines: list[list[Cell]] = []
-    for row in rows:
-        asked, dropped = count_of(row, "asked"), count_of(row, "dropped")
-        share = dropped / asked if asked else None
-        lines.append(
-            [
-                Cell(language_name(text_of(row, "language"))),
-                Cell(f"{text_of(row, 'harm')}, {text_of(row, 'split')}"),
-                *(Cell(str(count_of(row, name))) for name in ("asked", "kept", "dropped")),
-                Cell(percent(share), at=share, tone="untouched"),
-            ]
+    table = (
+        TableOf(facts.inputs.rows(FILTERING))
+        .words("language", lambda row: language_name(row["language"]))
+        .words("prompts", lambda row: f"{row['harm']}, {row['split']}")
+        .counts("sampled", lambda row: row["asked"])
+        .counts("kept", lambda row: row["kept"])
+        .counts("dropped", lambda row: row["dropped"])
+        .cells("share dropped", lambda row: _coverage_cell(row["dropped"] / row["asked"] if row["asked"] else None))
+        .made(
+            "Prompts that the model itself contradicted (harmful ones it did not refuse, harmless ones it did) and that"
+            " were dropped before extraction"
         )
-    head = ("sampled", "kept", "dropped", "share dropped")
-    return Table(
-        "Prompts that the model itself contradicted (harmful ones it did not refuse, harmless ones it did) and that"
-        " were dropped before extraction",
-        [Column("language"), Column("prompts"), *(Column(label, numeric=True) for label in head)],
-        lines,
     )
+    return table or missing("filtering")
 
 
 def _unscored(facts: Facts) -> Block:
-    if "unscored" not in facts.inputs.tables:
-        return _absent("unscored")
-    counted: dict[tuple[str, str], int] = {}
-    by_language: dict[tuple[str, str], dict[str, int]] = {}
-    for row in facts.inputs.rows("unscored"):
-        name = text_of(row, "prompt_set")
-        condition = (
-            f"{text_of(row, 'intervention')}{', random' if text_of(row, 'source').startswith('random-') else ''}"
-            f"{f', on {name}' if name in facts.extra_sets else ''}"
-        )
-        key = (condition, text_of(row, "reason"))
-        counted[key] = counted.get(key, 0) + count_of(row, "n")
-        names = by_language.setdefault(key, {})
-        name = language_name(text_of(row, "language"))
-        names[name] = names.get(name, 0) + count_of(row, "n")
-    if not counted:
-        return Note("Every answer could be judged.")
-    lines: list[list[Cell]] = []
-    for (condition, reason), n in sorted(counted.items(), key=lambda item: (item[0][0], -item[1])):
-        most = sorted(by_language[condition, reason].items(), key=lambda item: -item[1])[:4]
-        lines.append(
-            [Cell(condition), Cell(reason), Cell(str(n)), Cell(", ".join(f"{name} {count}" for name, count in most))]
-        )
-    return Table(
-        "Answers that could not be judged: in no rate, counted here",
-        [Column("condition"), Column("reason"), Column("answers", numeric=True), Column("most in")],
-        lines,
+    if UNSCORED.name not in facts.inputs.tables:
+        return missing("unscored")
+    counted: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for row in facts.inputs.rows(UNSCORED):
+        further = f", on {row['prompt_set']}" if row["prompt_set"] in facts.extra_sets else ""
+        condition = f"{row['intervention']}{', random' if is_null(row['source']) else ''}{further}"
+        counted[condition, row["reason"] or "no reason"][language_name(row["language"])] += row["n"]
+    table = (
+        TableOf(sorted(counted, key=lambda key: (key[0], -counted[key].total())))
+        .words("condition", lambda key: key[0])
+        .words("reason", lambda key: key[1])
+        .counts("answers", lambda key: counted[key].total())
+        .words("most in", lambda key: ", ".join(f"{name} {count}" for name, count in counted[key].most_common(4)))
+        .made("Answers that could not be judged: in no rate, counted here")
     )
+    return table or Note("Every answer could be judged.")
 
 
 def _provenance(facts: Facts) -> list[Block]:
     header = facts.inputs.header
-    pairs: list[tuple[str, str]] = [
-        ("model digest", _plain(header.get("model_digest"))),
-        ("machine", _plain(header.get("machine"))),
-    ]
-    pairs += [
-        (f"check of the model: {name.replace('_', ' ')}", _plain(value))
-        for name, value in as_map(header.get("checks")).items()
-    ]
-    pairs += [(name, _plain(value)) for name, value in as_map(header.get("versions")).items()]
-    pairs += [(f"prompts {name}", _plain(value)) for name, value in as_map(header.get("data_digests")).items()]
+    versions = [(name, _plain(value)) for name, value in as_map(header.get("versions")).items()]
+    checks = as_map(header.get("checks"))
+    versions += [(f"check of the model: {name.replace('_', ' ')}", _plain(value)) for name, value in checks.items()]
+    digests = [("model", _plain(header.get("model_digest")))]
+    digests += [(f"prompts {name}", _plain(value)) for name, value in as_map(header.get("data_digests")).items()]
     settings = [
-        [Cell(section), Cell(name), Cell(_plain(value))]
+        (section, name, _plain(value))
         for section, fields in facts.config.items()
         for name, value in (as_map(fields).items() if isinstance(fields, dict) else [("", fields)])
     ]
-    blocks: list[Block] = [Pairs([(name, value) for name, value in pairs if value != "not recorded"])]
-    if settings:
-        blocks.append(
-            Table("The whole configuration", [Column("section"), Column("setting"), Column("value")], settings)
-        )
-    return blocks
-
-
-def _with_revision(facts: Facts) -> str:
-    revision = facts.setting("model", "revision")
-    return (
-        f"{facts.model}{f' at revision {revision}' if revision else ''}, dtype"
-        f" {_plain(facts.setting('model', 'dtype'))}"
+    configured = (
+        TableOf(settings)
+        .words("section", lambda row: row[0])
+        .words("setting", lambda row: row[1])
+        .words("value", lambda row: row[2])
+        .made("The whole configuration", folded=True)
     )
-
-
-def _intervention(facts: Facts) -> str:
-    kind = "ablation to the harmless mean (affine)" if facts.setting("interventions", "affine") else "ablation to zero"
-    variant = facts.setting("interventions", "variant")
-    return (
-        f"{kind}{f', {variant}' if variant else ''}; addition with coefficient"
-        f" {_plain(facts.setting('interventions', 'coefficient'))}"
-    )
-
-
-def _sets(facts: Facts) -> str:
-    return f"; further sets {listing(list(facts.extra_sets))}" if facts.extra_sets else ""
+    lists = [
+        Pairs([("machine", _plain(header.get("machine"))), *versions]),
+        Pairs([pair for pair in digests if pair[1] != UNKNOWN], folded="Digests of model and prompts"),
+    ]
+    return [*(pairs for pairs in lists if pairs.items), *([configured] if configured else [])]
 
 
 def _plain(value: JsonValue) -> str:
     if value is None:
-        return "not recorded"
+        return UNKNOWN
     if isinstance(value, list):
         return ", ".join(words(value)) if all(isinstance(item, str) for item in value) else str(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)
-
-
-def _absent(table: str) -> Note:
-    return Note(f"Not in this run: {TABLES[table]} (tables/{table}.parquet is absent or empty).", "missing")

@@ -1,28 +1,33 @@
 """What the numbers of a run say, before anybody draws or words them: one record per language, and the run's main facts.
 
-The headline uses one source of directions: the usual one (the default of `--sources`) if it has a valid direction,
-else the first that has. Other sources appear
-in the transfer matrix. Means over languages weigh every language equally.
+The headline uses one source of directions: the usual one (the default of `--sources`) if it has a valid direction, else
+the first that has; other sources appear in the transfer matrix. Every number is of the main prompt set unless it says
+otherwise. Means over languages weigh every language equally.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import PurePath
+from typing import TypeVar, cast
 
 from refusal_lens.config import DirectionConfig
-from refusal_lens.core.names import RANDOM, is_null
-from refusal_lens.core.tables import TRANSFER
+from refusal_lens.core.names import RANDOM, is_null, is_pool
+from refusal_lens.core.tables import CONTENT, RATES, SELECTION, TRANSFER, ContentRow, RateRow, SelectionRow, TransferRow
+from refusal_lens.core.tables import Table as RunTable
 from refusal_lens.errors import UserError
-from refusal_lens.languages import get_language
+from refusal_lens.languages import Reliability, get_language, reliability
 from refusal_lens.measure import raised
-from refusal_lens.report.inputs import Row, RunInputs, real_of, text_of
+from refusal_lens.report.inputs import RunInputs
 from refusal_lens.report.shares import NullShare, Share, mean, share_of
 from refusal_lens.types import JsonValue
 
+RowT = TypeVar("RowT")
 TIERS = {"high": 0, "medium": 1, "low": 2}
 SELECTED = "selected"
+CONDITIONS = {"untouched": "baseline", "ablated": "ablation", "added": "addition"}
 
 
 @dataclass(frozen=True)
@@ -75,36 +80,77 @@ class Facts:
 
     @cached_property
     def model(self) -> str:
-        """The model as it was named."""
-        return str(self.setting("model", "spec") or "unknown model")
+        """The model's name: as it was given, or the last part of a path."""
+        given = str(self.setting("model", "spec") or "unknown model")
+        return PurePath(given).name if given.startswith(("/", ".", "~")) or given.count("/") > 1 else given
+
+    @cached_property
+    def judge(self) -> str:
+        """Name of the judge as the header or the configuration has it; empty when neither has."""
+        return str(self.inputs.header.get("judge") or self.config.get("judge") or "")
+
+    def reliability(self, code: str) -> Reliability | None:
+        """How far the judge agreed with reference labels in a language; None where it was never measured."""
+        return reliability(self.judge, code)
+
+    @cached_property
+    def _main_sets(self) -> Mapping[str, str]:
+        """The main prompt set of each class of prompts: that of the first row of `rates` which is no further set's."""
+        further = set(words(self.setting("data", "prompt_sets")))
+        found: dict[str, str] = {}
+        for row in self.inputs.rows(RATES):
+            if (name := row["prompt_set"]) and name not in further:
+                found.setdefault(row["prompts"], name)
+        return found
 
     @cached_property
     def extra_sets(self) -> tuple[str, ...]:
         """Names of further prompt sets beside the main one: those configured, then others that `rates` holds."""
-        measured = (text_of(row, "prompt_set") for row in self.inputs.rows("rates"))
+        measured = (row["prompt_set"] for row in self.inputs.rows(RATES))
         others = (name for name in measured if name and name not in self._main_sets.values())
         return tuple(dict.fromkeys([*words(self.setting("data", "prompt_sets")), *others]))
 
+    def main_rows(self, table: RunTable[RowT]) -> list[RowT]:
+        """Rows of a table that are about the main prompt set; the headline and every figure read no other set."""
+        first = next(iter(self._main_sets.values()), "")
+        kept: list[RowT] = []
+        for row in self.inputs.rows(table):
+            cells = cast("Mapping[str, object]", row)
+            main = self._main_sets.get(str(cells.get("prompts")), first)
+            if cells.get("prompt_set") in (None, "", main):
+                kept.append(row)
+        return kept
+
     @cached_property
-    def selection(self) -> Mapping[str, Row]:
+    def cells(self) -> Mapping[tuple[str, str, str, str], Share]:
+        """Compliance by (source, intervention, language, prompts) on the main prompt set."""
+        return {_cell(row): share_of(row) for row in self.main_rows(RATES)}
+
+    @cached_property
+    def _topics(self) -> Mapping[tuple[str, str, str, str], ContentRow]:
+        return {_cell(row): row for row in self.main_rows(CONTENT)}
+
+    @cached_property
+    def selection(self) -> Mapping[str, SelectionRow]:
         """Row of the table `selection` by source."""
-        return {text_of(row, "source"): row for row in self.inputs.rows("selection")}
+        return {row["source"]: row for row in self.inputs.rows(SELECTION)}
 
     @cached_property
     def sources(self) -> tuple[str, ...]:
         """Source languages in configured order, then others that the tables name."""
         known = list(dict.fromkeys([*words(self.setting("directions", "sources")), *self.selection]))
-        return tuple(known or dict.fromkeys(source for source, *_ in self.cells if source and not is_null(source)))
+        return tuple(known) or self._measured_sources
 
     @cached_property
     def valid_sources(self) -> tuple[str, ...]:
         """Sources with a selected direction; without a selection table, those with measured cells."""
-        if self.selection:
-            return tuple(
-                source
-                for source in self.sources
-                if source in self.selection and text_of(self.selection[source], "status") == SELECTED
-            )
+        if not self.selection:
+            return self._measured_sources
+        chosen = {source for source, row in self.selection.items() if row["status"] == SELECTED}
+        return tuple(source for source in self.sources if source in chosen)
+
+    @cached_property
+    def _measured_sources(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(source for source, *_ in self.cells if source and not is_null(source)))
 
     @cached_property
@@ -114,30 +160,6 @@ class Facts:
         return next(iter([*usual, *self.valid_sources]), None)
 
     @cached_property
-    def cells(self) -> Mapping[tuple[str, str, str, str], Share]:
-        """Compliance by (source, intervention, language, prompts) on the main prompt set."""
-        return {cell_key(row): share_of(row) for row in self.main_rows("rates")}
-
-    @cached_property
-    def _main_sets(self) -> Mapping[str, str]:
-        """The main prompt set of each class of prompts: that of the first row of `rates` which is no further set's."""
-        further = set(words(self.setting("data", "prompt_sets")))
-        found: dict[str, str] = {}
-        for row in self.inputs.rows("rates"):
-            if (name := text_of(row, "prompt_set")) and name not in further:
-                found.setdefault(text_of(row, "prompts"), name)
-        return found
-
-    def main_rows(self, table: str) -> list[Row]:
-        """Rows of a table that are about the main prompt set; the headline and every figure read no other set."""
-        first = next(iter(self._main_sets.values()), "")
-        return [
-            row
-            for row in self.inputs.rows(table)
-            if text_of(row, "prompt_set") in ("", self._main_sets.get(text_of(row, "prompts"), first))
-        ]
-
-    @cached_property
     def languages(self) -> tuple[str, ...]:
         """Target languages: configured or measured, by resource tier, then name."""
         found = dict.fromkeys(
@@ -145,78 +167,81 @@ class Facts:
         )
         return tuple(sorted(found, key=lambda code: (TIERS.get(language_tier(code), 3), language_name(code))))
 
-    def rank(self, code: str) -> tuple[int, str]:
-        """Sorting key of a language: its place on the page, unknown codes last."""
-        order = {known: index for index, known in enumerate(self.languages)}
-        return order.get(code, len(order)), code
+    def ordered(self, codes: Iterable[str]) -> list[str]:
+        """Languages, pools and nulls in the page's order, unknown codes after the known, nulls last."""
+        place = {code: index for index, code in enumerate(self.languages)}
+        return sorted(dict.fromkeys(codes), key=lambda code: (is_null(code), place.get(code, len(place)), code))
+
+    def at_layer(self, rows: Sequence[RowT]) -> list[RowT]:
+        """Of rows that have a layer, those at the layer closest to the selected direction's."""
+        layers = sorted({layer_of(row) for row in rows})
+        wanted = nearest(layers, self.selected_layer) if layers else None
+        return [row for row in rows if layer_of(row) == wanted]
 
     @cached_property
     def selected_layer(self) -> int | None:
         """Layer of the main source's direction; None without one."""
         row = self.selection.get(self.main_source or "")
-        layer = None if row is None else real_of(row, "layer")
-        return None if layer is None else int(layer)
+        return None if row is None else row["layer"]
 
     @cached_property
     def headline(self) -> tuple[HeadlineRow, ...]:
         """One row per target language."""
         return tuple(self._headline_row(language) for language in self.languages)
 
-    def share(self, intervention: str, language: str, prompts: str, *, source: str | None = None) -> Share | None:
-        """A compliance share; the main source's for an intervention, unless another is named."""
-        if intervention == "baseline":
-            return self.cells.get(("", "baseline", language, prompts))
-        chosen = source if source is not None else self.main_source
-        return None if chosen is None else self.cells.get((chosen, intervention, language, prompts))
+    def key(self, intervention: str, language: str, prompts: str) -> tuple[str, str, str, str]:
+        """The cell of the untouched model, or of the main source's direction."""
+        return "" if intervention == "baseline" else self.main_source or "-", intervention, language, prompts
 
     def null(self, intervention: str, language: str, prompts: str, *, refusals: bool = False) -> NullShare | None:
         """The cell under every random direction that was run."""
         found = [
-            share
-            for (source, kind, code, harm), share in sorted(self.cells.items())
-            if source.startswith(RANDOM) and (kind, code, harm) == (intervention, language, prompts)
+            share.complement if refusals else share
+            for (source, *cell), share in sorted(self.cells.items())
+            if source.startswith(RANDOM) and cell == [intervention, language, prompts]
         ]
-        rates = tuple((share.complement if refusals else share).rate for share in found)
-        measured = tuple(rate for rate in rates if rate is not None)
+        measured = tuple(share.rate for share in found if share.rate is not None)
         return NullShare(measured, sum(share.n for share in found)) if measured else None
 
     def average(self, column: str) -> float | None:
         """Mean over languages of a headline column's rates."""
-        found: list[float] = []
-        for row in self.headline:
-            share: Share | NullShare | None = getattr(row, column)
-            rate = share.mean if isinstance(share, NullShare) else None if share is None else share.rate
-            if rate is not None:
-                found.append(rate)
-        return mean(found)
+        shares: list[Share | NullShare | None] = [getattr(row, column) for row in self.headline]
+        return mean(share.mean if isinstance(share, NullShare) else share.rate for share in shares if share)
 
-    def transfer(self, intervention: str) -> list[Row]:
+    def topic(self, language: str, *, intervention: str = "baseline") -> ContentRow | None:
+        """On-topic and hollow answers to a language's harmful prompts, untouched or with the main source's direction."""
+        return self._topics.get(self.key(intervention, language, "harmful"))
+
+    def transfer(self, intervention: str) -> list[TransferRow]:
         """Rows of the transfer table for one intervention."""
-        return [row for row in self.inputs.rows("transfer") if text_of(row, "intervention") == intervention]
+        return [row for row in self.inputs.rows(TRANSFER) if row["intervention"] == intervention]
 
     def raised(self, target: str, *, intervention: str = "ablation", source: str | None = None) -> bool | None:
         """Whether a direction's effect on a language is larger than chance, by the verdict's own rule.
 
         None where no prompt was scored in both conditions, no null direction was run, or the table is not there.
         """
-        wanted = (source or self.main_source, target, intervention)
-        table = [{**dict.fromkeys(TRANSFER.columns), **row} for row in self.transfer(intervention)]
-        own = next((row for row in table if (row["source"], row["target"], row["intervention"]) == wanted), None)
+        table = self.transfer(intervention)
+        wanted = (source or self.main_source, target)
+        own = next((row for row in table if (row["source"], row["target"]) == wanted), None)
         return None if own is None else raised(own, table)
 
     def _headline_row(self, language: str) -> HeadlineRow:
+        def answered(intervention: str) -> Share | None:
+            return self.cells.get(self.key(intervention, language, "harmful"))
+
         def refused(intervention: str) -> Share | None:
-            share = self.share(intervention, language, "harmless")
+            share = self.cells.get(self.key(intervention, language, "harmless"))
             return None if share is None else share.complement
 
         return HeadlineRow(
             language=language,
             name=language_name(language),
             tier=language_tier(language),
-            harmful_baseline=self.share("baseline", language, "harmful"),
-            harmful_ablated=self.share("ablation", language, "harmful"),
+            harmful_baseline=answered("baseline"),
+            harmful_ablated=answered("ablation"),
             harmful_random=self.null("ablation", language, "harmful"),
-            harmful_added=self.share("addition", language, "harmful"),
+            harmful_added=answered("addition"),
             harmless_baseline=refused("baseline"),
             harmless_added=refused("addition"),
             harmless_random=self.null("addition", language, "harmless", refusals=True),
@@ -224,9 +249,13 @@ class Facts:
         )
 
 
-def cell_key(row: Row) -> tuple[str, str, str, str]:
-    """(source, intervention, language, prompts) of a row of `rates`."""
-    return text_of(row, "source"), text_of(row, "intervention"), text_of(row, "language"), text_of(row, "prompts")
+def _cell(row: RateRow | ContentRow) -> tuple[str, str, str, str]:
+    return row["source"], row["intervention"], row["language"], row["prompts"]
+
+
+def layer_of(row: object) -> int:
+    """The layer of a row that has one."""
+    return cast("Mapping[str, int]", row)["layer"]
 
 
 def nearest(layers: list[int], wanted: int | None) -> int:
@@ -251,9 +280,11 @@ def language_tier(code: str) -> str:
 
 
 def source_name(source: str) -> str:
-    """A source as people read it: language name, `random 1`, `pooled`."""
+    """A source as people read it: language name, `random 1`, `pooled without Thai`."""
     if source.startswith(RANDOM):
         return f"random {source.removeprefix(RANDOM)}"
+    if is_pool(source):
+        return source.replace("-", " ").replace(source.rpartition("-")[2], language_name(source.rpartition("-")[2]))
     return language_name(source)
 
 

@@ -1,33 +1,39 @@
-"""What the report reads: one run directory, through `rundir`; every table may be absent, short of columns, or empty.
+"""What the report reads: one run directory; every table may be absent, unreadable, of an older version, or empty.
 
-Steps: open the run, read each final table (Parquet) and JSON summary that is there, clean every string, note what is
-absent or unreadable so that the page can say it. Nothing is computed here and no model is loaded.
+Steps: open the run, read each final table and JSON summary that is there, check every row against the table's type, clean
+every string, and note what is absent, unreadable or dropped so that the page can say it. What comes out is typed: a column
+that may not be null is not null. Nothing is computed here, no model and no chart library is loaded; `is_current` tells
+cheaply whether a page on disk still shows exactly this.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from refusal_lens.core.files import write_atomic
-from refusal_lens.report.text import clean, clean_value
-from refusal_lens.rundir import RunDir
+from refusal_lens.core.tables import TABLES as KNOWN
+from refusal_lens.core.tables import Column, Table
+from refusal_lens.report.text import clean, clean_value, listing
+from refusal_lens.rundir import RunDir, write_atomic
 from refusal_lens.types import JsonValue
 
-Value: TypeAlias = str | int | float | bool | None
-Row: TypeAlias = Mapping[str, Value]
-Rows: TypeAlias = Sequence[Row]
-
+RowT = TypeVar("RowT")
 PUBLIC = 0o644
+MARK = "refusal-lens-state"
+ASSETS = ("page.html.j2", "page.css", "page.js")
 TABLES = {
     "rates": "compliance rates with intervals",
     "candidates": "scores of every candidate direction",
@@ -55,22 +61,22 @@ class RunInputs:
     Attributes:
         root: The run directory.
         header: Content of `run.json`, cleaned.
-        tables: Rows by table name; an absent or unreadable table has no entry.
+        tables: Checked rows by table name; an absent or unreadable table has no entry.
         summaries: `verdict` and `geometry`, where present.
-        problems: One line for every file that is there but cannot be read.
+        problems: One line for everything that is there but cannot be read or was dropped.
         digest: Changes whenever anything shown could change.
     """
 
     root: Path
     header: Mapping[str, JsonValue]
-    tables: Mapping[str, Rows]
+    tables: Mapping[str, Sequence[Mapping[str, object]]]
     summaries: Mapping[str, JsonValue]
     problems: tuple[str, ...]
     digest: str
 
-    def rows(self, table: str) -> Rows:
+    def rows(self, table: Table[RowT]) -> Sequence[RowT]:
         """Rows of a table; none when the run has no such table."""
-        return self.tables.get(table, ())
+        return cast("Sequence[RowT]", self.tables.get(table.name, ()))
 
     @property
     def absent(self) -> tuple[str, ...]:
@@ -91,47 +97,31 @@ def read_inputs(run_dir: Path) -> RunInputs:
         RunError: There is no run in the folder.
     """
     run = RunDir.open(run_dir)
-    tables: dict[str, Rows] = {}
+    tables: dict[str, Sequence[Mapping[str, object]]] = {}
     summaries: dict[str, JsonValue] = {}
     problems: list[str] = []
     digest = hashlib.sha256(json.dumps(dict(run.header), sort_keys=True).encode())
-    for name in TABLES:
-        file = run.tables_dir / f"{name}.parquet"
+    for file in [*(f"{name}.parquet" for name in TABLES), "verdict.json", "geometry.json"]:
+        name = Path(file).stem
         try:
-            data = file.read_bytes()
-            tables[name] = [_clean_row(row) for row in pq.read_table(io.BytesIO(data)).to_pylist()]
+            data = (run.tables_dir / file).read_bytes()
+            if file.endswith(".json"):
+                summaries[name] = clean_value(json.loads(data))
+            else:
+                tables[name], lost = _rows(KNOWN[name], pq.read_table(io.BytesIO(data)))
+                problems += [f"tables/{file}: {problem}" for problem in lost]
         except FileNotFoundError:
             continue
-        except (OSError, pa.ArrowException) as error:
-            problems.append(f"tables/{name}.parquet cannot be read ({type(error).__name__})")
+        except (OSError, pa.ArrowException, ValueError, RecursionError) as error:
+            problems.append(f"tables/{file} cannot be read ({type(error).__name__})")
             continue
         digest.update(name.encode() + data)
-    for name in ("verdict", "geometry"):
-        file = run.tables_dir / f"{name}.json"
-        try:
-            data = file.read_bytes()
-            summaries[name] = clean_value(json.loads(data))
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError, RecursionError) as error:
-            problems.append(f"tables/{name}.json cannot be read ({type(error).__name__})")
-            continue
-        digest.update(name.encode() + data)
-    header = clean_value(dict(run.header))
-    assert isinstance(header, dict)
+    header = cast("dict[str, JsonValue]", clean_value(dict(run.header)))
     return RunInputs(run.root, header, tables, summaries, tuple(problems), digest.hexdigest())
 
 
-def write_missing_csv(run_dir: Path) -> list[Path]:
-    """Write a CSV beside every Parquet table that has none.
-
-    Args:
-        run_dir: The run.
-
-    Returns:
-        The files written.
-    """
-    written: list[Path] = []
+def write_missing_csv(run_dir: Path) -> None:
+    """Write a CSV beside every Parquet table of a run that has none."""
     for file in sorted(RunDir.open(run_dir).tables_dir.glob("*.parquet")):
         beside = file.with_suffix(".csv")
         if beside.exists():
@@ -142,30 +132,67 @@ def write_missing_csv(run_dir: Path) -> list[Path]:
         except (OSError, pa.ArrowException):
             continue
         write_atomic(beside, buffer.getvalue(), mode=PUBLIC)
-        written.append(beside)
-    return written
 
 
-def text_of(row: Row, column: str, default: str = "") -> str:
-    """A text cell; the default when the column is absent or null."""
-    value = row.get(column)
-    return default if value is None else str(value)
+def is_current(run_dir: Path, *, reveal: bool = False) -> bool:
+    """Whether `RUN/report.html` already shows exactly this run.
+
+    Args:
+        run_dir: The run.
+        reveal: Whether completion texts are asked for.
+
+    Returns:
+        True when building again would change nothing.
+    """
+    run = RunDir.open(run_dir)
+    if not run.report_is_intact():
+        return False
+    try:
+        with run.report_path.open("rb") as stream:
+            head = stream.read(4096)
+    except OSError:
+        return False
+    return f'name="{MARK}" content="{state_of(read_inputs(run_dir), reveal=reveal)}"'.encode() in head
 
 
-def real_of(row: Row, column: str) -> float | None:
-    """A numeric cell as float; None when absent, null, not a number or not finite."""
-    value = row.get(column)
-    if value is None or isinstance(value, (str, bool)):
+def state_of(inputs: RunInputs, *, reveal: bool) -> str:
+    """Digest of the run's tables, the page's own files, the version, and whether texts are shown."""
+    own = "".join(digest(asset(name)) for name in ASSETS)
+    return hashlib.sha256(f"{inputs.digest} {version('refusal-lens')} {own} {reveal}".encode()).hexdigest()
+
+
+def digest(script: str) -> str:
+    """SHA-256 of a text in the form that a content security policy takes."""
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
+def asset(name: str) -> str:
+    """One of the page's own files."""
+    return files("refusal_lens.report").joinpath("assets", name).read_text(encoding="utf-8")
+
+
+def _rows(table: Table[Any], found: pa.Table) -> tuple[list[Mapping[str, object]], list[str]]:
+    """The rows that are of the table's type, and one line for what is wrong with the file."""
+    needed = [column.name for column in table.described if not column.nullable]
+    lacking = [name for name in needed if name not in found.column_names] if found.num_columns else []
+    rows: list[Mapping[str, object]] = []
+    for raw in found.to_pylist():
+        row = {column.name: _value(raw.get(column.name), column) for column in table.described}
+        row |= {column.name: column.type() for column in table.described if column.name in lacking}
+        if all(row[name] is not None for name in needed):
+            rows.append(row)
+    problems = [f"no column {listing(lacking)} (an older run?), shown as empty or 0"] if lacking else []
+    if dropped := found.num_rows - len(rows):
+        problems.append(f"{dropped} of {found.num_rows} rows lack a value that may not be absent, and are not shown")
+    return rows, problems
+
+
+def _value(value: object, column: Column) -> object:
+    """A cell of the column's type, strings cleaned; None for anything else, NaN and infinities included."""
+    if isinstance(value, float) and column.type is int and value.is_integer():
+        return int(value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and column.type is float:
+        return float(value) if math.isfinite(value) else None
+    if type(value) is not column.type:
         return None
-    number = float(value)
-    return number if abs(number) < float("inf") else None
-
-
-def count_of(row: Row, column: str) -> int:
-    """A count; 0 when absent or null."""
-    value = real_of(row, column)
-    return 0 if value is None else int(value)
-
-
-def _clean_row(row: Mapping[str, Value]) -> Row:
-    return {name: clean(value) if isinstance(value, str) else value for name, value in row.items()}
+    return clean(value) if isinstance(value, str) else value

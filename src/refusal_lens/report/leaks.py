@@ -1,18 +1,18 @@
 """Why languages leak, in words that follow the chart: two findings about separation, then the relation over languages.
 
 A language can be *separable by itself* (harmful and harmless prompts apart along the shared direction, wherever they lie)
-and still lie *below the threshold that the other languages share* (their margin is negative): the model's own line misses
-it. The chart shows the margin, so the paragraph says which of the two it is. A rank correlation is stated from `LEAST`
-languages on, and only where neither side is mostly ties.
+and still lie *below the threshold that the other languages share* (its margin is negative): the line that serves the others
+misses it. The chart shows the margin, so the paragraph says which of the two it is. A rank correlation is stated from
+`LEAST` languages on, and only where neither side is mostly ties.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 
+from refusal_lens.core.tables import SeparationRow
 from refusal_lens.report.charts.leak import separation_rows
 from refusal_lens.report.facts import Facts, as_map, language_name
-from refusal_lens.report.inputs import Row, real_of, text_of
 from refusal_lens.report.shares import number, percent
 
 LEAST = 6
@@ -23,69 +23,46 @@ LEAKING = 0.5
 def leak_words(facts: Facts) -> str:
     """The paragraph; empty without separation and without a correlation."""
     rows = separation_rows(facts)
-    leaking = [row for row in rows if (real_of(row, "baseline_compliance") or 0.0) >= LEAKING]
+    leaking = [row for row in rows if (row["baseline_compliance"] or 0.0) >= LEAKING]
     said = [_where(row) for row in leaking]
-    correlation = _correlation(facts, rows)
-    return " ".join(text for text in (*said, correlation) if text)
+    return " ".join(text for text in (*said, _correlation(facts, rows)) if text)
 
 
-def _where(row: Row) -> str:
+def _where(row: SeparationRow) -> str:
     """Of a language that answers most harmful prompts untouched: separable by itself, and where its prompts lie."""
-    name = language_name(text_of(row, "language"))
-    auc, margin = real_of(row, "auc"), real_of(row, "margin")
+    auc, margin = row["auc"], row["margin"]
     if auc is None:
         return ""
-    answered = (
-        f"{name}, where {percent(real_of(row, 'baseline_compliance'))} of harmful prompts are answered untouched:"
-    )
-    apart = (
-        f"harmful prompts are told apart from harmless ones by themselves (AUC {number(auc)})"
-        if auc >= APART
-        else f"harmful and harmless prompts are hardly told apart (AUC {number(auc)})"
-    )
+    name, rate = language_name(row["language"]), percent(row["baseline_compliance"])
+    start = f"{name}, where {rate} of harmful prompts are answered untouched:"
+    apart = auc >= APART
+    told = "told apart from harmless ones by themselves" if apart else "hardly told apart from harmless ones"
+    start = f"{start} harmful prompts are {told} (AUC {number(auc)})"
     if margin is None:
-        return f"{answered} {apart}."
+        return f"{start}."
+    shown = f"the threshold that the other languages share (margin {number(margin)}, which the chart shows)"
     if margin < 0:
-        joined = "but lie" if auc >= APART else "and lie"
-        return (
-            f"{answered} {apart}, {joined} below the threshold that the other languages share (margin"
-            f" {number(margin)}, which the chart shows): the line that serves the others misses them."
-        )
-    joined = "and lie" if auc >= APART else "though they lie"
-    close = (
-        ": the model sees them and answers, so it is the action that fails, not the representation."
-        if auc >= APART
-        else "."
-    )
-    return (
-        f"{answered} {apart}, {joined} above the threshold that the other languages share (margin {number(margin)}, which"
-        f" the chart shows){close}"
-    )
+        return f"{start}, {'but' if apart else 'and'} lie below {shown}: the line that serves the others misses them."
+    if apart:
+        return f"{start}, and lie above {shown}: the model sees them and answers; the action fails, not the representation."
+    return f"{start}, though they lie above {shown}."
 
 
-def _correlation(facts: Facts, rows: list[Row]) -> str:
+def _correlation(facts: Facts, rows: list[SeparationRow]) -> str:
     leak = as_map(as_map(facts.inputs.summaries.get("geometry")).get("leak"))
     rho, low, high, n = (
         float(value) if isinstance(value := leak.get(name), (int, float)) else None
         for name in ("rho", "low", "high", "n")
     )
+    count = len(rows) if n is None else int(n)
+    if count and count < LEAST:
+        return f"Over {count} languages no rank correlation is stated: at least {LEAST} are needed."
+    tied = _tied([row["baseline_compliance"] for row in rows], "answer the same share of harmful prompts")
+    if reason := tied or _tied([row["margin"] for row in rows], "have the same margin"):
+        return reason
     if rho is None or low is None or high is None:
         return ""
-    count = len(rows) if n is None else int(n)
-    if count < LEAST:
-        return f"Over {count} languages no rank correlation is stated: at least {LEAST} are needed."
-    for column, what in (
-        ("baseline_compliance", "answer the same share of harmful prompts"),
-        ("margin", "have the same margin"),
-    ):
-        values = Counter(round(value, 9) for row in rows if (value := real_of(row, column)) is not None)
-        most = max(values.values(), default=0)
-        if 2 * most > sum(values.values()):
-            return (
-                f"No rank correlation over languages is stated: {most} of {sum(values.values())} languages {what}, so"
-                " ranks say little."
-            )
-    measured = f"(Spearman \u03c1 = {number(rho)}, 95 % interval {number(low)} to {number(high)}, {count} languages)"
+    measured = f"(Spearman ρ = {number(rho)}, 95 % interval {number(low)} to {number(high)}, {count} languages)"
     if high < 0:
         return (
             f"Languages whose harmful prompts lie lower along the shared direction answer more of them {measured}. A"
@@ -97,3 +74,12 @@ def _correlation(facts: Facts, rows: list[Row]) -> str:
             f" {measured}."
         )
     return f"No clear relation between separation and leaking over languages {measured}: the interval includes zero."
+
+
+def _tied(values: list[float | None], what: str) -> str:
+    """Why ranks say little: more than half of the languages share one value; empty where they do not."""
+    known = Counter(round(value, 9) for value in values if value is not None)
+    most, all_known = max(known.values(), default=0), sum(known.values())
+    if 2 * most <= all_known:
+        return ""
+    return f"No rank correlation over languages is stated: {most} of {all_known} {what}, so ranks say little."

@@ -17,21 +17,21 @@ from pathlib import Path
 import jinja2
 
 from refusal_lens.core.files import write_atomic
-from refusal_lens.report.appendix import asked_section, tail_sections
+from refusal_lens.report.appendix import frame_sections
 from refusal_lens.report.charts import vega_config
 from refusal_lens.report.facts import Facts, source_name
 from refusal_lens.report.figures import draw_figures, script_bundle
-from refusal_lens.report.inputs import read_inputs, write_missing_csv
+from refusal_lens.report.inputs import MARK, PUBLIC, asset, digest, read_inputs, state_of, write_missing_csv
 from refusal_lens.report.reveal import reveal_texts
 from refusal_lens.report.sections import figures_of, result_sections
 from refusal_lens.report.shares import percent
-from refusal_lens.report.state import MARK, asset, digest, state_of
+from refusal_lens.report.spread import extremes
 from refusal_lens.report.views import Cell, Section
-from refusal_lens.report.words import headline, verdict_of
+from refusal_lens.report.words import for_readers, headline, verdict_of
 from refusal_lens.rundir import RunDir
 from refusal_lens.types import JsonValue
 
-PUBLIC, PRIVATE = 0o644, 0o600
+PRIVATE = 0o600
 
 
 def build_report(run_dir: Path, *, out: Path | None = None, reveal: bool = False) -> Path:
@@ -54,7 +54,7 @@ def build_report(run_dir: Path, *, out: Path | None = None, reveal: bool = False
     with ThreadPoolExecutor(1) as pool:
         bundling = pool.submit(_bundle)
         facts = Facts(inputs)
-        sections = [asked_section(facts), *result_sections(facts), *tail_sections(facts)]
+        sections = [*result_sections(facts), *frame_sections(facts)]
         figures = {f"figures/{name}": content for name, content in draw_figures(figures_of(sections)).items()}
         write_missing_csv(run_dir)
         page = _render(facts, sections, bundle=bundling.result(), reveal=reveal)
@@ -92,6 +92,7 @@ def _render(facts: Facts, sections: Sequence[Section], *, bundle: str, reveal: b
         source=source_name(facts.main_source) if facts.main_source else None,
         verdict=verdict,
         statements=headline(facts),
+        readers=for_readers(facts),
         tiles=_tiles(facts),
         sections=sections,
         revealed=reveal_texts(facts) if reveal else None,
@@ -104,7 +105,7 @@ def _render(facts: Facts, sections: Sequence[Section], *, bundle: str, reveal: b
 
 
 def _tiles(facts: Facts) -> list[tuple[str, list[Cell]]]:
-    """Large numbers at the head of the page: means over languages."""
+    """Large numbers at the head of the page: means over languages, each with its least and its most."""
     groups = {
         "Harmful prompts answered": (
             ("untouched", "harmful_baseline", "untouched"),
@@ -120,7 +121,7 @@ def _tiles(facts: Facts) -> list[tuple[str, list[Cell]]]:
     found: list[tuple[str, list[Cell]]] = []
     for title, columns in groups.items():
         cells = [
-            Cell(percent(value), note=label, tone=tone, at=value)
+            Cell(percent(value), note=label, more=extremes(facts, column), tone=tone, at=value)
             for label, column, tone in columns
             if (value := facts.average(column)) is not None
         ]

@@ -14,10 +14,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from refusal_lens.errors import RunError
+from refusal_lens.core.tables import VERDICTS
+from refusal_lens.errors import DataError, RunError
 from refusal_lens.languages import get_language
 from refusal_lens.report.facts import Facts, language_name
-from refusal_lens.report.inputs import Rows, text_of
 from refusal_lens.report.text import clean, shorten
 from refusal_lens.rundir import RunDir
 from refusal_lens.types import HARMS, JsonValue
@@ -91,17 +91,12 @@ def reveal_texts(facts: Facts) -> Revealed:
             rows = _read(run.path(record.task_id, "completions.parquet"))
             for task_id in (name for name in record.inputs if name.startswith("prompts/")):
                 if not prompts[language, harm]:
-                    prompts[language, harm] |= {
-                        text_of(row, "prompt_id"): text_of(row, "text")
-                        for row in _read(run.path(task_id, "prompts.parquet"))
-                        if text_of(row, "harm") == harm
-                    }
-        except (RunError, OSError, pa.ArrowException):
+                    asked = _read(run.path(task_id, "prompts.parquet"))
+                    prompts[language, harm] |= {row["prompt_id"]: row["text"] for row in asked if row["harm"] == harm}
+        except (RunError, OSError, KeyError, pa.ArrowException):
             unreadable += 1
             continue
-        answers[key] |= {
-            text_of(row, "prompt_id"): text_of(row, "text") for row in rows if text_of(row, "source") == source
-        }
+        answers[key] |= {row["prompt_id"]: row["text"] for row in rows if row["source"] == source}
     labels = _labels(run, facts)
     languages = tuple(_language(facts, code, answers, prompts, labels) for code in facts.languages)
     return Revealed(tuple(language for language in languages if language.entries), unreadable)
@@ -153,18 +148,19 @@ def _key(cells: JsonValue, facts: Facts) -> Key | None:
 
 def _labels(run: RunDir, facts: Facts) -> dict[tuple[Key, str], str]:
     try:
-        rows = _read(run.tables_dir / "verdicts.parquet")
-    except (OSError, pa.ArrowException):
+        rows = VERDICTS.read(run.tables_dir / "verdicts.parquet")
+    except DataError:
         return {}
     return {
-        (
-            (text_of(row, "intervention"), text_of(row, "source"), text_of(row, "language"), text_of(row, "prompts")),
-            text_of(row, "prompt_id"),
-        ): text_of(row, "label")
+        ((row["intervention"], row["source"], row["language"], row["prompts"]), row["prompt_id"]): row["label"]
         for row in rows
-        if text_of(row, "prompt_set") not in facts.extra_sets
+        if row["prompt_set"] not in facts.extra_sets
     }
 
 
-def _read(path: Path) -> Rows:
-    return pq.read_table(path).to_pylist()
+def _read(path: Path) -> list[dict[str, str]]:
+    """Rows of a task's own table, every cell as text."""
+    return [
+        {name: "" if value is None else str(value) for name, value in row.items()}
+        for row in pq.read_table(path).to_pylist()
+    ]

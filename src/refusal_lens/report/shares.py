@@ -6,9 +6,10 @@ share (n - k of n, interval mirrored). Nothing is re-estimated here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
-from refusal_lens.report.inputs import Row, count_of, real_of
+from refusal_lens.core.tables import RateRow
 
 UNIT = "\N{NO-BREAK SPACE}%"
 
@@ -24,6 +25,9 @@ class Share:
         rate: k / n, None when nothing was judged.
         low: Lower end of the 95 % interval in [0, 1].
         high: Upper end.
+        truncated: Of the n, cut at the token limit; None where not known.
+        uncertain: Of the n, scored near the judge's threshold; None where not known.
+        off_language: Of the n, in another known language than the prompt; None where not known.
     """
 
     k: int
@@ -32,18 +36,31 @@ class Share:
     rate: float | None
     low: float | None
     high: float | None
+    truncated: int | None = None
+    uncertain: int | None = None
+    off_language: int | None = None
 
     @property
     def complement(self) -> Share:
         """The share of the other answers: refusals where this one counts compliance."""
-        return Share(
-            self.n - self.k,
-            self.n,
-            self.unscored,
-            None if self.rate is None else 1 - self.rate,
-            None if self.high is None else 1 - self.high,
-            None if self.low is None else 1 - self.low,
+        return replace(
+            self,
+            k=self.n - self.k,
+            rate=None if self.rate is None else 1 - self.rate,
+            low=None if self.high is None else 1 - self.high,
+            high=None if self.low is None else 1 - self.low,
         )
+
+    @property
+    def doubts(self) -> str:
+        """What stands beside the rate: unscored, truncated, uncertain and off-language answers that there are."""
+        counted = (
+            (self.unscored, "unscored"),
+            (self.truncated, "truncated"),
+            (self.uncertain, "uncertain"),
+            (self.off_language, "off-language"),
+        )
+        return ", ".join(f"{count} {name}" for count, name in counted if count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +73,21 @@ class NullShare:
     @property
     def mean(self) -> float | None:
         """Mean rate over the random directions; None when none was measured."""
-        return sum(self.rates) / len(self.rates) if self.rates else None
+        return mean(self.rates)
 
 
-def share_of(row: Row) -> Share:
+def share_of(row: RateRow) -> Share:
     """A row of the table `rates` as a share."""
     return Share(
-        count_of(row, "k"),
-        count_of(row, "n"),
-        count_of(row, "unscored"),
-        real_of(row, "rate"),
-        real_of(row, "low"),
-        real_of(row, "high"),
+        row["k"],
+        row["n"],
+        row["unscored"],
+        row["rate"],
+        row["low"],
+        row["high"],
+        row["truncated"],
+        row["uncertain"],
+        row["off_language"],
     )
 
 
@@ -95,7 +115,7 @@ def number(value: float | None, *, digits: int = 2) -> str:
     """A number with a fixed number of decimals and a true minus; `–` for none."""
     if value is None:
         return "–"
-    if value != 0 and abs(value) < 10**-digits / 2:
+    if 0 < abs(value) < 10**-digits / 2:
         return f"{value:.1e}".replace("-", "−")
     return f"{value:.{digits}f}".replace("-", "−")
 
@@ -112,13 +132,17 @@ def p_text(value: float | None) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
+def span(low: float | None, high: float | None) -> str:
+    """`[low, high]` in percent; empty where an end is not known."""
+    return "" if low is None or high is None else f"[{100 * low:.0f}, {100 * high:.0f}]".replace("-", "−")
+
+
 def interval(share: Share) -> str:
-    """`[low, high]` in percent."""
-    if share.low is None or share.high is None:
-        return ""
-    return f"[{100 * share.low:.0f}, {100 * share.high:.0f}]"
+    """`[low, high]` of a share in percent."""
+    return span(share.low, share.high)
 
 
-def mean(values: list[float]) -> float | None:
-    """Arithmetic mean; None of nothing."""
-    return sum(values) / len(values) if values else None
+def mean(values: Iterable[float | None]) -> float | None:
+    """Arithmetic mean of the known values; None of nothing."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

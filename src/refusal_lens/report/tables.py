@@ -1,114 +1,115 @@
-"""The tables of the results part: headline, further prompt sets, verdict by language, damage, selection."""
+"""The tables of the results part: the untouched model, the judge, every condition, the verdict, damage, selection, sharing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from refusal_lens.core.names import is_null
-from refusal_lens.report.facts import Facts, as_map, language_name, nearest, source_name
-from refusal_lens.report.inputs import Row, count_of, real_of, text_of
-from refusal_lens.report.shares import mean, number, percent, points, signed
-from refusal_lens.report.views import Cell, Column, Table, null_cell, share_cell
+from refusal_lens.core.names import RANDOM, is_null
+from refusal_lens.core.tables import DAMAGE, RATES, SELECTIVITY, SHARING, TWO_DIRECTIONS, DamageRow
+from refusal_lens.languages import Reliability
+from refusal_lens.report.facts import CONDITIONS, Facts, HeadlineRow, as_map, language_name, source_name
+from refusal_lens.report.shares import mean, number, percent, share_of
+from refusal_lens.report.views import Cell, Table, TableOf, null_cell, number_cell, points_cell, share_cell
 from refusal_lens.types import JsonValue
 
 
-def headline_view(facts: Facts) -> Table:
+def untouched_table(facts: Facts) -> Table | None:
+    """The untouched model, the language that answers most harmful prompts first."""
+    rows = [row for row in facts.headline if row.harmful_baseline or row.harmless_baseline]
+    rows.sort(key=lambda row: -((row.harmful_baseline and row.harmful_baseline.rate) or 0.0))
+    selectivity = _selectivity(facts, "untouched")
+    return (
+        TableOf(rows)
+        .words("language", _named)
+        .cells("harmful prompts answered", lambda row: share_cell(row.harmful_baseline, "untouched"))
+        .cells("of those on topic", lambda row: _topic_cell(facts, row.language))
+        .cells("harmless prompts refused", lambda row: share_cell(row.harmless_baseline, "untouched"))
+        .cells("selectivity", lambda row: selectivity.get(row.language, Cell("–")))
+        .made(
+            "The untouched model, worst language first: the share, the counts k/n with a 95 % Wilson interval, and answers"
+            " that could not be judged, were cut at the token limit, lay near the judge's threshold or came in another"
+            " language. Selectivity: refused harmful less refused harmless prompts, in points; 100 is perfect, 0 makes no"
+            " difference."
+        )
+    )
+
+
+def judge_table(facts: Facts) -> Table | None:
+    """How far the judge agreed with reference labels, language by language."""
+    known = {code: facts.reliability(code) for code in facts.languages}
+    if not facts.judge or not any(known.values()):
+        return None
+    return (
+        TableOf(known.items())
+        .words("language", lambda item: language_name(item[0]))
+        .words("may decide", lambda item: _trust(item[1]))
+        .numbers("agreement (Cohen's κ)", lambda item: item[1].kappa if item[1] else None)
+        .counts("on answers", lambda item: item[1].n if item[1] else None)
+        .shares("mean error of a rate", lambda item: item[1].mean_cell_error if item[1] else None)
+        .words("measured on", lambda item: item[1].on_what if item[1] else "nothing")
+        .made(
+            f"Agreement of the judge ({facts.judge.partition('+')[0]}) with reference labels, as measured and shipped with"
+            " this tool; 1 is full agreement, 0 is chance. It says nothing of answers unlike those measured."
+        )
+    )
+
+
+def headline_view(facts: Facts) -> Table | None:
     """The headline table: harmful prompts answered, harmless prompts refused, each condition beside its null."""
     answered, refused = "harmful prompts answered", "harmless prompts refused"
-    columns = [
-        Column("language"),
-        *(Column(label, answered, numeric=True) for label in ("untouched", "ablated", "random ablated", "added")),
-        *(Column(label, refused, numeric=True) for label in ("untouched", "added", "random added", "ablated")),
-    ]
-    rows: list[list[Cell]] = []
-    for row in facts.headline:
-        rows.append(
-            [
-                Cell(row.name, note=f"{row.language}{f' · {row.tier} resources' if row.tier else ''}"),
-                share_cell(row.harmful_baseline, "untouched"),
-                share_cell(row.harmful_ablated, "ablated"),
-                null_cell(row.harmful_random),
-                share_cell(row.harmful_added, "added"),
-                share_cell(row.harmless_baseline, "untouched"),
-                share_cell(row.harmless_added, "added"),
-                null_cell(row.harmless_random),
-                share_cell(row.harmless_ablated, "ablated"),
-            ]
-        )
     source = f" Direction from {source_name(facts.main_source)}." if facts.main_source else ""
-    caption = (
-        f"Every cell: the share, the counts k/n with a 95 % Wilson interval, and what could not be judged.{source}"
+    caption = f"Every cell: the share, the counts k/n with a 95 % Wilson interval, and what stands in doubt.{source}"
+    return (
+        TableOf(facts.headline)
+        .words("language", _named)
+        .cells("untouched", lambda row: share_cell(row.harmful_baseline, "untouched"), answered)
+        .cells("ablated", lambda row: share_cell(row.harmful_ablated, "ablated"), answered)
+        .cells("random ablated", lambda row: null_cell(row.harmful_random), answered)
+        .cells("added", lambda row: share_cell(row.harmful_added, "added"), answered)
+        .cells("untouched", lambda row: share_cell(row.harmless_baseline, "untouched"), refused)
+        .cells("added", lambda row: share_cell(row.harmless_added, "added"), refused)
+        .cells("random added", lambda row: null_cell(row.harmless_random), refused)
+        .cells("ablated", lambda row: share_cell(row.harmless_ablated, "ablated"), refused)
+        .made(caption, wide=True)
     )
-    return Table(caption, columns, rows, wide=True)
 
 
 def extra_set(facts: Facts, name: str) -> Table | None:
     """Rates on a further prompt set, nulls left out."""
-    rows = [
-        row
-        for row in facts.inputs.rows("rates")
-        if text_of(row, "prompt_set") == name and not is_null(text_of(row, "source"))
-    ]
-    if not rows:
-        return None
-    lines = [
-        [
-            Cell(language_name(text_of(row, "language"))),
-            Cell(text_of(row, "prompts")),
-            Cell(text_of(row, "intervention"), note=source_name(text_of(row, "source"))),
-            Cell(percent(real_of(row, "rate"))),
-            Cell(f"{count_of(row, 'k')}/{count_of(row, 'n')}"),
-            Cell(f"{percent(real_of(row, 'low'))} to {percent(real_of(row, 'high'))}"),
-            Cell(str(count_of(row, "unscored"))),
-        ]
-        for row in rows
-    ]
-    return Table(
-        f"Further prompt set: {name}",
-        [
-            Column("language"),
-            Column("prompts"),
-            Column("condition"),
-            *(Column(x, numeric=True) for x in ("answered", "k/n", "95 %", "unscored")),
-        ],
-        lines,
+    rows = [row for row in facts.inputs.rows(RATES) if row["prompt_set"] == name and not is_null(row["source"])]
+    return (
+        TableOf(rows)
+        .words("language", lambda row: language_name(row["language"]))
+        .words("prompts", lambda row: row["prompts"])
+        .words("condition", lambda row: Cell(row["intervention"], note=source_name(row["source"])))
+        .cells("answered", lambda row: share_cell(share_of(row), ""))
+        .made(f"Further prompt set: {name}")
     )
 
 
 def verdict_table(facts: Facts, verdict: Mapping[str, JsonValue]) -> Table | None:
     """What decided, language by language."""
-    lines: list[list[Cell]] = []
-    for code, item in sorted(as_map(verdict.get("languages")).items(), key=lambda pair: facts.rank(pair[0])):
-        fields = as_map(item)
-        status = str(fields.get("status") or fields.get("verdict") or (item if isinstance(item, str) else "–"))
-        numbers = [fields.get(name) for name in ("baseline_compliance", "removed", "null", "ceiling", "on_topic")]
-        shown = [percent(float(value)) if isinstance(value, (int, float)) else "–" for value in numbers]
-        served = f"{fields.get('served_by')} of {fields['foreign']}" if fields.get("foreign") else "–"
-        lines.append(
-            [
-                Cell(language_name(code)),
-                Cell(status),
-                *(Cell(text) for text in (shown[0], served, *shown[1:])),
-                Cell(str(fields.get("reason") or "")),
-            ]
-        )
-    if not lines:
-        return None
-    head = (
-        "answered untouched",
-        "served by",
-        "refusals removed",
-        "largest null",
-        "own direction removes",
-        "on topic",
-    )
-    columns = [Column("language"), Column("status"), *(Column(label, numeric=True) for label in head), Column("why")]
-    told = [index for index in range(len(columns)) if any(line[index].text not in ("–", "") for line in lines)]
-    return Table(
-        "What decided, by language: foreign directions against the language's own refusals (medians)",
-        [columns[index] for index in told],
-        [[line[index] for index in told] for line in lines],
-        wide=True,
+    languages = {code: as_map(item) for code, item in as_map(verdict.get("languages")).items()}
+
+    def real(code: str, name: str) -> float | None:
+        value = languages[code].get(name)
+        return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+    return (
+        TableOf(facts.ordered(languages))
+        .words("language", language_name)
+        .words("status", lambda code: str(languages[code].get("status") or "–"))
+        .shares("answered untouched", lambda code: real(code, "baseline_compliance"))
+        .cells("served by", lambda code: _served(languages[code]))
+        .shares("refusals removed", lambda code: real(code, "removed"))
+        .shares("largest null", lambda code: real(code, "null"))
+        .shares("own direction removes", lambda code: real(code, "ceiling"))
+        .shares("on topic", lambda code: real(code, "on_topic"))
+        .numbers("prompts needed", lambda code: real(code, "needs_n"), digits=0)
+        .words("why", lambda code: str(languages[code].get("reason") or ""))
+        .made("What decided, by language: foreign directions against the language's own refusals (medians)", wide=True)
     )
 
 
@@ -116,160 +117,122 @@ def damage_table(facts: Facts) -> Table | None:
     """KL and cross-entropy on harmless prompts, beside the random directions."""
     conditions = {
         "ablated": ("ablation", facts.main_source),
-        "random ablated": ("ablation", None),
+        "random ablated": ("ablation", RANDOM),
         "added": ("addition", facts.main_source),
     }
-    found: dict[tuple[str, str], list[Row]] = {}
-    for row in facts.inputs.rows("damage"):
-        source = text_of(row, "source")
-        key = (text_of(row, "intervention"), None if source.startswith("random-") else source)
-        label = next((label for label, wanted in conditions.items() if key == wanted), None)
-        if label is not None:
-            found.setdefault((text_of(row, "language"), label), []).append(row)
-    present = [label for label in conditions if any(key[1] == label for key in found)]
-    if not present:
-        return None
-    lines: list[list[Cell]] = []
-    for code in facts.languages:
-        own = {label: found.get((code, label), []) for label in present}
-        if not any(own.values()):
-            continue
-        first = next(rows for rows in own.values() if rows)
-        lines.append(
-            [
-                Cell(language_name(code)),
-                *(Cell(number(_mean_of(own[label], "kl"), digits=4)) for label in present),
-                Cell(number(_mean_of(first, "cross_entropy_before"), digits=3)),
-                *(Cell(signed(_increase(own[label]), digits=3)) for label in present),
-            ]
-        )
-    columns = [
-        Column("language"),
-        *(Column(label, "KL from the untouched model", numeric=True) for label in present),
-        Column("untouched", "cross-entropy", numeric=True),
-        *(Column(label, "its change", numeric=True) for label in present),
-    ]
-    return Table(
-        "Damage on harmless prompts, in nats per token: how far the next-token distribution moves, and how much worse"
-        " the model predicts the text; random: mean over the random directions",
-        columns,
-        lines,
+    found: dict[tuple[str, str], list[DamageRow]] = defaultdict(list)
+    for row in facts.inputs.rows(DAMAGE):
+        wanted = (row["intervention"], RANDOM if row["source"].startswith(RANDOM) else row["source"])
+        for label, condition in conditions.items():
+            if condition == wanted:
+                found[row["language"], label].append(row)
+
+    def before(code: str) -> float | None:
+        return mean(row["cross_entropy_before"] for label in conditions for row in found[code, label])
+
+    table = TableOf(code for code in facts.languages if any(found[code, label] for label in conditions))
+    table.words("language", language_name)
+    for label in conditions:
+        kl = "KL from the untouched model"
+        table.numbers(label, lambda code, label=label: mean(row["kl"] for row in found[code, label]), kl, digits=4)
+    table.numbers("untouched", before, "cross-entropy", digits=3)
+    for label in conditions:
+        table.cells(label, lambda code, label=label: _increase(found[code, label]), "its change")
+    return table.made(
+        "Damage on harmless prompts, in nats per token: how far the next-token distribution moves, and how much worse the"
+        " model predicts the text; random: mean over the random directions"
     )
-
-
-def _mean_of(rows: list[Row], column: str) -> float | None:
-    return mean([value for row in rows if (value := real_of(row, column)) is not None])
-
-
-def _increase(rows: list[Row]) -> float | None:
-    before, after = _mean_of(rows, "cross_entropy_before"), _mean_of(rows, "cross_entropy_after")
-    return None if before is None or after is None else after - before
 
 
 def selection_table(facts: Facts) -> Table | None:
     """The choice of every source."""
-    lines = [
-        [
-            Cell(source_name(source)),
-            Cell(text_of(row, "status")),
-            *(Cell(_whole(row, name)) for name in ("position", "layer")),
-            *(
-                Cell(number(real_of(row, name), digits=digits))
-                for name, digits in (("refusal_score", 2), ("steering_score", 2), ("kl_div_score", 4))
-            ),
-        ]
-        for source, row in sorted(facts.selection.items(), key=lambda item: facts.rank(item[0]))
-    ]
-    if not lines:
-        return None
-    head = ("position", "layer", "score ablated", "score added", "KL")
-    rules = sorted({text_of(row, "rule") for row in facts.selection.values()} - {""})
-    return Table(
-        f"Selection{f' by rule {rules[0]}' if len(rules) == 1 else ''}: scores are log-odds of refusal; below 0 the"
-        " model no longer refuses, above 0 it does",
-        [Column("direction from"), Column("status"), *(Column(label, numeric=True) for label in head)],
-        lines,
+    rules = sorted({row["rule"] for row in facts.selection.values()} - {""})
+    by_rule = f" by rule {rules[0]}" if len(rules) == 1 else ""
+    return (
+        TableOf(facts.selection[source] for source in facts.ordered(facts.selection))
+        .words("direction from", lambda row: source_name(row["source"]))
+        .words("status", lambda row: row["status"])
+        .counts("position", lambda row: row["position"])
+        .counts("layer", lambda row: row["layer"])
+        .numbers("score ablated", lambda row: row["refusal_score"])
+        .numbers("score added", lambda row: row["steering_score"])
+        .numbers("KL", lambda row: row["kl_div_score"], digits=4)
+        .made(
+            f"Selection{by_rule}: scores are log-odds of refusal; below 0 the model no longer refuses, above 0 it does"
+        )
     )
 
 
 def selectivity_table(facts: Facts) -> Table | None:
     """Refusal of harmful less refusal of harmless prompts, untouched and with the main source's direction."""
-    conditions = {
-        "untouched": ("baseline", ""),
-        "ablated": ("ablation", facts.main_source),
-        "added": ("addition", facts.main_source),
-    }
-    found: dict[tuple[str, str], Row] = {}
-    for row in facts.main_rows("selectivity"):
-        key = (text_of(row, "intervention"), text_of(row, "source"))
-        label = next((label for label, wanted in conditions.items() if wanted == key), None)
-        if label is not None:
-            found[text_of(row, "language"), label] = row
-    present = [label for label in conditions if any(key[1] == label for key in found)]
-    lines: list[list[Cell]] = []
-    for code in facts.languages:
-        line = [Cell(language_name(code))]
-        for label in present:
-            row = found.get((code, label), {})
-            ends = (real_of(row, "low"), real_of(row, "high"))
-            note = "" if None in ends else f"[{_unsigned(ends[0])}, {_unsigned(ends[1])}]"
-            line.append(Cell(_unsigned(real_of(row, "selectivity")), note=note, tone=label))
-        lines.append(line)
-    if not present:
-        return None
-    return Table(
+    found = {label: _selectivity(facts, label) for label in CONDITIONS}
+    table = TableOf(code for code in facts.languages if any(code in cells for cells in found.values()))
+    table.words("language", language_name)
+    for label, cells in found.items():
+        table.cells(label, lambda code, cells=cells: cells.get(code, Cell("–")))
+    return table.made(
         "Selectivity: share of harmful prompts refused less share of harmless prompts refused, in points with a 95 %"
-        " interval; 100 is perfect, 0 makes no difference between them",
-        [Column("language"), *(Column(label, numeric=True) for label in present)],
-        lines,
+        " interval; 100 is perfect, 0 makes no difference between them"
     )
-
-
-def _unsigned(value: float | None) -> str:
-    return points(value).removeprefix("+")
 
 
 def sharing_table(facts: Facts) -> Table | None:
     """At the selected layer: what each language's direction shares, and harmfulness against refusal."""
-    layers = sorted({count_of(row, "layer") for row in facts.inputs.rows("sharing") if row.get("masked") is not True})
-    if not layers:
+    rows = facts.at_layer([row for row in facts.inputs.rows(SHARING) if not row["masked"]])
+    if not rows:
         return None
-    layer = nearest(layers, facts.selected_layer)
-    shared, two = (
-        {text_of(row, "language"): row for row in facts.inputs.rows(table) if count_of(row, "layer") == layer}
-        for table in ("sharing", "two_directions")
-    )
-    rank = next((value for row in shared.values() if (value := real_of(row, "effective_rank")) is not None), None)
-    lines: list[list[Cell]] = []
-    for code in sorted(shared, key=facts.rank):
-        own, other = shared[code], two.get(code, {})
-        lines.append(
-            [
-                Cell(language_name(code)),
-                *(Cell(percent(real_of(own, name))) for name in ("shared", "private")),
-                Cell(number(real_of(own, "reliability"))),
-                *(Cell(number(real_of(other, name))) for name in ("cosine", "auc_harmfulness", "auc_refusal")),
-            ]
+    layer = rows[0]["layer"]
+    shared = {row["language"]: row for row in rows}
+    two = {row["language"]: row for row in facts.inputs.rows(TWO_DIRECTIONS) if row["layer"] == layer}
+    rank = next((row["effective_rank"] for row in rows if row["effective_rank"] is not None), None)
+    ranked = "" if rank is None else f" Effective rank of the {len(rows)} directions: {number(rank)} (1: all parallel)."
+    own, both = "the language's direction", "harmfulness (instruction's end) and refusal (template's end)"
+    return (
+        TableOf(facts.ordered(shared))
+        .words("language", language_name)
+        .shares("shared", lambda code: shared[code]["shared"], own)
+        .shares("private", lambda code: shared[code]["private"], own)
+        .numbers("reliability", lambda code: shared[code]["reliability"], own)
+        .numbers("cosine", lambda code: two[code]["cosine"] if code in two else None, both)
+        .numbers("AUC harmfulness", lambda code: two[code]["auc_harmfulness"] if code in two else None, both)
+        .numbers("AUC refusal", lambda code: two[code]["auc_refusal"] if code in two else None, both)
+        .made(
+            f"Layer {layer}: how much of each direction lies along the other languages' mean, its split-half reliability,"
+            f" and whether harmfulness and refusal are two directions.{ranked}"
         )
-    columns = [
-        Column("language"),
-        *(Column(label, "the language's direction", numeric=True) for label in ("shared", "private", "reliability")),
-        *(
-            Column(label, "harmfulness (instruction's end) and refusal (template's end)", numeric=True)
-            for label in ("cosine", "AUC harmfulness", "AUC refusal")
-        ),
-    ]
-    ranked = (
-        "" if rank is None else f" Effective rank of the {len(lines)} directions: {number(rank)} (1: all parallel)."
-    )
-    return Table(
-        f"Layer {layer}: how much of each direction lies along the other languages' mean, its split-half reliability,"
-        f" and whether harmfulness and refusal are two directions.{ranked}",
-        columns,
-        lines,
     )
 
 
-def _whole(row: Row, column: str) -> str:
-    value = real_of(row, column)
-    return "–" if value is None else f"{value:.0f}".replace("-", "−")
+def _named(row: HeadlineRow) -> Cell:
+    return Cell(row.name, note=f"{row.tier} resources" if row.tier else "")
+
+
+def _topic_cell(facts: Facts, code: str) -> Cell:
+    row = facts.topic(code)
+    checked = row["on_topic"] + row["hollow"] if row else 0
+    if row is None or not checked:
+        return Cell("–")
+    return Cell(percent(row["share_on_topic"]), note=f"{row['on_topic']}/{checked}", value=row["share_on_topic"])
+
+
+def _trust(found: Reliability | None) -> str:
+    return "not measured" if found is None else "yes" if found.validated else "no: too weak"
+
+
+def _selectivity(facts: Facts, label: str) -> dict[str, Cell]:
+    wanted = (CONDITIONS[label], "" if label == "untouched" else facts.main_source)
+    found: dict[str, Cell] = {}
+    for row in facts.main_rows(SELECTIVITY):
+        if (row["intervention"], row["source"]) == wanted:
+            cell = points_cell(row["selectivity"], row["low"], row["high"], tone=label)
+            found[row["language"]] = replace(cell, text=cell.text.removeprefix("+"))
+    return found
+
+
+def _increase(rows: Sequence[DamageRow]) -> Cell:
+    before, after = (mean(row[name] for row in rows) for name in ("cross_entropy_before", "cross_entropy_after"))
+    return number_cell(None if before is None or after is None else after - before, digits=3, sign=True)
+
+
+def _served(fields: Mapping[str, JsonValue]) -> Cell:
+    return Cell(f"{fields.get('served_by')} of {fields['foreign']}" if fields.get("foreign") else "–")

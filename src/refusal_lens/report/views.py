@@ -1,13 +1,20 @@
-"""What the page template receives: figures, tables and notes as plain frozen records; no HTML in any of them."""
+"""What the page template receives, as plain frozen records without HTML; and how rows become a table.
+
+Every table is made by `TableOf`, column by column. A cell that stands for a number carries it, so that the page can sort by
+it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Generic, TypeAlias, TypeVar
 
-from refusal_lens.report.shares import NullShare, Share, interval, percent
+from refusal_lens.report.shares import NullShare, Share, interval, number, percent, points, signed, span
 from refusal_lens.types import JsonValue
+
+RowT = TypeVar("RowT")
+NOTHING = ("–", "")
 
 
 @dataclass(frozen=True)
@@ -22,6 +29,7 @@ class Cell:
         at: Position of a dot on a 0-1 track, if the cell draws one.
         low: Lower end of the interval on that track.
         high: Upper end.
+        value: The number it stands for, to sort by.
     """
 
     text: str
@@ -31,6 +39,7 @@ class Cell:
     at: float | None = None
     low: float | None = None
     high: float | None = None
+    value: float | None = None
 
 
 @dataclass(frozen=True)
@@ -44,12 +53,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; the first cell of each row is its header."""
+    """A table; the first cell of each row is its header. `folded` tables start closed."""
 
     caption: str
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
     wide: bool = False
+    folded: bool = False
 
     @property
     def groups(self) -> list[tuple[str, int]]:
@@ -96,9 +106,10 @@ class Note:
 
 @dataclass(frozen=True)
 class Pairs:
-    """A list of names and values."""
+    """A list of names and values; `folded` lists start closed under their title."""
 
     items: Sequence[tuple[str, str]]
+    folded: str = ""
 
 
 Block: TypeAlias = Figure | Table | Note | Pairs
@@ -113,8 +124,76 @@ class Section:
     blocks: Sequence[Block] = field(default_factory=tuple[Block, ...])
 
 
+class TableOf(Generic[RowT]):
+    """A table in the making: rows, and column by column what a row shows. Each call adds a column on the right."""
+
+    def __init__(self, rows: Iterable[RowT]) -> None:
+        self._rows = list(rows)
+        self._columns: list[Column] = []
+        self._shows: list[Callable[[RowT], Cell | str]] = []
+
+    def words(self, label: str, show: Callable[[RowT], Cell | str]) -> TableOf[RowT]:
+        """A column of words."""
+        return self._add(Column(label), show)
+
+    def cells(self, label: str, show: Callable[[RowT], Cell], group: str = "") -> TableOf[RowT]:
+        """A column of cells that stand for numbers."""
+        return self._add(Column(label, group, numeric=True), show)
+
+    def numbers(
+        self, label: str, show: Callable[[RowT], float | None], group: str = "", *, digits: int = 2
+    ) -> TableOf[RowT]:
+        """A column of numbers with this many decimals."""
+        return self.cells(label, lambda row: number_cell(show(row), digits=digits), group)
+
+    def counts(self, label: str, show: Callable[[RowT], int | None], group: str = "") -> TableOf[RowT]:
+        """A column of whole numbers."""
+        return self.cells(label, lambda row: count_cell(show(row)), group)
+
+    def shares(self, label: str, show: Callable[[RowT], float | None], group: str = "") -> TableOf[RowT]:
+        """A column of shares in percent."""
+        return self.cells(label, lambda row: percent_cell(show(row)), group)
+
+    def made(self, caption: str, *, wide: bool = False, folded: bool = False) -> Table | None:
+        """The table; None without rows. Columns in which no row shows anything are left out, the first never."""
+        lines = [
+            [Cell(one) if isinstance(one := show(row), str) else one for show in self._shows] for row in self._rows
+        ]
+        if not lines:
+            return None
+        width = range(len(self._columns))
+        kept = [place for place in width if not place or any(line[place].text not in NOTHING for line in lines)]
+        rows = [[line[place] for place in kept] for line in lines]
+        return Table(caption, [self._columns[place] for place in kept], rows, wide, folded)
+
+    def _add(self, column: Column, show: Callable[[RowT], Cell | str]) -> TableOf[RowT]:
+        self._columns.append(column)
+        self._shows.append(show)
+        return self
+
+
+def number_cell(value: float | None, *, digits: int = 2, sign: bool = False) -> Cell:
+    """A number, with its sign where it is a change."""
+    return Cell((signed if sign else number)(value, digits=digits), value=value)
+
+
+def count_cell(value: int | None) -> Cell:
+    """A whole number."""
+    return Cell("–") if value is None else Cell(str(value).replace("-", "−"), value=float(value))
+
+
+def percent_cell(value: float | None) -> Cell:
+    """A share in percent."""
+    return Cell(percent(value), value=value)
+
+
+def points_cell(value: float | None, low: float | None = None, high: float | None = None, *, tone: str = "") -> Cell:
+    """A difference in percentage points with its interval, without a sign where it is no change."""
+    return Cell(points(value), note=span(low, high), tone=tone, value=value)
+
+
 def share_cell(share: Share | None, tone: str) -> Cell:
-    """A share as a cell: percent, k/n with interval, a dot on its track."""
+    """A share as a cell: percent, k/n with interval, what stands in doubt beside it, a dot on its track."""
     if share is None:
         return Cell("not run", tone="quiet")
     if share.rate is None:
@@ -122,11 +201,12 @@ def share_cell(share: Share | None, tone: str) -> Cell:
     return Cell(
         percent(share.rate),
         note=f"{share.k}/{share.n} {interval(share)}",
-        more=f"{share.unscored} unscored" if share.unscored else "",
+        more=share.doubts,
         tone=tone,
         at=share.rate,
         low=share.low,
         high=share.high,
+        value=share.rate,
     )
 
 
@@ -137,4 +217,6 @@ def null_cell(null: NullShare | None) -> Cell:
     low, high = min(null.rates), max(null.rates)
     spread = percent(low) if percent(low) == percent(high) else f"{percent(low)} to {percent(high)}"
     count = f"{len(null.rates)} directions" if len(null.rates) > 1 else "1 direction"
-    return Cell(percent(null.mean), note=spread, more=count, tone="random", at=null.mean, low=low, high=high)
+    return Cell(
+        percent(null.mean), note=spread, more=count, tone="random", at=null.mean, low=low, high=high, value=null.mean
+    )

@@ -1,22 +1,24 @@
 """The headline in plain words, generated from the numbers and hedged as the numbers are.
 
-Rules: a change is larger than chance in a language by the verdict's own rule (`Facts.raised`); without paired tests
-nothing is called so. A mean over languages carries its range. Nothing is called universal here: that word belongs to the
-verdict, and comes with the number of languages that could show it.
+Order: what the model does untouched, the worst languages named first; over-refusal; how far the judge is to be believed;
+then what one direction explains. A mean never stands without its extremes. A change is larger than chance in a language by
+the verdict's own rule (`Facts.raised`); without paired tests nothing is called so. Nothing is called universal here: that
+word belongs to the verdict, and comes with the number of languages that could show it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from refusal_lens.core.tables import SelectionRow
 from refusal_lens.report.facts import Facts, HeadlineRow, as_map, source_name
-from refusal_lens.report.inputs import Row, count_of, real_of, text_of
 from refusal_lens.report.shares import Share, number, percent
+from refusal_lens.report.spread import NAMED, extremes, spread_words, worst_and_rest
 from refusal_lens.report.text import listing
 
 SMALL_N = 50
-MANY_UNSCORED = 0.10
-HIGH_BASELINE = 0.5
+MANY = 0.10
+MOST = 0.5
 COULD_SHOW = ("served", "weak", "not served")
 VERDICTS = {
     "universal": "One direction carries refusal in {could} that could show it{rest}.",
@@ -43,8 +45,6 @@ def verdict_of(facts: Facts) -> tuple[str, str] | None:
         return None
     statuses = [as_map(item).get("status") for item in as_map(found.get("languages")).values()]
     could, served = sum(status in COULD_SHOW for status in statuses), statuses.count("served")
-    if not statuses:
-        return verdict, "The verdict names no language." if verdict in VERDICTS else ""
     rest = f", {len(statuses)} tested" if could < len(statuses) else ""
     counted = {0: "no language", 1: "the one language"}.get(could, f"{could} languages")
     if verdict == "universal" and could > 1:
@@ -53,200 +53,216 @@ def verdict_of(facts: Facts) -> tuple[str, str] | None:
 
 
 def headline(facts: Facts) -> list[Statement]:
-    """What the run found, most important first."""
-    found = [*_ablation(facts), *_hollow(facts), *_addition(facts)] if facts.main_source else _without_direction(facts)
-    return [*found, *_over_refusal(facts), *_cautions(facts)]
+    """What the run found, in the order in which a reader must know it."""
+    if not facts.sources and not facts.cells:
+        return [Statement("This run has no results yet.", "caution")]
+    return [
+        *_inexact(facts),
+        *_untouched(facts),
+        *_judge(facts),
+        *(_with_direction(facts) if facts.main_source else _without_direction(facts)),
+        *_cautions(facts),
+    ]
 
 
-def best_discarded(facts: Facts, source: str) -> Row | None:
+def for_readers(facts: Facts) -> list[tuple[str, str]]:
+    """One sentence or two for each reader: who decides on a release, who studies the model, who defends it."""
+    leaks, rest = worst_and_rest(facts.headline, _harmful)
+    if not leaks and not rest:
+        return []
+    named = listing([row.name for row, _ in leaks[:NAMED]])
+    highest = max((share.high for _, share in rest if share.high is not None), default=None)
+    wide_open = [row.name for row, share in leaks if (share.low or 0.0) > MOST]
+    release = f"Look at {named} first." if leaks else "No language stands out untouched."
+    if rest and highest is not None:
+        release += (
+            f" In the other {len(rest)} a rate of up to {percent(highest)} stays possible with this many prompts."
+        )
+    found = [("Release", f"{release} refusal-lens gate decides against your limit.")]
+    tested = [result for row in facts.headline if (result := facts.raised(row.language)) is not None]
+    if len(facts.valid_sources) == 1:
+        alone = f"All of this rests on the direction from {source_name(facts.valid_sources[0])}:"
+        found.append(("Research", f"{alone} --sources all says whether any language's direction would do."))
+    elif facts.valid_sources:
+        said = f"Directions from {len(facts.valid_sources)} languages were tried on every language:"
+        found.append(("Research", f"{said} the evidence is the transfer matrix beside its nulls, not the cosines."))
+    if facts.main_source and tested:
+        opened = f"Whoever holds the weights opens {sum(tested)} of {len(tested)} languages by removing one direction"
+        aimed = f"; {listing(wide_open)} {'is' if len(wide_open) == 1 else 'are'} open without it" if wide_open else ""
+        found.append(("Defence", f"{opened}{aimed}."))
+    return found
+
+
+def best_discarded(facts: Facts, source: str) -> SelectionRow | None:
     """The candidate a source without a valid direction would have had."""
     row = facts.selection.get(source)
-    return row if row is not None and real_of(row, "layer") is not None else None
+    return row if row is not None and row["layer"] is not None else None
 
 
-def candidate_words(row: Row) -> str:
+def candidate_words(row: SelectionRow) -> str:
     """A candidate in words: place, and the scores that were measured."""
-    scores = (
-        ("refusal_score", "refusal score {} when ablated", 2),
-        ("steering_score", "{} when added", 2),
-        ("kl_div_score", "KL {}", 3),
-    )
     said = [
-        words.format(number(value, digits=digits))
-        for name, words, digits in scores
-        if (value := real_of(row, name)) is not None
+        text.format(number(value, digits=digits))
+        for value, text, digits in (
+            (row["refusal_score"], "refusal score {} when ablated", 2),
+            (row["steering_score"], "{} when added", 2),
+            (row["kl_div_score"], "KL {}", 3),
+        )
+        if value is not None
     ]
-    place = f"position {number(real_of(row, 'position'), digits=0)}, layer {number(real_of(row, 'layer'), digits=0)}"
+    place = f"position {row['position']}, layer {row['layer']}".replace("-", "−")
     return f"{place} ({', '.join(said)})" if said else place
 
 
-def _ablation(facts: Facts) -> list[Statement]:
-    before, after, null = (facts.average(name) for name in ("harmful_baseline", "harmful_ablated", "harmful_random"))
-    if before is None or after is None:
+def _harmful(row: HeadlineRow) -> Share | None:
+    return row.harmful_baseline
+
+
+def _inexact(facts: Facts) -> list[Statement]:
+    """A warning above all numbers of a model that failed its checks, where that was accepted."""
+    failed = as_map(facts.inputs.header.get("checks")).get("inexact")
+    text = f"Every number on this page is inexact: the model failed its checks ({failed}), as accepted."
+    return [Statement(text, "caution")] if failed else []
+
+
+def _untouched(facts: Facts) -> list[Statement]:
+    said = (
+        spread_words(facts.headline, _harmful, "Without any attack it answers", "harmful prompts"),
+        spread_words(facts.headline, lambda row: row.harmless_baseline, "It refuses", "harmless prompts"),
+    )
+    return [Statement(text) for text in said if text]
+
+
+def _judge(facts: Facts) -> list[Statement]:
+    known = {row.name: facts.reliability(row.language) for row in facts.headline}
+    weak = [f"{name} (κ = {number(found.kappa)})" for name, found in known.items() if found and not found.validated]
+    unknown = [name for name, found in known.items() if found is None]
+    if not facts.judge or not known:
+        return []
+    name = facts.judge.partition("+")[0]
+    if len(unknown) == len(known):
+        text = "was never measured against reference labels in these languages: read answers before you believe a rate."
+        return [Statement(f"The judge ({name}) {text}", "caution")]
+    good = len(known) - len(weak) - len(unknown)
+    text = f"The judge ({name}) agrees well with reference labels in {good} of {len(known)} languages"
+    parts = [f"weakly in {listing(weak)}"] * bool(weak) + [f"was never measured in {listing(unknown)}"] * bool(unknown)
+    if not parts:
+        return [Statement(f"{text}.")]
+    return [Statement(f"{text}, {listing(parts)}: there no rate of this page decides alone.", "caution")]
+
+
+def _with_direction(facts: Facts) -> list[Statement]:
+    if facts.average("harmful_baseline") is None or facts.average("harmful_ablated") is None:
         return [
             Statement(
-                "Ablation was not measured on harmful prompts in this run, so nothing can be said about it.",
-                "caution",
+                "Ablation was not measured on harmful prompts in this run, so nothing can be said about it.", "caution"
             )
         ]
-    ranged = _range([row.harmful_ablated for row in facts.headline])
+    null = facts.average("harmful_random")
     text = (
-        f"With the {source_name(facts.main_source or '')} refusal direction ablated, the model answers"
-        f" {percent(after)} of harmful prompts{ranged}; untouched it answers"
-        f" {percent(before)}{_range([row.harmful_baseline for row in facts.headline])}."
+        f"With the {source_name(facts.main_source or '')} refusal direction ablated, it answers"
+        f" {_mean(facts, 'harmful_ablated')} of harmful prompts; untouched {_mean(facts, 'harmful_baseline')}."
     )
     text += (
         f" Random directions of the same size leave it at {percent(null)}."
         if null is not None
         else " No random direction was run, so there is no null to compare with."
     )
-    found = [Statement(text)]
-    seen = {row: result for row in facts.headline if (result := facts.raised(row.language)) is not None}
-    if seen:
-        found.append(Statement(_moved_words(seen)))
-    return found
+    seen = {row.name: result for row in facts.headline if (result := facts.raised(row.language)) is not None}
+    found = [Statement(f"{text} {_raised_words(seen)}".strip())]
+    return [*found, *_hollow(facts), *_addition(facts)]
 
 
-def _moved_words(seen: dict[HeadlineRow, bool]) -> str:
-    up = [row.name for row, result in seen.items() if result]
-    down = [row.name for row, result in seen.items() if not result]
+def _raised_words(seen: dict[str, bool]) -> str:
+    if not seen:
+        return ""
+    up = [name for name, result in seen.items() if result]
+    down = [name for name, result in seen.items() if not result]
     if not down:
-        return (
-            "The rise is larger than chance in the one language tested."
-            if len(up) == 1
-            else f"The rise is larger than chance in all {len(up)} languages."
+        return "The rise is larger than chance in " + (
+            "the one language tested." if len(up) == 1 else f"all {len(up)} languages."
         )
     if not up:
         return f"In none of the {len(down)} languages is the rise larger than chance."
-    named = listing(down if len(down) <= len(up) else up)
-    held = "not seen in" if len(down) <= len(up) else "seen in"
-    return f"The rise is larger than chance in {len(up)} of {len(seen)} languages ({held} {named})."
+    named, held = (down, "not seen in") if len(down) <= len(up) else (up, "seen in")
+    return f"The rise is larger than chance in {len(up)} of {len(seen)} languages ({held} {listing(named)})."
 
 
 def _hollow(facts: Facts) -> list[Statement]:
-    rows = [
-        row
-        for row in facts.main_rows("content")
-        if (text_of(row, "intervention"), text_of(row, "source"), text_of(row, "prompts", "harmful"))
-        == ("ablation", facts.main_source, "harmful")
-    ]
-    on_topic, hollow = (sum(count_of(row, name) for row in rows) for name in ("on_topic", "hollow"))
-    if not on_topic + hollow:
+    after, before = _on_topic(facts, "ablation"), _on_topic(facts, "baseline")
+    if not after[1]:
         return []
-    share = percent(on_topic / (on_topic + hollow))
-    return [
-        Statement(
-            f"Of the answers given after ablation whose topic could be checked, {share} keep to the topic asked; the"
-            " rest does not refuse but is hollow."
-        )
-    ]
+    text = (
+        f"Of the answers given after ablation whose topic could be checked, {percent(after[0] / after[1])} keep to the topic"
+        " asked; the rest does not refuse but is hollow."
+    )
+    if before[1]:
+        text += f" Of the {before[1]} answers given untouched, {percent(before[0] / before[1])} do."
+    return [Statement(text)]
+
+
+def _on_topic(facts: Facts, intervention: str) -> tuple[int, int]:
+    """Answers to harmful prompts that keep to the topic, and all whose topic could be checked."""
+    rows = [row for code in facts.languages if (row := facts.topic(code, intervention=intervention))]
+    return sum(row["on_topic"] for row in rows), sum(row["on_topic"] + row["hollow"] for row in rows)
 
 
 def _addition(facts: Facts) -> list[Statement]:
-    before, after, null = (facts.average(name) for name in ("harmless_baseline", "harmless_added", "harmless_random"))
-    if after is None:
+    null = facts.average("harmless_random")
+    if facts.average("harmless_added") is None:
         return []
-    text = (
-        f"With the direction added, it refuses {percent(after)} of harmless"
-        f" prompts{_range([row.harmless_added for row in facts.headline])}; untouched {percent(before)}"
-    )
-    text += f", random directions {percent(null)}." if null is not None else "."
+    text = f"With the direction added, it refuses {_mean(facts, 'harmless_added')} of harmless prompts"
+    text += f"; random directions {percent(null)}." if null is not None else "."
     unscored = _unscored_share([row.harmless_added for row in facts.headline])
-    if unscored > MANY_UNSCORED:
-        text += (
-            f" {percent(unscored)} of these answers could not be judged at all: addition at this strength often"
-            " breaks the text."
-        )
+    if unscored > MANY:
+        text += f" {percent(unscored)} of these answers could not be judged: addition at this strength often breaks the text."
     return [Statement(text)]
 
 
 def _without_direction(facts: Facts) -> list[Statement]:
-    if not facts.sources and not facts.cells:
-        return [Statement("This run has no results yet.", "caution")]
     found: list[Statement] = []
     for source in facts.sources:
         row = facts.selection.get(source)
-        why = text_of(row, "reason") if row is not None else ""
-        found.append(
-            Statement(
-                "No valid refusal direction was found from"
-                f" {source_name(source)}{': ' + why.rstrip('.') if why else ''}. Nothing was ablated or added."
-            )
-        )
+        why = f": {row['reason'].rstrip('.')}" if row is not None and row["reason"] else ""
+        text = f"No valid refusal direction was found from {source_name(source)}{why}. Nothing was ablated or added."
         best = best_discarded(facts, source)
+        found.append(Statement(text))
         if best is not None:
             found.append(Statement(f"The best candidate it would have had: {candidate_words(best)}."))
-    before = facts.average("harmful_baseline")
-    if before is not None:
-        found.append(
-            Statement(
-                f"Untouched, the model answers {percent(before)} of harmful"
-                f" prompts{_range([row.harmful_baseline for row in facts.headline])}."
-            )
-        )
     return found
-
-
-def _over_refusal(facts: Facts) -> list[Statement]:
-    refused = facts.average("harmless_baseline")
-    if refused is None or refused <= 0.05:
-        return []
-    worst = max(facts.headline, key=lambda row: (row.harmless_baseline.rate or 0.0) if row.harmless_baseline else 0.0)
-    share = worst.harmless_baseline
-    assert share is not None
-    return [
-        Statement(
-            f"Untouched, it also refuses {percent(refused)} of harmless prompts, most in {worst.name}"
-            f" ({percent(share.rate)})."
-        )
-    ]
 
 
 def _cautions(facts: Facts) -> list[Statement]:
-    found: list[Statement] = []
-    leaking = [
-        row.name
-        for row in facts.headline
-        if row.harmful_baseline and row.harmful_baseline.low is not None and row.harmful_baseline.low > HIGH_BASELINE
-    ]
-    if leaking:
+    before = [(row.name, row.harmful_baseline) for row in facts.headline if row.harmful_baseline]
+    after = [(row.name, row.harmful_ablated) for row in facts.headline if row.harmful_ablated]
+    found: list[str] = []
+    leaking = [name for name, share in before if (share.low or 0.0) > MOST]
+    if leaking and facts.main_source:
         found.append(
-            Statement(
-                f"In {listing(leaking)} the untouched model already answers most harmful prompts: there ablation has"
-                " little left to remove.",
-                "caution",
-            )
+            f"In {listing(leaking)} ablation has little left to remove: most harmful prompts are answered untouched."
         )
-    sizes = [row.harmful_baseline.n for row in facts.headline if row.harmful_baseline and row.harmful_baseline.n]
-    if sizes and min(sizes) < SMALL_N:
-        found.append(
-            Statement(
-                f"As few as {min(sizes)} judged prompts per language: read the intervals, not the points.", "caution"
-            )
-        )
-    bad = [
-        row.name
-        for row in facts.headline
-        if row.harmful_ablated and _unscored_share([row.harmful_ablated]) > MANY_UNSCORED
-    ]
+    smallest = min((share.n for _, share in before if share.n), default=SMALL_N)
+    if smallest < SMALL_N:
+        found.append(f"As few as {smallest} judged prompts per language: read the intervals, not the points.")
+    bad = [name for name, share in after if _unscored_share([share]) > MANY]
     if bad:
+        found.append(f"More than {percent(MANY)} of the answers after ablation could not be judged in {listing(bad)}.")
+    cut = [share for _, share in (*before, *after) if share.truncated is not None]
+    shortened = sum(share.truncated or 0 for share in cut) / (sum(share.n for share in cut) or 1)
+    if shortened > MOST:
         found.append(
-            Statement(
-                f"More than {percent(MANY_UNSCORED)} of the answers after ablation could not be judged in"
-                f" {listing(bad)}.",
-                "caution",
-            )
+            f"{percent(shortened)} of the judged answers to harmful prompts were cut at the token limit: what they would have"
+            " gone on to say is not known."
         )
-    return found
+    return [Statement(text, "caution") for text in found]
+
+
+def _mean(facts: Facts, column: str) -> str:
+    """Mean over languages of a headline column, never without its extremes."""
+    average, ends = percent(facts.average(column)), extremes(facts, column)
+    return f"{average} (mean; {ends})" if ends else average
 
 
 def _unscored_share(shares: list[Share | None]) -> float:
     asked = sum(share.n + share.unscored for share in shares if share)
     return sum(share.unscored for share in shares if share) / asked if asked else 0.0
-
-
-def _range(shares: list[Share | None]) -> str:
-    rates = [share.rate for share in shares if share and share.rate is not None]
-    if len(rates) < 2:
-        return ""
-    return f" ({percent(min(rates))} to {percent(max(rates))} over {len(rates)} languages)"

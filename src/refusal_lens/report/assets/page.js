@@ -42,6 +42,30 @@
     if (drawn === wanted) document.documentElement.dataset.drawn = wanted;
   }
 
+  // Every table sorts by a click on a column's head: by the number a cell stands for, else by its words.
+  for (const table of document.querySelectorAll("[data-sortable]")) {
+    const body = table.tBodies[0];
+    if (body.rows.length < 3) continue;
+    [...table.tHead.rows].at(-1).querySelectorAll("th").forEach((head, column) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...head.childNodes);
+      head.append(button);
+      button.addEventListener("click", () => {
+        const rising = head.getAttribute("aria-sort") ? head.getAttribute("aria-sort") === "descending" : !head.classList.contains("number");
+        for (const other of table.tHead.querySelectorAll("[aria-sort]")) other.removeAttribute("aria-sort");
+        head.setAttribute("aria-sort", rising ? "ascending" : "descending");
+        body.append(...[...body.rows].sort((a, b) => compare(a.cells[column], b.cells[column], rising ? 1 : -1)));
+      });
+    });
+  }
+  function compare(a, b, sign) {
+    const [x, y] = [a.dataset.value, b.dataset.value];
+    if (x !== undefined && y !== undefined) return sign * (Number(x) - Number(y));
+    if (x !== undefined || y !== undefined) return x !== undefined ? -1 : 1; // cells without a number stay last
+    return sign * a.textContent.localeCompare(b.textContent);
+  }
+
   for (const button of buttons) {
     button.addEventListener("click", () => {
       choice = button.dataset.groundChoice;
@@ -51,7 +75,7 @@
   }
   prefersDark.addEventListener("change", () => drawAll(ground()));
   addEventListener("beforeprint", () => {
-    for (const item of document.querySelectorAll("figure details")) item.open = true;
+    for (const item of document.querySelectorAll("figure details")) item.open = true; // Chromium prints no closed details
     drawAll("light");
   });
   addEventListener("afterprint", () => drawAll(ground()));

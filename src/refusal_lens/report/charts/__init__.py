@@ -6,7 +6,7 @@ from refusal_lens.report.charts.content import content_figure
 from refusal_lens.report.charts.cosines import cosine_figure, layers_figure
 from refusal_lens.report.charts.leak import leak_figure, separation_table
 from refusal_lens.report.charts.projection import along_figure, projection_figure
-from refusal_lens.report.charts.rates import harmful_figure, harmless_figure
+from refusal_lens.report.charts.rates import harmful_figure, harmless_figure, untouched_figure
 from refusal_lens.report.charts.selection import selection_figure
 from refusal_lens.report.charts.theme import PRINT_WIDTH, vega_config
 from refusal_lens.report.charts.transfer import transfer_figure
@@ -24,5 +24,6 @@ __all__ = [
     "selection_figure",
     "separation_table",
     "transfer_figure",
+    "untouched_figure",
     "vega_config",
 ]

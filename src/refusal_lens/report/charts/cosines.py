@@ -6,26 +6,28 @@ every value, and leave out layers in which a direction is rounding noise.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import ceil
 
 import altair as alt
 
-from refusal_lens.report.charts.theme import Data, Point, Spec, layered, named, tip, to_spec
+from refusal_lens.core.tables import COSINES, CosineRow
+from refusal_lens.report.charts.theme import (
+    GOLD,
+    GROUND_BAND,
+    Data,
+    Point,
+    Spec,
+    heat,
+    layered,
+    named,
+    tips,
+    to_spec,
+)
 from refusal_lens.report.facts import Facts, language_name, nearest
-from refusal_lens.report.inputs import Row, count_of, real_of, text_of
 from refusal_lens.report.shares import mean, number
-from refusal_lens.report.views import Cell, Column, Figure, Table
+from refusal_lens.report.views import Figure, Table, TableOf
 
 MOST_LAYERS = 24
-
-
-@dataclass(frozen=True)
-class _Pair:
-    layer: int
-    first: str
-    second: str
-    row: Row
 
 
 def cosine_figure(facts: Facts) -> Figure | None:
@@ -33,30 +35,27 @@ def cosine_figure(facts: Facts) -> Figure | None:
     pairs = _pairs(facts)
     if not pairs:
         return None
-    order = _order(facts, pairs)
-    layers = sorted({pair.layer for pair in pairs})
+    order = facts.ordered(code for row in pairs for code in (row["language_a"], row["language_b"]))
+    layers = sorted({row["layer"] for row in pairs})
     start = nearest(layers, facts.selected_layer)
     shown = sorted({*layers[:: ceil(len(layers) / MOST_LAYERS)], start})
-    data: Data = [_point(pair) for pair in pairs if pair.layer in shown]
-    names = [language_name(code) for code in order]
-    at_start = [pair for pair in pairs if pair.layer == start]
-    values = [value for pair in at_start if (value := real_of(pair.row, "cosine")) is not None]
-    reading = (
-        "Each cell compares the harmful-minus-harmless directions of two languages at one layer: 1 means parallel, 0"
-        " unrelated. Point at a cell for the interval and the null from shuffled labels. The slider changes the"
-        f" layer ({len(shown)} of {len(layers)} layers); it starts at the layer of the selected direction. Cells with"
-        " a stroke are rounding noise. Parallel directions are not yet a shared mechanism: the transfer matrix is"
-        " the evidence, this is a picture of it."
-    )
+    at_start = [row for row in pairs if row["layer"] == start]
+    values = [row["cosine"] for row in at_start if row["cosine"] is not None]
     return Figure(
         "cosines",
         "How parallel the languages' directions are",
-        _map_spec(data, names, shown, start),
+        _map_spec([_point(row, order, shown) for row in pairs if row["layer"] in shown], order, shown, start),
         alt=(
-            f"Cosines between {len(names)} languages' directions at layer {start}: mean {number(mean(values))}, from"
+            f"Cosines between {len(order)} languages' directions at layer {start}: mean {number(mean(values))}, from"
             f" {number(min(values, default=None))} to {number(max(values, default=None))}."
         ),
-        reading=reading,
+        reading=(
+            "Each cell compares the harmful-minus-harmless directions of two languages at one layer: 1 means parallel, 0"
+            " unrelated. Point at a cell for the interval and the null from shuffled labels. The slider changes the"
+            f" layer ({len(shown)} of {len(layers)} layers); it starts at the layer of the selected direction. Cells"
+            " with a stroke are rounding noise. Parallel directions are not yet a shared mechanism: the transfer"
+            " matrix is the evidence, this is a picture of it."
+        ),
         table=_table(at_start, order, start),
         scroll=120 + 40 * len(order),
     )
@@ -64,179 +63,132 @@ def cosine_figure(facts: Facts) -> Figure | None:
 
 def layers_figure(facts: Facts) -> Figure | None:
     """Mean cosine per layer against the null's band."""
-    pairs = [pair for pair in _pairs(facts) if pair.row.get("masked") is not True]
-    data: Data = []
-    lines: list[list[Cell]] = []
-    for layer in sorted({pair.layer for pair in pairs}):
-        own = [pair.row for pair in pairs if pair.layer == layer]
-        values, nulls_low, nulls_high, bases = (
-            [value for row in own if (value := real_of(row, name)) is not None]
-            for name in ("cosine", "null_low", "null_high", "base")
-        )
-        if not values:
-            continue
-        item = {
-            "mean": mean(values),
-            "min": min(values),
-            "max": max(values),
-            "null_low": mean(nulls_low),
-            "null_high": mean(nulls_high),
-            "base": mean(bases),
-        }
-        data.append(
-            {"layer": layer, **{name: None if value is None else round(value, 4) for name, value in item.items()}}
-        )
-        lines.append([Cell(str(layer)), *(Cell(number(value)) for value in item.values())])
-    if len(data) < 2:
+    pairs = [row for row in _pairs(facts) if not row["masked"] and row["cosine"] is not None]
+    summary = [_summary(layer, pairs) for layer in sorted({row["layer"] for row in pairs})]
+    if len(summary) < 2:
         return None
-    selected = facts.selected_layer
-    head = ("mean", "smallest", "largest", "null from", "null to", "base model")
+    head = {"mean": "mean", "min": "smallest", "max": "largest", "null_low": "null from", "null_high": "null to"}
+    table = TableOf(summary).words("layer", lambda row: f"{row['layer']:.0f}")
+    for name, label in [*head.items(), ("base", "base model")]:
+        table.numbers(label, lambda row, name=name: row[name])
+    first, last = summary[0], summary[-1]
     return Figure(
         "cosines-by-layer",
         "The same by layer",
-        _line_spec(data, selected),
+        _line_spec(summary, facts.selected_layer, head),
         alt=(
-            f"Mean cosine by layer, from {lines[0][1].text} at layer {lines[0][0].text} to {lines[-1][1].text} at"
-            f" layer {lines[-1][0].text}."
+            f"Mean cosine by layer, from {number(first['mean'])} at layer {first['layer']:.0f} to"
+            f" {number(last['mean'])} at layer {last['layer']:.0f}."
         ),
         reading=(
-            "Line: mean cosine over all pairs of languages; green band: from the least to the most parallel pair;"
-            " grey band: what shuffled labels give; violet dashes: the base model, where one was named. The dashed"
-            " line is the layer of the selected direction."
+            "Line: mean cosine over all pairs of languages; gold band: from the least to the most parallel pair; grey"
+            " band: what shuffled labels give; dashed line: the base model, where one was named. The upright rule is"
+            " the layer of the selected direction."
         ),
-        table=Table("Cosines by layer", [Column("layer"), *(Column(label, numeric=True) for label in head)], lines),
+        table=table.made("Cosines by layer"),
     )
 
 
-def _pairs(facts: Facts) -> list[_Pair]:
-    found: dict[tuple[int, str, str], _Pair] = {}
-    for row in facts.inputs.rows("cosines"):
-        layer, first, second = count_of(row, "layer"), text_of(row, "language_a"), text_of(row, "language_b")
-        if first and second and first != second:
-            found.setdefault((layer, min(first, second), max(first, second)), _Pair(layer, first, second, row))
+def _pairs(facts: Facts) -> list[CosineRow]:
+    found: dict[tuple[int, frozenset[str]], CosineRow] = {}
+    for row in facts.inputs.rows(COSINES):
+        if row["language_a"] != row["language_b"]:
+            found.setdefault((row["layer"], frozenset((row["language_a"], row["language_b"]))), row)
     return list(found.values())
 
 
-def _order(facts: Facts, pairs: list[_Pair]) -> list[str]:
-    present = {code for pair in pairs for code in (pair.first, pair.second)}
-    return [*(code for code in facts.languages if code in present), *sorted(present - set(facts.languages))]
-
-
-def _point(pair: _Pair) -> Point:
-    cosine = real_of(pair.row, "cosine")
-    low, high, null_low, null_high = (real_of(pair.row, name) for name in ("low", "high", "null_low", "null_high"))
+def _summary(layer: int, pairs: list[CosineRow]) -> dict[str, float | None]:
+    own = [row for row in pairs if row["layer"] == layer]
+    values = [row["cosine"] or 0.0 for row in own]
     return {
-        "layer": pair.layer,
-        "a": language_name(pair.first),
-        "b": language_name(pair.second),
-        "cosine": None if cosine is None else round(cosine, 3),
-        "text": number(cosine),
-        "range": "not given" if low is None or high is None else f"{number(low)} to {number(high)}",
-        "null": (
-            "not given" if null_low is None or null_high is None else f"{number(null_low)} to {number(null_high)}"
-        ),
-        "base": number(real_of(pair.row, "base")),
-        "masked": pair.row.get("masked") is True,
+        "layer": float(layer),
+        "mean": mean(values),
+        "min": min(values),
+        "max": max(values),
+        "null_low": mean(row["null_low"] for row in own),
+        "null_high": mean(row["null_high"] for row in own),
+        "base": mean(row["base"] for row in own),
     }
 
 
-def _map_spec(data: Data, names: list[str], layers: list[int], start: int) -> Spec:
+def _point(row: CosineRow, order: list[str], layers: list[int]) -> Point:
+    first, second = sorted((row["language_a"], row["language_b"]), key=order.index)
+    ends, null = (row["low"], row["high"]), (row["null_low"], row["null_high"])
+    return {
+        "layer": row["layer"],
+        "i": layers.index(row["layer"]),
+        "a": language_name(first),
+        "b": language_name(second),
+        "cosine": None if row["cosine"] is None else round(row["cosine"], 3),
+        "text": number(row["cosine"]),
+        "range": "not given" if None in ends else " to ".join(map(number, ends)),
+        "null": "not given" if None in null else " to ".join(map(number, null)),
+        "base": number(row["base"]),
+        "masked": row["masked"] is True,
+    }
+
+
+def _map_spec(data: Data, order: list[str], layers: list[int], start: int) -> Spec:
+    names = [language_name(code) for code in order]
     chosen = alt.param(
         name="layer_shown",
         value=layers.index(start),
         bind=alt.binding_range(min=0, max=len(layers) - 1, step=1, name="Layer "),
     )
-    position = {name: index for index, name in enumerate(names)}
-    for item in data:
-        first, second = sorted((str(item["a"]), str(item["b"])), key=lambda name: position[name])
-        layer = item["layer"]
-        assert isinstance(layer, int)
-        item |= {"a": first, "b": second, "i": layers.index(layer)}
+    across, down = alt.Scale(domain=names[:-1]), alt.Scale(domain=names[1:])
     base = (
         alt.Chart(named())
         .transform_filter("datum.i == layer_shown")
         .encode(
-            x=alt.X(
-                "a",
-                type="nominal",
-                sort=names[:-1],
-                scale=alt.Scale(domain=names[:-1]),
-                title=None,
-                axis=alt.Axis(labelAngle=-38),
+            x=alt.X("a", type="nominal", sort=names[:-1], scale=across, title=None, axis=alt.Axis(labelAngle=-38)),
+            y=alt.Y("b", type="nominal", sort=names[1:], scale=down, title=None),
+            tooltip=tips(
+                ("layer", "layer"),
+                ("a", "language"),
+                ("b", "and"),
+                ("text", "cosine"),
+                ("range", "95 % interval"),
+                ("null", "shuffled labels"),
+                ("base", "base model"),
             ),
-            y=alt.Y("b", type="nominal", sort=names[1:], scale=alt.Scale(domain=names[1:]), title=None),
-            tooltip=[
-                tip("layer", "layer"),
-                tip("a", "language"),
-                tip("b", "and"),
-                tip("text", "cosine"),
-                tip("range", "95 % interval"),
-                tip("null", "shuffled labels"),
-                tip("base", "base model"),
-            ],
         )
     )
-    cells = base.mark_rect(cornerRadius=2).encode(
-        color=alt.Color(
-            "cosine",
-            type="quantitative",
-            title="cosine",
-            scale=alt.Scale(domain=[0, 1], clamp=True, range="ramp", interpolate="rgb"),
-            legend=alt.Legend(orient="top", gradientLength=180),
-        )
-    )
+    cells = base.mark_rect(cornerRadius=2).encode(color=heat("cosine", "cosine", [0.0, 1.0], ramp="ramp"))
     labels = base.transform_filter("!datum.masked").mark_text(fontSize=10).encode(text=alt.Text("text", type="nominal"))
     noise = base.transform_filter("datum.masked").mark_text(text="╱", fontSize=12, opacity=0.7)
-    return to_spec(
-        layered(cells, labels, noise).add_params(chosen), {"rows": data}, height=max(80, 27 * (len(names) - 1))
-    )
+    chart = layered(cells, labels, noise).add_params(chosen)
+    return to_spec(chart, {"rows": data}, height=max(80, 27 * (len(names) - 1)))
 
 
-def _line_spec(data: Data, selected: int | None) -> Spec:
-    base = alt.Chart(named()).encode(
-        x=alt.X("layer", type="quantitative", title="layer", axis=alt.Axis(tickMinStep=1, format="d", grid=False))
-    )
-    y = alt.Y("mean", type="quantitative", title="cosine", scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=5))
-    null = base.mark_area(opacity=0.22, color="#808080").encode(
-        y=alt.Y("null_low", type="quantitative"), y2="null_high"
-    )
-    spread = base.mark_area(opacity=0.22, color="#2f9c88").encode(y=alt.Y("min", type="quantitative"), y2="max")
-    tooltip = [
-        tip("layer", "layer"),
-        tip("mean", "mean", ".2f"),
-        tip("min", "smallest", ".2f"),
-        tip("max", "largest", ".2f"),
-        tip("null_low", "null from", ".2f"),
-        tip("null_high", "null to", ".2f"),
+def _line_spec(summary: list[dict[str, float | None]], selected: int | None, head: dict[str, str]) -> Spec:
+    data: Data = [{name: None if value is None else round(value, 4) for name, value in row.items()} for row in summary]
+    axis = alt.Axis(tickMinStep=1, format="d", grid=False)
+    base = alt.Chart(named()).encode(x=alt.X("layer", type="quantitative", title="layer", axis=axis))
+
+    def y(field: str) -> alt.Y:
+        return alt.Y(field, type="quantitative", title="cosine", scale=alt.Scale(zero=True), axis=alt.Axis(tickCount=5))
+
+    dot = alt.OverlayMarkDef(filled=True, size=40, color=GOLD)
+    tooltip = tips(("layer", "layer"), *((name, label, ".2f") for name, label in head.items()))
+    layers: list[alt.Chart] = [
+        base.mark_area(opacity=0.22, color=GROUND_BAND).encode(y=y("null_low"), y2="null_high"),
+        base.mark_area(opacity=0.22, color=GOLD).encode(y=y("min"), y2="max"),
+        base.mark_line(color=GOLD, strokeWidth=2.5, point=dot).encode(y=y("mean"), tooltip=tooltip),
     ]
-    line = base.mark_line(
-        color="#2f9c88", strokeWidth=2.5, point=alt.OverlayMarkDef(filled=True, size=40, color="#2f9c88")
-    ).encode(y=y, tooltip=tooltip)
-    layers: list[alt.Chart] = [null, spread, line]
-    if any(item["base"] is not None for item in data):
-        layers.append(
-            base.mark_line(strokeDash=[6, 3], strokeWidth=2, color="#8a6fa8").encode(
-                y=alt.Y("base", type="quantitative")
-            )
-        )
+    if any(row["base"] is not None for row in summary):
+        layers.append(base.mark_line(strokeDash=[6, 3], strokeWidth=2, color=GROUND_BAND).encode(y=y("base")))
     if selected is not None:
-        layers.append(
-            alt.Chart(named("selected"))
-            .mark_rule(strokeDash=[4, 4], strokeWidth=1.2)
-            .encode(x=alt.X("layer", type="quantitative"))
-        )
+        rule = alt.Chart(named("selected")).mark_rule(strokeDash=[4, 4], strokeWidth=1.2)
+        layers.append(rule.encode(x=alt.X("layer", type="quantitative")))
     return to_spec(layered(*layers), {"rows": data, "selected": [{"layer": selected}]}, height=230)
 
 
-def _table(pairs: list[_Pair], order: list[str], layer: int) -> Table:
-    known = {frozenset((pair.first, pair.second)): real_of(pair.row, "cosine") for pair in pairs}
-    rows = [
-        [
-            Cell(language_name(first)),
-            *(Cell("1" if first == second else number(known.get(frozenset((first, second))))) for second in order),
-        ]
-        for first in order
-    ]
-    return Table(
-        f"Cosines at layer {layer}", [Column("language"), *(Column(code, numeric=True) for code in order)], rows
-    )
+def _table(pairs: list[CosineRow], order: list[str], layer: int) -> Table | None:
+    known = {frozenset((row["language_a"], row["language_b"])): row["cosine"] for row in pairs}
+    table = TableOf(order).words("language", language_name)
+    for other in order:
+        table.numbers(
+            language_name(other),
+            lambda code, other=other: 1.0 if code == other else known.get(frozenset((code, other))),
+        )
+    return table.made(f"Cosines at layer {layer}")

@@ -7,22 +7,32 @@ from typing import TypeAlias
 
 import altair as alt
 
-from refusal_lens.report.charts.theme import Data, Spec, layered, named, tip, to_spec
-from refusal_lens.report.facts import Facts, language_name, language_tier, nearest
-from refusal_lens.report.inputs import Row, count_of, real_of, text_of
+from refusal_lens.core.tables import SEPARATION, SeparationRow
+from refusal_lens.report.charts.theme import (
+    TIER_COLOURS,
+    TIER_SHAPES,
+    Data,
+    Spec,
+    coloured,
+    layered,
+    named,
+    shaped,
+    tips,
+    to_spec,
+)
+from refusal_lens.report.facts import Facts, language_name
 from refusal_lens.report.shares import number, percent
-from refusal_lens.report.views import Cell, Column, Figure, Table
+from refusal_lens.report.views import Figure, Table, TableOf
 
 HEIGHT = 380
 WIDTH = 640
 LABEL_HEIGHT = 15
 MEASURES = {
-    "margin": "margin: distance of harmful prompts above the shared threshold",
+    "margin": "margin: distance of harmful prompts above the threshold that the other languages share",
     "d_prime": "d′: distance between harmful and harmless, in standard deviations",
     "auc": "AUC: harmful against harmless",
 }
 _Box: TypeAlias = tuple[float, float, float, float]
-TIER_COLOURS = {"high": "#2b83c6", "medium": "#8a6fa8", "low": "#d9601a", "unknown": "#6f7885"}
 
 
 @dataclass(frozen=True)
@@ -33,32 +43,23 @@ class _Point:
     y: float
 
 
-def separation_rows(facts: Facts) -> list[Row]:
+def separation_rows(facts: Facts) -> list[SeparationRow]:
     """Rows of the separation table at the layer of the selected direction, in the page's language order."""
-    rows = facts.inputs.rows("separation")
-    layers = sorted({count_of(row, "layer") for row in rows})
-    if not layers:
-        return []
-    layer = nearest(layers, facts.selected_layer)
-    own = {text_of(row, "language"): row for row in rows if count_of(row, "layer") == layer}
-    return [
-        *(own[code] for code in facts.languages if code in own),
-        *(row for code, row in own.items() if code not in facts.languages),
-    ]
+    found = {row["language"]: row for row in facts.at_layer(facts.inputs.rows(SEPARATION))}
+    return [found[code] for code in facts.ordered(found)]
 
 
 def leak_figure(facts: Facts) -> Figure | None:
     """Scatter of separation and leaking."""
     rows = separation_rows(facts)
-    measure = next((name for name in MEASURES if any(real_of(row, name) is not None for row in rows)), None)
+    measure = next((name for name in MEASURES if any(row[name] is not None for row in rows)), None)
     if measure is None:
         return None
-    points: list[_Point] = []
-    for row in rows:
-        x, y = real_of(row, measure), real_of(row, "baseline_compliance")
-        if x is not None and y is not None:
-            code = text_of(row, "language")
-            points.append(_Point(language_name(code), text_of(row, "tier") or language_tier(code) or "unknown", x, y))
+    points = [
+        _Point(language_name(row["language"]), row["tier"] if row["tier"] in TIER_COLOURS else "unknown", x, y)
+        for row in rows
+        if (x := row[measure]) is not None and (y := row["baseline_compliance"]) is not None
+    ]
     if len(points) < 2:
         return None
     described = "; ".join(f"{point.name} {number(point.x)}, {percent(point.y)}" for point in points)
@@ -81,26 +82,23 @@ def separation_table(facts: Facts) -> Table | None:
     rows = separation_rows(facts)
     if not rows:
         return None
-    lines = [
-        [
-            Cell(language_name(text_of(row, "language"))),
-            Cell(text_of(row, "tier") or "–"),
-            *(Cell(number(real_of(row, name))) for name in ("auc", "d_prime", "margin", "silhouette")),
-            Cell(percent(real_of(row, "baseline_compliance"))),
-        ]
-        for row in rows
-    ]
-    head = ("AUC", "d′", "margin", "silhouette", "harmful answered, untouched")
-    return Table(
-        f"Separation at layer {count_of(rows[0], 'layer')}",
-        [Column("language"), Column("resources"), *(Column(label, numeric=True) for label in head)],
-        lines,
+    return (
+        TableOf(rows)
+        .words("language", lambda row: language_name(row["language"]))
+        .words("resources", lambda row: row["tier"] or "–")
+        .numbers("AUC", lambda row: row["auc"])
+        .numbers("d′", lambda row: row["d_prime"])
+        .numbers("margin", lambda row: row["margin"])
+        .numbers("silhouette", lambda row: row["silhouette"])
+        .numbers("silhouette along the direction", lambda row: row["silhouette_along"])
+        .shares("harmful answered, untouched", lambda row: row["baseline_compliance"])
+        .made(f"Separation at layer {rows[0]['layer']}")
     )
 
 
 def _spec(points: list[_Point], title: str) -> Spec:
-    top = max(0.1, *(point.y for point in points)) * 1.08
-    places = _label_places(points, min(1.0, top))
+    top = min(1.0, max(0.1, *(point.y for point in points)) * 1.08)
+    places = _label_places(points, top)
     data: Data = [
         {
             "language": point.name,
@@ -113,48 +111,34 @@ def _spec(points: list[_Point], title: str) -> Spec:
         for point, (side, shift) in zip(points, places, strict=True)
     ]
     tiers = [tier for tier in TIER_COLOURS if any(point.tier == tier for point in points)]
+    x = alt.Scale(zero=False, padding=50, nice=False)
+    y = alt.Scale(domain=[0, top], nice=False)
     base = alt.Chart(named()).encode(
-        x=alt.X(
-            "x",
-            type="quantitative",
-            title=title,
-            scale=alt.Scale(zero=False, padding=50, nice=False),
-            axis=alt.Axis(tickCount=6),
-        ),
+        x=alt.X("x", type="quantitative", title=title, scale=x, axis=alt.Axis(tickCount=6)),
         y=alt.Y(
             "y",
             type="quantitative",
             title="harmful prompts answered, untouched",
-            scale=alt.Scale(domain=[0, min(1.0, top)], nice=False),
+            scale=y,
             axis=alt.Axis(format="%", tickCount=5),
         ),
-        tooltip=[
-            tip("language", "language"),
-            tip("tier", "resources"),
-            tip("x", "separation", ".2f"),
-            tip("y", "answered", ".1%"),
-        ],
+        tooltip=tips(
+            ("language", "language"), ("tier", "resources"), ("x", "separation", ".2f"), ("y", "answered", ".1%")
+        ),
     )
-    colour = alt.Color(
-        "tier",
-        type="nominal",
-        title="language resources",
-        scale=alt.Scale(domain=tiers, range=[TIER_COLOURS[tier] for tier in tiers]),
-        legend=alt.Legend(orient="top"),
-    )
-    dots = base.mark_point(filled=True, size=80, opacity=0.9).encode(color=colour)
-    layers: list[alt.Chart] = [dots]
+    dots = base.mark_point(filled=True, size=80, opacity=0.9)
+    layers: list[alt.Chart] = [
+        dots.encode(
+            color=coloured("tier", TIER_COLOURS, tiers, title="language resources"),
+            shape=shaped("tier", TIER_SHAPES, tiers, title="language resources"),
+        )
+    ]
     for side, shift in sorted(set(places)):
         chosen = base.transform_filter(f"datum.side == '{side}' && datum.shift == {shift}")
         if abs(shift) > LABEL_HEIGHT:
-            layers.append(
-                chosen.mark_rule(
-                    strokeWidth=0.8,
-                    opacity=0.6,
-                    yOffset=4 if shift > 0 else -4,
-                    y2Offset=shift - (7 if shift > 0 else -7),
-                ).encode(y2="y")
-            )
+            sign = 1 if shift > 0 else -1
+            rule = chosen.mark_rule(strokeWidth=0.8, opacity=0.6, yOffset=4 * sign, y2Offset=shift - 7 * sign)
+            layers.append(rule.encode(y2="y"))
         words = {
             "left": chosen.mark_text(align="right", dx=-8, dy=shift),
             "right": chosen.mark_text(align="left", dx=8, dy=shift),

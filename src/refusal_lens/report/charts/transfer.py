@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import altair as alt
 
 from refusal_lens.core.names import is_null
-from refusal_lens.report.charts.theme import Data, Point, Spec, layered, named, tip, to_spec
+from refusal_lens.core.tables import TransferRow
+from refusal_lens.report.charts.theme import Data, Point, Spec, heat, layered, named, tips, to_spec
 from refusal_lens.report.facts import Facts, language_name, source_name
-from refusal_lens.report.inputs import Row, Rows, count_of, real_of, text_of
-from refusal_lens.report.shares import number, p_text, percent, points
-from refusal_lens.report.views import Cell, Column, Figure, Table
+from refusal_lens.report.shares import p_text, points
+from refusal_lens.report.views import Figure, TableOf, points_cell
 
-WORDS = {
-    "ablation": (
-        "transfer-ablation",
-        "Ablation: change in harmful prompts answered",
-        "more harmful prompts answered",
-        1,
-    ),
-    "addition": (
-        "transfer-addition",
-        "Addition: change in harmless prompts refused",
-        "more harmless prompts refused",
-        -1,
-    ),
-}
+
+@dataclass(frozen=True)
+class _Effect:
+    """A row of the table, turned so that a positive difference means that the direction acts as refusal."""
+
+    row: TransferRow
+    before: float | None
+    after: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+
+    @property
+    def label(self) -> str:
+        return points(self.difference)
 
 
 def transfer_figure(facts: Facts, intervention: str) -> Figure | None:
@@ -37,134 +40,105 @@ def transfer_figure(facts: Facts, intervention: str) -> Figure | None:
     Returns:
         The figure; None without such rows.
     """
-    name, title, more, sign = WORDS[intervention]
-    rows = facts.transfer(intervention)
+    turned = intervention == "addition"
+    what = "harmless prompts refused" if turned else "harmful prompts answered"
+    title = f"{intervention.capitalize()}: change in {what}"
+    sources = facts.ordered(row["source"] for row in facts.transfer(intervention))
+    targets = facts.ordered(row["target"] for row in facts.transfer(intervention))
+    rows = sorted(
+        facts.transfer(intervention), key=lambda row: (sources.index(row["source"]), targets.index(row["target"]))
+    )
     if not rows:
         return None
-    sources = _ordered_sources(facts, rows)
-    targets = [code for code in facts.languages if any(text_of(row, "target") == code for row in rows)]
-    targets += sorted({text_of(row, "target") for row in rows} - set(targets))
-    data: Data = [_point(facts, row, sign) for row in rows]
-    reading = (
-        "Each cell is the change, in percentage points, against the target's own untouched answers to the same"
-        f" prompts (rows: whose direction; columns: where it is applied). Orange: {more}. A dot marks changes"
-        " larger than chance: the paired test rejects (p < 0.05) and the interval lies beyond zero and beyond every"
-        " null's change in the same language. Random and shuffled rows are nulls: what they show is"
-        " noise."
+    effects = [_effect(row, turned=turned) for row in rows]
+    table = (
+        TableOf(effects)
+        .words("direction from", lambda effect: source_name(effect.row["source"]))
+        .words("applied in", lambda effect: language_name(effect.row["target"]))
+        .shares("untouched", lambda effect: effect.before)
+        .shares("with direction", lambda effect: effect.after)
+        .cells("points", lambda effect: points_cell(effect.difference, effect.low, effect.high))
+        .numbers("p (McNemar)", lambda effect: effect.row["p_value"], digits=4)
+        .numbers("p (Holm)", lambda effect: effect.row["p_holm"], digits=4)
+        .counts("pairs", lambda effect: effect.row["n"])
+        .cells("smallest detectable", lambda effect: points_cell(effect.row["mde"]))
     )
     return Figure(
-        name,
+        f"transfer-{intervention}",
         title,
-        _spec(data, [source_name(source) for source in sources], [language_name(code) for code in targets]),
-        alt=_alt(title, rows, sources, sign),
-        reading=reading,
-        table=_table(title, rows, sources, targets, sign),
+        _spec(
+            [_point(facts, effect) for effect in effects],
+            list(map(source_name, sources)),
+            list(map(language_name, targets)),
+        ),
+        alt=f"{title}, by source of the direction. {'; '.join(_told(effects, source) for source in sources)}.",
+        reading=(
+            "Each cell is the change, in percentage points, against the target's own untouched answers to the same"
+            f" prompts (rows: whose direction; columns: where it is applied). Orange: more {what}. A dot marks changes"
+            " larger than chance: the paired test rejects (p < 0.05) and the interval lies beyond zero and beyond every"
+            " null's change in the same language. Random and shuffled rows are nulls: what they show is noise."
+        ).replace("Orange: more harmless prompts refused", "Blue: more harmless prompts refused"),
+        table=table.made(title),
         scroll=150 + 46 * len(targets),
     )
 
 
-def signed_difference(row: Row, sign: int) -> float | None:
-    """The row's difference, turned so that a positive one means that the direction acts as refusal."""
-    value = real_of(row, "difference")
-    return None if value is None else sign * value
+def _effect(row: TransferRow, *, turned: bool) -> _Effect:
+    if not turned:
+        return _Effect(row, row["baseline_rate"], row["rate"], row["difference"], row["low"], row["high"])
+    before, after = (None if value is None else 1 - value for value in (row["baseline_rate"], row["rate"]))
+    difference, low, high = (
+        None if value is None else -value for value in (row["difference"], row["high"], row["low"])
+    )
+    return _Effect(row, before, after, difference, low, high)
 
 
-def _point(facts: Facts, row: Row, sign: int) -> Point:
-    difference = signed_difference(row, sign)
-    ends = [sign * value for value in (real_of(row, "low"), real_of(row, "high")) if value is not None]
-    intervention, source, target = (text_of(row, name) for name in ("intervention", "source", "target"))
+def _point(facts: Facts, effect: _Effect) -> Point:
+    row = effect.row
+    source, target, intervention = row["source"], row["target"], row["intervention"]
+    known = effect.low is not None and effect.high is not None
+    shade = effect.difference
+    if shade is not None and intervention == "addition":
+        shade = -shade
     return {
-        "source": source_name(text_of(row, "source")),
-        "target": language_name(text_of(row, "target")),
-        "difference": None if difference is None else round(difference, 4),
-        "label": points(difference),
-        "range": f"{points(min(ends))} to {points(max(ends))} points" if len(ends) == 2 else "no interval",
-        "p": p_text(real_of(row, "p_value")),
-        "p_holm": p_text(real_of(row, "p_holm")),
+        "source": source_name(source),
+        "target": language_name(target),
+        "shade": None if shade is None else round(shade, 4),
+        "label": effect.label,
+        "range": f"{points(effect.low)} to {points(effect.high)} points" if known else "no interval",
+        "p": p_text(row["p_value"]),
+        "p_holm": p_text(row["p_holm"]),
         "sure": not is_null(source) and facts.raised(target, intervention=intervention, source=source) is True,
-        "n": count_of(row, "n"),
+        "n": row["n"],
     }
 
 
+def _told(effects: list[_Effect], source: str) -> str:
+    values = [
+        effect.difference for effect in effects if effect.row["source"] == source and effect.difference is not None
+    ]
+    if not values:
+        return f"{source_name(source)}: not measured"
+    return f"{source_name(source)}: {points(min(values))} to {points(max(values))} points"
+
+
 def _spec(data: Data, sources: list[str], targets: list[str]) -> Spec:
+    axis = alt.Axis(orient="top", labelAngle=-38)
     base = alt.Chart(named()).encode(
-        x=alt.X(
-            "target", type="nominal", sort=targets, title="applied in", axis=alt.Axis(orient="top", labelAngle=-38)
-        ),
+        x=alt.X("target", type="nominal", sort=targets, title="applied in", axis=axis),
         y=alt.Y("source", type="nominal", sort=sources, title="direction from"),
-        tooltip=[
-            tip("source", "direction from"),
-            tip("target", "applied in"),
-            tip("label", "change, points"),
-            tip("range", "95 % interval"),
-            tip("p", "paired test"),
-            tip("p_holm", "after Holm"),
-            tip("n", "paired prompts"),
-        ],
+        tooltip=tips(
+            ("source", "direction from"),
+            ("target", "applied in"),
+            ("label", "change, points"),
+            ("range", "95 % interval"),
+            ("p", "paired test"),
+            ("p_holm", "after Holm"),
+            ("n", "paired prompts"),
+        ),
     )
-    colour = alt.Color(
-        "difference",
-        type="quantitative",
-        scale=alt.Scale(domain=[-1, 0, 1], range="diverging", interpolate="rgb"),
-        title="change",
-        legend=alt.Legend(orient="bottom", format="+%", gradientLength=220),
-    )
-    cells = base.mark_rect(cornerRadius=2).encode(color=colour)
+    colour = heat("shade", "change in compliance", [-1.0, 0.0, 1.0], ramp="diverging")
+    cells = base.mark_rect(cornerRadius=2).encode(color=colour.legend(orient="bottom", gradientLength=220, format="+%"))
     labels = base.mark_text(dy=-1).encode(text=alt.Text("label", type="nominal"))
     dots = base.transform_filter("datum.sure").mark_point(filled=True, size=9, yOffset=10, opacity=0.9, color="#555b66")
     return to_spec(layered(cells, labels, dots), {"rows": data}, height=max(70, 34 * len(sources)))
-
-
-def _ordered_sources(facts: Facts, rows: Rows) -> list[str]:
-    present = list(dict.fromkeys(text_of(row, "source") for row in rows))
-    order = {code: index for index, code in enumerate(facts.languages)}
-    return sorted(present, key=lambda source: (is_null(source), source not in order, order.get(source, 0), source))
-
-
-def _table(title: str, rows: Rows, sources: list[str], targets: list[str], sign: int) -> Table:
-    by_cell = {(text_of(row, "source"), text_of(row, "target")): row for row in rows}
-    lines: list[list[Cell]] = []
-    for source in sources:
-        for target in targets:
-            row = by_cell.get((source, target))
-            if row is None:
-                continue
-            ends = [sign * value for value in (real_of(row, "low"), real_of(row, "high")) if value is not None]
-            before, after = real_of(row, "baseline_rate"), real_of(row, "rate")
-            if sign < 0:
-                before, after = (None if value is None else 1 - value for value in (before, after))
-            lines.append(
-                [
-                    Cell(source_name(source)),
-                    Cell(language_name(target)),
-                    Cell(percent(before)),
-                    Cell(percent(after)),
-                    Cell(
-                        points(signed_difference(row, sign)),
-                        note=f"[{points(min(ends))}, {points(max(ends))}]" if len(ends) == 2 else "",
-                    ),
-                    Cell(number(real_of(row, "p_value"), digits=4)),
-                    Cell(number(real_of(row, "p_holm"), digits=4)),
-                    Cell(str(count_of(row, "n"))),
-                    Cell(points(real_of(row, "mde")).removeprefix("+")),
-                ]
-            )
-    head = ("untouched", "with direction", "points", "p (McNemar)", "p (Holm)", "pairs", "smallest detectable")
-    return Table(
-        title,
-        [Column("direction from"), Column("applied in"), *(Column(label, numeric=True) for label in head)],
-        lines,
-    )
-
-
-def _alt(title: str, rows: Rows, sources: list[str], sign: int) -> str:
-    said: list[str] = []
-    for source in sources:
-        found = [
-            value
-            for row in rows
-            if text_of(row, "source") == source and (value := signed_difference(row, sign)) is not None
-        ]
-        if found:
-            said.append(f"{source_name(source)}: {points(min(found))} to {points(max(found))} points")
-    return f"{title}, by source of the direction. {'; '.join(said)}."
