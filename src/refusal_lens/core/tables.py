@@ -163,6 +163,8 @@ class RateRow(TypedDict):
     truncated: Annotated[int | None, "of the n, cut at the token limit; null where the judge did not say"]
     uncertain: Annotated[int | None, "of the n, scored near the judge's threshold"]
     off_language: Annotated[int | None, "of the n, in another known language than the prompt"]
+    share_before: Annotated[float | None, "mean share along the direction of what is read, without the intervention"]
+    share_after: Annotated[float | None, "the same while these answers were written; null without a direction"]
 
 
 class VerdictRow(TypedDict):

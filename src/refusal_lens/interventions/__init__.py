@@ -5,6 +5,7 @@ from refusal_lens.interventions.addition import Addition
 from refusal_lens.interventions.checks import Check, ModelChecks, check_model, require_sound
 from refusal_lens.interventions.context import folded, intervening
 from refusal_lens.interventions.doctor import Doctor, doctor
+from refusal_lens.interventions.fired import FiredProof, Shares, require_fired
 from refusal_lens.interventions.leak import residual_leak
 from refusal_lens.model import Intervention, set_projection, unit
 
@@ -13,12 +14,15 @@ __all__ = [
     "Addition",
     "Check",
     "Doctor",
+    "FiredProof",
     "Intervention",
     "ModelChecks",
+    "Shares",
     "check_model",
     "doctor",
     "folded",
     "intervening",
+    "require_fired",
     "require_sound",
     "residual_leak",
     "set_projection",

@@ -96,6 +96,12 @@ class Ablation:
         reference = torch.where(known, 0.0, target / length.clamp_min(1e-6)).float() if affine else None
         return replace(self, direction=direction.float().to(self.direction.device), reference=reference)
 
+    def share(self, read: Float[Tensor, "row d_model"], layer: int, /) -> Float[Tensor, " row"]:  # noqa: ARG002 (everywhere)
+        """How far what a reader reads is from the reference along the direction, as a share of its norm; NaN for zero."""
+        x, r = read.float(), self.unit.to(read.device)
+        off = (x * r).sum(-1) - (0.0 if self.target is None else self.target.to(read.device))
+        return torch.where((r != 0).any(-1), off.abs() / x.norm(dim=-1).clamp_min(1e-12), torch.nan)
+
     def rows(self, indices: Sequence[int], /) -> Ablation:
         """The ablation of some rows of the batch, in this order."""
         if self.direction.ndim == 1:

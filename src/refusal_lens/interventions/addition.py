@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refusal_lens.interventions.ablation import Ablation
-from refusal_lens.model import Edit, Intervention, Site, in_float64
+from refusal_lens.model import Edit, Intervention, Site, in_float64, unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +56,12 @@ class Addition:
         rounding = left.norm(dim=-1, keepdim=True) < 1e-6 * before.norm(dim=-1, keepdim=True)
         kept = torch.where(rounding, 0.0, left).float().to(self.direction.device)
         return replace(self, direction=kept)
+
+    def share(self, read: Float[Tensor, "row d_model"], layer: int, /) -> Float[Tensor, " row"]:
+        """How much of what a reader reads points along the addition, from -1 to 1; NaN before its layer and for zero."""
+        x, v = read.float(), unit(self.direction * self.coefficient).to(read.device)
+        acts = (v != 0).any(-1) & (layer >= self.layer)
+        return torch.where(acts, (x * v).sum(-1) / x.norm(dim=-1).clamp_min(1e-12), torch.nan)
 
     def rows(self, indices: Sequence[int], /) -> Addition:
         """The addition to some rows of the batch, in this order."""

@@ -83,8 +83,7 @@ def _reading(model: LensModel, ablation: Ablation) -> Generator[_Seen, None, Non
         along = (wide @ ablation.unit.to(wide.device) - target).abs()
         seen.shares.append(float((along / wide.norm(dim=-1).clamp_min(1e-12)).max()))
 
-    readers = [reader for block in model.layout.blocks for reader in block.readers]
     with ExitStack() as stack:
-        for reader in [*readers, *([model.layout.final_norm] if model.layout.final_norm is not None else [])]:
+        for _, reader in model.layout.readers:
             stack.callback(reader.register_forward_pre_hook(note, with_kwargs=True).remove)
         yield seen

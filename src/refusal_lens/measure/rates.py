@@ -95,6 +95,8 @@ def rate_rows(verdicts: Iterable[Fields]) -> list[RateRow]:
                 "truncated": _count(members, "truncated"),
                 "uncertain": _count(members, "uncertain"),
                 "off_language": _count(members, "off_language"),
+                "share_before": None,
+                "share_after": None,
             }
         )
     return rows

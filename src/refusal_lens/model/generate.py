@@ -7,7 +7,8 @@
 4. Interventions may give every prompt a direction of its own; they follow their rows through sorting and shrinking.
 5. Every row has the room of its own prompt. Where a long prompt fills its batch up to the model's context, the shorter
    rows go on without it, in a batch with less padding.
-6. Where memory runs out the batch is halved; what is already written is kept.
+6. Who wants to watch is shown what the readers of the residual stream read at the last prompt token of every row.
+7. Where memory runs out the batch is halved; what is already written is kept.
 
 Nothing is sampled: the same prompts give the same answers.
 """
@@ -15,20 +16,24 @@ Nothing is sampled: the same prompts give the same answers.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from refusal_lens.model.batches import BatchSize, chunks, is_out_of_memory, release_memory, run_shrinking
 from refusal_lens.model.cache import keep_rows, new_cache
 from refusal_lens.model.edit import Intervention
 from refusal_lens.model.folding import fold_plan, folding
+from refusal_lens.model.layout import hidden_input
 from refusal_lens.model.lens import LensModel
 
 Fold: TypeAlias = Literal["auto", "never"]
+Watch: TypeAlias = Callable[[Sequence[int], int, Tensor], None]
+"""Told (rows, layer, activations [row, d_model]) of each reader of the residual stream; the final norm's layer is n_layers."""
 
 KEEP = 0.8
 """A batch shrinks once fewer than this share of its rows still writes."""
@@ -63,6 +68,7 @@ class _Job:
     limit: int
     stop_when: Callable[[int, str], bool] | None
     progress: Callable[[int, int], None] | None
+    watch: Watch | None
     hooked: Sequence[Intervention] = ()
     answers: dict[int, Generated] = field(default_factory=dict[int, Generated])
     written: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
@@ -104,6 +110,7 @@ def generate(
     fold: Fold = "auto",
     stop_when: Callable[[int, str], bool] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    watch: Watch | None = None,
 ) -> list[Generated]:
     """Answer every instruction greedily.
 
@@ -117,6 +124,7 @@ def generate(
         fold: "auto" holds a single ablation in the weights where that is exact; "never" always uses hooks.
         stop_when: Asked every `ASK_EVERY` tokens with (row, text so far); True ends that row's answer.
         progress: Told (answers done, answers in all) whenever an answer is done.
+        watch: Told what is read of the residual stream before the first answer token, see `Watch`.
 
     Returns:
         Answers in input order.
@@ -126,7 +134,7 @@ def generate(
     """
     if max_new_tokens < 1:
         raise ValueError(f"max_new_tokens must be positive, not {max_new_tokens}")
-    job = _Job(model, model.token_ids(instructions), max_new_tokens, stop_when, progress)
+    job = _Job(model, model.token_ids(instructions), max_new_tokens, stop_when, progress, watch)
     lengths = [len(ids) + max_new_tokens for ids in job.token_ids]
     groups = chunks(
         lengths,
@@ -192,15 +200,16 @@ def _write(job: _Job, rows: Sequence[int], hooks: ExitStack) -> None:
     ids, mask, positions = batch.input_ids, batch.attention_mask, batch.position_ids
     job.hook(live, hooks)
     width = batch.input_ids.shape[1]
-    for _ in range(job.limit if model.context is None else min(job.limit, model.context - width)):
-        logits = model.hf(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits[:, -1]
+    for step in range(job.limit if model.context is None else min(job.limit, model.context - width)):
+        with _shown(job, live) if step == 0 and job.watch is not None else nullcontext():
+            logits = model.hf(
+                input_ids=ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits[:, -1]
         chosen = logits.argmax(-1)
         ended = torch.isin(chosen, ends).tolist()
         for row, token, end in zip(live, chosen.tolist(), ended, strict=True):
@@ -217,6 +226,34 @@ def _write(job: _Job, rows: Sequence[int], hooks: ExitStack) -> None:
             ids, positions, mask = ids[kept], positions[kept], _kept(mask, kept)
             live = [live[index] for index in writing]
             job.hook(live, hooks)
+
+
+@contextmanager
+def _shown(job: _Job, rows: Sequence[int]) -> Generator[None, None, None]:
+    """Show what every reader reads at the last token of these rows to who watches."""
+    watch, d_model = job.watch, job.model.d_model
+    assert watch is not None
+
+    def note(layer: int, arguments: tuple[object, ...], keywords: dict[str, object]) -> None:
+        hidden = hidden_input(arguments, keywords)
+        assert hidden is not None, "readers are called with activations"
+        watch(rows, layer, hidden.reshape(len(rows), -1, d_model)[:, -1])
+
+    with ExitStack() as stack:
+        for layer, reader in job.model.layout.readers:
+            hook = partial(_forward_to, note, layer)
+            stack.callback(reader.register_forward_pre_hook(hook, with_kwargs=True).remove)
+        yield
+
+
+def _forward_to(
+    note: Callable[[int, tuple[object, ...], dict[str, object]], None],
+    layer: int,
+    _module: nn.Module,
+    arguments: tuple[object, ...],
+    keywords: dict[str, object],
+) -> None:
+    note(layer, arguments, keywords)
 
 
 def _kept(mask: Tensor | None, rows: Tensor) -> Tensor | None:

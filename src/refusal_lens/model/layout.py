@@ -82,6 +82,12 @@ class Layout:
         return len(self.blocks)
 
     @property
+    def readers(self) -> tuple[tuple[int, nn.Module], ...]:
+        """Every module that reads the residual stream, with its layer; the final norm's is the number of layers."""
+        final = [] if self.final_norm is None else [(self.n_layers, self.final_norm)]
+        return (*((layer, reader) for layer, block in enumerate(self.blocks) for reader in block.readers), *final)
+
+    @property
     def name(self) -> str:
         """`pre-norm`, `post-norm` or `sandwich-norm`, with `parallel` where attention and MLP read the same stream."""
         post, pre = any(block.post_norm for block in self.blocks), any(block.pre_norm for block in self.blocks)

@@ -17,9 +17,9 @@ from typing_extensions import TypedDict
 
 from refusal_lens.core.tables import Table
 from refusal_lens.directions import Direction
-from refusal_lens.interventions import Ablation, Addition, Intervention
+from refusal_lens.interventions import Ablation, Addition, FiredProof, require_fired
 from refusal_lens.judging import Answer, Judge
-from refusal_lens.model import generate
+from refusal_lens.model import LensModel, generate
 from refusal_lens.pipeline.cells import CellName, Pass, passes
 from refusal_lens.pipeline.dataset import test_part
 from refusal_lens.pipeline.planning import Planning
@@ -39,7 +39,22 @@ class CompletionRow(TypedDict):
     finished: bool
 
 
+class ShareRow(TypedDict):
+    """How much of what is read lies along the direction of a cell, without its intervention and while it acted."""
+
+    intervention: str
+    source: str
+    language: str
+    prompts: str
+    prompt_set: str | None
+    share_before: float | None
+    share_after: float | None
+
+
 TABLE = Table("completions", CompletionRow, final=False)
+SHARES = Table("shares", ShareRow, final=False)
+MEASURED = 2
+"""Prompts of a shard on which it is proved that the intervention acted."""
 
 
 @dataclass(frozen=True)
@@ -105,13 +120,17 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
     directions = _directions(shared, inputs)
     asked = [(source, prompt) for source in directions for prompt in prompts]
     if not asked:
-        return [Rows(TABLE, [])]
+        return [Rows(TABLE, []), Rows(SHARES, [])]
+    texts = [prompt.text for _, prompt in asked]
+    interventions = _interventions(params, directions, repeats=len(prompts))
+    proof = FiredProof(interventions, [row for row in range(len(asked)) if row % len(prompts) < MEASURED])
     generated = generate(
         tools.model,
-        [prompt.text for _, prompt in asked],
+        texts,
         max_new_tokens=params.max_new_tokens,
         batch_size=tools.batch_size,
-        interventions=_interventions(params, directions, repeats=len(prompts)),
+        interventions=interventions,
+        watch=proof.watch if interventions else None,
         stop_when=_decided(tools.judge, shared.language, [prompt for _, prompt in asked])
         if params.stop_when_decided
         else None,
@@ -126,7 +145,30 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
         }
         for (source, prompt), item in zip(asked, generated, strict=True)
     ]
-    return [Rows(TABLE, rows)]
+    if shared.intervention == "baseline":
+        return [Rows(TABLE, rows), Rows(SHARES, [])]
+    proof.measure_before(tools.model, texts)
+    return [Rows(TABLE, rows), Rows(SHARES, _shares(proof, shared, tools.model, asked))]
+
+
+def _shares(proof: FiredProof, shared: Pass, model: LensModel, asked: Sequence[tuple[str, Prompt]]) -> list[ShareRow]:
+    """Each source's shares; stops where an intervention did nothing, so that nothing of it is ever reported."""
+    rows: list[ShareRow] = []
+    for source in dict.fromkeys(source for source, _ in asked):
+        found = proof.shares([row for row, (other, _) in enumerate(asked) if other == source])
+        require_fired(found, f"{shared.intervention} of {source} in {shared.language}", model)
+        rows.append(
+            {
+                "intervention": shared.intervention,
+                "source": source,
+                "language": shared.language,
+                "prompts": shared.prompts,
+                "prompt_set": shared.prompt_set or asked[0][1].prompt_set,
+                "share_before": found.before,
+                "share_after": found.after,
+            }
+        )
+    return rows
 
 
 def _directions(shared: Pass, inputs: Inputs) -> dict[str, Direction | None]:
@@ -137,7 +179,9 @@ def _directions(shared: Pass, inputs: Inputs) -> dict[str, Direction | None]:
     return {source: direction for source, direction in found.items() if direction is not None}
 
 
-def _interventions(params: Params, directions: Mapping[str, Direction | None], *, repeats: int) -> list[Intervention]:
+def _interventions(
+    params: Params, directions: Mapping[str, Direction | None], *, repeats: int
+) -> list[Ablation | Addition]:
     """What is done to the rows of a pass: `repeats` rows for each direction, one after the other."""
     applied = [direction for direction in directions.values() if direction is not None]
     if not applied:
@@ -178,12 +222,12 @@ def _decided(judge: Judge, language: str, prompts: list[Prompt]) -> Callable[[in
 
 STEP = Step(
     name="completions",
-    version=2,
+    version=3,
     params=Params,
     plan=plan,
     compute=compute,
     uses=("model",),
     also_uses=also_uses,
     reads=("prompts", "direction"),
-    tables=(TABLE,),
+    tables=(TABLE, SHARES),
 )

@@ -160,7 +160,7 @@ def _texts(params: Params, inputs: Inputs, model: LensModel) -> list[Text]:
 
 STEP = Step(
     name="damage",
-    version=1,
+    version=2,
     params=Params,
     plan=plan,
     compute=compute,

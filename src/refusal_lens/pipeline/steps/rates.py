@@ -1,4 +1,7 @@
-"""Step `rates`: rates with intervals, unscored answers by reason, and every verdict, without text."""
+"""Step `rates`: rates with intervals, unscored answers by reason, and every verdict, without text.
+
+Beside each rate under an intervention stands the proof that it acted: the share along its direction before and after.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from refusal_lens.core.tables import RATES, UNSCORED, VERDICTS, UnscoredRow
+from refusal_lens.core.tables import RATES, UNSCORED, VERDICTS, RateRow, UnscoredRow
 from refusal_lens.measure import rate_rows
 from refusal_lens.pipeline.planning import Planning
 from refusal_lens.pipeline.step import Ask, Inputs, Output, Rows, Step, Tools
+from refusal_lens.pipeline.steps.completions import SHARES, ShareRow
 from refusal_lens.pipeline.steps.verdicts import SHARD, in_order
 
 
@@ -43,12 +47,30 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:  
         }
         for (intervention, source, language, prompts, prompt_set, reason), n in counted.items()
     ]
-    return [Rows(VERDICTS, verdicts), Rows(RATES, rate_rows(verdicts)), Rows(UNSCORED, unscored)]
+    rates = rate_rows(verdicts)
+    shares: dict[tuple[str, str, str, str, str | None], list[ShareRow]] = {}
+    for task_id in inputs.of("verdicts").values():
+        for row in inputs.rows(SHARES, task_id):
+            shares.setdefault(_cell(row), []).append(row)
+    for row in rates:
+        row["share_before"] = _mean([share["share_before"] for share in shares.get(_cell(row), ())])
+        row["share_after"] = _mean([share["share_after"] for share in shares.get(_cell(row), ())])
+    return [Rows(VERDICTS, verdicts), Rows(RATES, rates), Rows(UNSCORED, unscored)]
+
+
+def _cell(row: RateRow | ShareRow) -> tuple[str, str, str, str, str | None]:
+    return row["intervention"], row["source"], row["language"], row["prompts"], row["prompt_set"]
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """The mean over shards; None where a direction had nothing to measure."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 STEP = Step(
     name="rates",
-    version=1,
+    version=2,
     params=Params,
     plan=plan,
     compute=compute,

@@ -67,7 +67,7 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
 
 STEP = Step(
     name="scores",
-    version=1,
+    version=2,
     params=Params,
     plan=plan,
     compute=compute,

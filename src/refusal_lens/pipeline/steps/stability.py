@@ -76,7 +76,7 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
 
 STEP = Step(
     name="stability",
-    version=1,
+    version=2,
     params=Params,
     plan=plan,
     compute=compute,

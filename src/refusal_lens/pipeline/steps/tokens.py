@@ -51,7 +51,7 @@ def refusal_token_ids(inputs: Inputs, language: str) -> list[int]:
 
 STEP = Step(
     name="tokens",
-    version=1,
+    version=2,
     params=Params,
     plan=plan,
     compute=compute,

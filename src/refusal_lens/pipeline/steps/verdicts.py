@@ -1,6 +1,7 @@
 """Step `verdicts`: what the judge makes of each answer of a shard, thoughts left out, in the answer's own language.
 
-Where a prompt names its topic (testbed), a complied answer is also checked for it.
+Where a prompt names its topic (testbed), a complied answer is also checked for it. The proof that the cell's intervention
+acted is passed on: completions may be scrubbed, what was measured of them stays.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from refusal_lens.pipeline.cells import Pass, pass_of
 from refusal_lens.pipeline.dataset import test_part
 from refusal_lens.pipeline.planning import Planning
 from refusal_lens.pipeline.step import Ask, Inputs, Output, Rows, Step, Tools
+from refusal_lens.pipeline.steps.completions import SHARES
 from refusal_lens.pipeline.steps.completions import TABLE as COMPLETIONS
 from refusal_lens.pipeline.steps.prompts import read_prompts
 from refusal_lens.testbed import on_topic
@@ -79,7 +81,7 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
         }
         for (prompt, row), verdict in zip(pairs, judged, strict=True)
     ]
-    return [Rows(SHARD, rows)]
+    return [Rows(SHARD, rows), Rows(SHARES, inputs.rows(SHARES, shard))]
 
 
 def in_order(shards: Iterable[list[VerdictRow]]) -> list[VerdictRow]:
@@ -99,11 +101,11 @@ def _on_topic(prompt: Prompt, verdict: Verdict, answer: str) -> bool | None:
 
 STEP = Step(
     name="verdicts",
-    version=3,
+    version=4,
     params=Params,
     plan=plan,
     compute=compute,
     uses=("judge",),
     reads=("completions", "prompts"),
-    tables=(SHARD,),
+    tables=(SHARD, SHARES),
 )
