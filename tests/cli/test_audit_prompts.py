@@ -74,3 +74,9 @@ def test_what_is_lacking_is_said_and_exits_2(
     code, _, err = dry_run(write(tmp_path, rows), *options)
     assert (code, message in err) == (2, True), err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_file_of_one_class_is_enough_for_a_baseline(tmp_path: Path) -> None:
+    path = write(tmp_path, [row for row in ROWS if "harmless" not in row])
+    code, _, err = dry_run(path, "--baseline-only")
+    assert (code, "all prompts are for the test" in err) == (0, True), err

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from refusal_lens.errors import DataError
-from refusal_lens.prompts import load_file, load_prompts, sample
+from refusal_lens.prompts import load_file, load_prompt_table, load_prompts, sample
 from refusal_lens.prompts.building.corrections import read_corrections
 from refusal_lens.prompts.building.translating import read_journal
 from refusal_lens.prompts.checking.check import check
@@ -38,6 +38,10 @@ KEYS = (
     "language",
     "reviewer",
     "date",
+    "lang",
+    "harm",
+    "split",
+    "prompt_set",
 )
 texts = st.text(st.characters(codec=None), max_size=30) | st.sampled_from(
     ["", " ", "\u200b", "\ud800", "x\udfff", "\x00", "\u202e", "ok", "a" * 300, "~2", "\ufeff", "2026-11-23", "de"]
@@ -117,6 +121,26 @@ def test_own_files(folder: Path, content: bytes, suffix: str, language: str) -> 
         assert message_is_clear(error, "mine")
     else:
         assert_usable(prompts)
+
+
+@fuzz
+@given(
+    content=contents() | tables(),
+    suffix=st.sampled_from([".json", ".csv", ".tsv"]),
+    languages=st.sampled_from([(), ("de",)]),
+)
+def test_own_tables(folder: Path, content: bytes, suffix: str, languages: tuple[str, ...]) -> None:
+    path = folder / f"own{suffix}"
+    path.write_bytes(content)
+    try:
+        table = load_prompt_table(path, languages=languages, harm="harmful")
+    except DataError as error:
+        assert message_is_clear(error, "own") or "language code" in str(error)
+        return
+    cells = {(p.language, p.split, p.harm, p.prompt_set) for p in table.prompts}
+    assert sum(len(table.cell(*cell)) for cell in cells) == len(table.prompts)
+    for cell in cells:
+        assert_usable(table.cell(*cell))
 
 
 @fuzz

@@ -100,8 +100,16 @@ def test_without_ids_every_language_gets_its_own_splits_and_the_user_is_told(tmp
     }
 
 
+def test_where_a_class_is_absent_everything_is_for_the_test(tmp_path: Path) -> None:
+    rows = [row for row in many("en,de", 10) if row[2] == "harmful"]
+    table = load_prompt_table(write(tmp_path, rows, ("text", "lang", "harm", "id")))
+    assert {p.split for p in table.prompts} == {"test"}
+    assert "has no harmless prompts, so no direction can be found" in table.notes[0]
+
+
 def test_copies_stay_together_and_keep_ids_unique(tmp_path: Path) -> None:
     rows: list[tuple[object, ...]] = [("Same thing!" if n % 2 else f"Thing {n}", "en", "harmful") for n in range(10)]
+    rows.append(("Paint a shed", "en", "harmless"))
     table = load_prompt_table(write(tmp_path, rows, ("text", "lang", "harm")))
     copies = [p for p in table.prompts if p.text == "Same thing!"]
     assert [p.prompt_id for p in copies] == [id_of("same thing") + end for end in ("", "~2", "~3", "~4", "~5")]

@@ -216,12 +216,18 @@ class _Reader:
 
     def no_selection(self, language: str, harm: Harm) -> str:
         """Why a source language cannot have a direction, and what to do."""
-        why = f"source language {language!r} has no {harm} train or val prompts: "
         if self._table is None:
-            return f"{why}choose another source, or add them to {self.source}"
+            return (
+                f"source language {language!r} has no {harm} train or val prompts: choose another source, or add them to "
+                f"{self.source}"
+            )
+        there = {prompt.harm for prompt in self._table.prompts if prompt.language == language}
+        # A class that is absent altogether is named before one that merely lacks a split.
+        lacking = next((kind for kind in HARMS if kind not in there), harm)
         return (
-            f"{why}a direction is the difference between harmful and harmless prompts. Add {harm} rows to {self.source} "
-            "(where it has no column split, splits are made), or choose another source"
+            f"source language {language!r} has no {lacking} train or val prompts: a direction is the difference between "
+            f"harmful and harmless prompts. Add {lacking} rows to {self.source} (where it has no column split, splits are "
+            "made), choose another source, or measure the untouched model alone with --baseline-only"
         )
 
     def selection(self, language: str) -> tuple[Prompt, ...]:

@@ -13,6 +13,7 @@
 Splits that the file does not make are drawn here, from the ids, so that all translations of an instruction fall into the
 same: of the n instructions of a class in a language, the first min(n_train, 2n/5) by sha256(seed:id) become train, the
 next min(n_val, n/10) val (at least one each), the rest test; what another language has drawn already stays as it is.
+Where one class is absent no direction can be found, and all are test.
 """
 
 from __future__ import annotations
@@ -260,6 +261,12 @@ def _with_splits(
     file: Path, prompts: Sequence[Prompt], main_set: str, seed: int, n_train: int, n_val: int
 ) -> tuple[list[Prompt], str]:
     """The prompts with splits drawn by id, and a sentence that says so."""
+    present = {prompt.harm for prompt in prompts if prompt.prompt_set == main_set}
+    if len(present) < len(HARMS):
+        lacking = next(harm for harm in HARMS if harm not in present)
+        return list(
+            prompts
+        ), f"{file} has no {lacking} prompts, so no direction can be found: all prompts are for the test"
     split_of: dict[str, Split] = {}
     counted: list[str] = []
     for harm in HARMS:
