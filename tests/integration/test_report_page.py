@@ -258,3 +258,30 @@ def test_report_never_imports_torch() -> None:
 
     code = "import sys, refusal_lens.report; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.usefixtures("quick")
+def test_two_runs_are_compared_pair_by_pair(tmp_path: Path) -> None:
+    """Of 20 prompts 15 flip from refused to complied: +75 points; exact McNemar 2 * 0.5 ** 15 = 6e-5."""
+    from refusal_lens.report import build_comparison
+
+    runs = [make_run(tmp_path / name, languages=("en",), n_layers=2) for name in ("v1", "v2")]
+    for run, complied in zip(runs, (2, 17), strict=True):
+        labels = {f"p{at}": "complied" if at < complied else "refused" for at in range(20)}
+        rows = [
+            {
+                "intervention": "baseline",
+                "source": "",
+                "language": "en",
+                "prompts": "harmful",
+                "prompt_id": name,
+                "label": label,
+                "prompt_set": "testbed",
+            }
+            for name, label in labels.items()
+        ]
+        write_rows(run, "verdicts", rows)
+    text = html_of(build_comparison([run.root for run in runs], out=tmp_path / "page.html"))
+    assert "<h1>v1 and v2 side by side</h1>" in text
+    assert "v2 against v1: more in English. Over 20 pairs a difference is seen from" in text
+    assert "<bdi>+75</bdi>" in text and "p &lt; 0.001, 20 pairs" in text

@@ -18,6 +18,8 @@ HELP = """Build the report of a run: one HTML page that works offline, and its f
 
 Example: refusal-lens report runs/qwen --open
 
+Two runs or more give one page that compares them with the first: refusal-lens report runs/v1 runs/v2 --out page.html
+
 Completion texts stay out of the page unless you ask with --reveal; a page with texts is readable by you alone.
 """
 
@@ -28,7 +30,9 @@ def register(app: typer.Typer) -> None:
 
 
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="run directory of an audit, finished or not")],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN [RUN..]", help="run directories of audits; two or more are compared")
+    ],
     reveal: Annotated[bool, typer.Option("--reveal", help="show completion texts")] = False,
     out: Annotated[Path | None, typer.Option(help="where the page goes  [default: RUN/report.html]")] = None,
     show: Annotated[bool, typer.Option("--open", help="open the page in the browser")] = False,
@@ -36,10 +40,17 @@ def report(
     """Build the report of a run."""
     from rich.console import Console
 
-    from refusal_lens.report import build_report
+    from refusal_lens.errors import UserError
+    from refusal_lens.report import build_comparison, build_report
 
+    if len(runs) > 1 and (out is None or reveal):
+        raise UserError("a page that compares runs needs --out FILE, and shows no texts (leave --reveal out)")
     with Console(stderr=True).status("building the report"):
-        page = build_report(run, out=out, reveal=reveal)
+        page = (
+            build_report(runs[0], out=out, reveal=reveal)
+            if len(runs) == 1
+            else build_comparison(runs, out=out or Path())
+        )
     typer.echo(str(page))
     if show:
         import webbrowser

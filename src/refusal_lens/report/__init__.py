@@ -5,6 +5,7 @@ Reads a run directory, never a model.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from refusal_lens.report.facts import Facts, HeadlineRow
@@ -33,12 +34,34 @@ def build_report(run_dir: Path, *, out: Path | None = None, reveal: bool = False
     return page.build_report(run_dir, out=out, reveal=reveal)
 
 
+def build_comparison(runs: Sequence[Path], *, out: Path) -> Path:
+    """Build one page that puts two or more runs side by side, paired with the first where the prompts match.
+
+    Args:
+        runs: Run directories, at least two; the first is the reference.
+        out: Where the page goes.
+
+    Returns:
+        The page.
+
+    Raises:
+        RunError: One of the folders holds no run.
+        DataError: A run has no readable table of verdicts.
+        UserError: One run is named twice.
+        StorageError: The page cannot be written.
+    """
+    from refusal_lens.report import page
+
+    return page.build_comparison(runs, out=out)
+
+
 __all__ = [
     "Facts",
     "HeadlineRow",
     "NullShare",
     "Share",
     "Statement",
+    "build_comparison",
     "build_report",
     "headline",
     "is_current",

@@ -112,9 +112,13 @@ class Facts:
 
     def main_rows(self, table: RunTable[RowT]) -> list[RowT]:
         """Rows of a table that are about the main prompt set; the headline and every figure read no other set."""
+        return self.of_main(self.inputs.rows(table))
+
+    def of_main(self, rows: Iterable[RowT]) -> list[RowT]:
+        """Of any table's rows, those about the main prompt set."""
         first = next(iter(self._main_sets.values()), "")
         kept: list[RowT] = []
-        for row in self.inputs.rows(table):
+        for row in rows:
             cells = cast("Mapping[str, object]", row)
             main = self._main_sets.get(str(cells.get("prompts")), first)
             if cells.get("prompt_set") in (None, "", main):

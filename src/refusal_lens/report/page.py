@@ -19,6 +19,7 @@ import jinja2
 from refusal_lens.core.files import write_atomic
 from refusal_lens.report.appendix import frame_sections
 from refusal_lens.report.charts import vega_config
+from refusal_lens.report.comparison import compare
 from refusal_lens.report.facts import Facts, source_name
 from refusal_lens.report.figures import draw_figures, script_bundle
 from refusal_lens.report.inputs import MARK, PUBLIC, asset, digest, read_inputs, state_of, write_missing_csv
@@ -26,6 +27,7 @@ from refusal_lens.report.reveal import reveal_texts
 from refusal_lens.report.sections import figures_of, result_sections
 from refusal_lens.report.shares import percent
 from refusal_lens.report.spread import extremes
+from refusal_lens.report.text import listing
 from refusal_lens.report.views import Cell, Section
 from refusal_lens.report.words import for_readers, headline, verdict_of
 from refusal_lens.rundir import RunDir
@@ -68,7 +70,53 @@ def build_report(run_dir: Path, *, out: Path | None = None, reveal: bool = False
     return out
 
 
+def build_comparison(runs: Sequence[Path], *, out: Path) -> Path:
+    """Build one page that puts runs side by side.
+
+    Args:
+        runs: Run directories, at least two; the first is the reference.
+        out: Where the page goes.
+
+    Returns:
+        The page.
+
+    Raises:
+        RunError: One of the folders holds no run.
+        DataError: A run has no readable table of verdicts.
+        UserError: One run is named twice.
+        StorageError: The page cannot be written.
+    """
+    found = compare(runs)
+    page = _fill(
+        found.sections,
+        bundle=_bundle(),
+        state="",
+        title=f"{listing(list(found.names))} side by side",
+        n_languages=found.n_languages,
+        statements=found.statements,
+    )
+    write_atomic(out, page.encode("utf-8", errors="replace"), mode=PUBLIC)
+    return out
+
+
 def _render(facts: Facts, sections: Sequence[Section], *, bundle: str, reveal: bool) -> str:
+    return _fill(
+        sections,
+        bundle=bundle,
+        state=state_of(facts.inputs, reveal=reveal),
+        model=facts.model,
+        n_languages=len(facts.languages),
+        source=source_name(facts.main_source) if facts.main_source else None,
+        verdict=verdict_of(facts),
+        statements=headline(facts),
+        readers=for_readers(facts),
+        tiles=_tiles(facts),
+        revealed=reveal_texts(facts) if reveal else None,
+    )
+
+
+def _fill(sections: Sequence[Section], *, bundle: str, **context: object) -> str:
+    """The template with its own files, charts and policy filled in."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("refusal_lens.report", "assets"),
         autoescape=True,
@@ -76,7 +124,6 @@ def _render(facts: Facts, sections: Sequence[Section], *, bundle: str, reveal: b
         lstrip_blocks=True,
     )
     drawing = asset("page.js")
-    verdict = verdict_of(facts)
     figures: dict[str, JsonValue] = {figure.name: dict(figure.spec) for figure in figures_of(sections)}
     charts: dict[str, JsonValue] = {
         "figures": figures,
@@ -84,18 +131,10 @@ def _render(facts: Facts, sections: Sequence[Section], *, bundle: str, reveal: b
         "dark": dict(vega_config(dark=True)),
     }
     return environment.get_template("page.html.j2").render(
-        state=state_of(facts.inputs, reveal=reveal),
+        **context,
         mark=MARK,
         version=version("refusal-lens"),
-        model=facts.model,
-        n_languages=len(facts.languages),
-        source=source_name(facts.main_source) if facts.main_source else None,
-        verdict=verdict,
-        statements=headline(facts),
-        readers=for_readers(facts),
-        tiles=_tiles(facts),
         sections=sections,
-        revealed=reveal_texts(facts) if reveal else None,
         style=asset("page.css"),
         bundle=bundle,
         drawing=drawing,

@@ -50,7 +50,7 @@ def untouched_figure(facts: Facts) -> Figure | None:
         name="untouched",
         title="Harmful prompts answered without any attack",
         series=ABLATED,
-        axis="share of harmful prompts answered by the untouched model",
+        axis="share of harmful prompts answered",
         reading=(
             "Each row is a language, the worst first. Circle: the share of harmful prompts that the untouched model"
             " answers; bar: its 95 % interval, which is what this many prompts can and cannot rule out."
