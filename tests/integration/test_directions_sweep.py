@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from bench import published
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from refusal_lens.directions import (
     Candidates,
@@ -25,7 +27,7 @@ from refusal_lens.directions.tiled import Answered, Pair, TiledPasses
 from refusal_lens.errors import UserError
 from refusal_lens.interventions import Ablation
 from refusal_lens.judging import Answer
-from refusal_lens.model import LensModel, load_model
+from refusal_lens.model import LensModel, generate, load_model, projection
 from refusal_lens.types import Verdict
 from tiny_models import build
 
@@ -210,3 +212,45 @@ def test_refusal_tokens_come_from_refused_answers_only(llama: LensModel) -> None
     assert found.coverage == pytest.approx(sum(found.shares))
     assert list(found.shares) == sorted(found.shares, reverse=True)
     assert bool(found.ids) == (found.reason is None)
+
+
+class _NoFloat64(TorchDispatchMode):
+    """A device without float64, as Apple's: numbers become float64 only where `in_float64` has brought them to the CPU."""
+
+    allowed = False
+
+    def __torch_dispatch__(
+        self, func: object, types: object, args: tuple[object, ...] = (), kwargs: object = None
+    ) -> object:
+        found = func(*args, **(kwargs or {}))  # type: ignore[operator]
+        given = [item for item in args if isinstance(item, torch.Tensor)]
+        wide = isinstance(found, torch.Tensor) and found.dtype == torch.float64
+        if wide and given and all(item.dtype in {torch.float32, torch.bfloat16} for item in given) and not self.allowed:
+            raise TypeError(f"{func}: the device has no float64")
+        return found
+
+
+def test_auto_on_a_device_without_float64_never_asks_it_for_one(
+    llama: LensModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Found in review: `--device auto` takes Apple's MPS, and extraction and scores called `.double()` there."""
+    device = _NoFloat64()
+    plain = projection.in_float64
+
+    def on_the_cpu(x: torch.Tensor) -> torch.Tensor:
+        device.allowed = True
+        try:
+            return plain(x)
+        finally:
+            device.allowed = False
+
+    for module in [module for name, module in sys.modules.items() if name.startswith("refusal_lens.")]:
+        if getattr(module, "in_float64", None) is plain:
+            monkeypatch.setattr(module, "in_float64", on_the_cpu)
+    with device:
+        found = extract(llama, HARMFUL[:4], HARMLESS[:4])
+        scores = score(llama, found, HARMFUL[:3], HARMLESS[:3], refusal_tokens=[40, 41])
+        generate(llama, HARMFUL[:1], max_new_tokens=2, interventions=[Ablation(found.tensor[0, 1])])
+        with pytest.raises(TypeError, match="no float64"):
+            torch.ones(2).double()
+    assert len(scores) == len(found.sites())

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from refusal_lens.directions.formulas import Arithmetic, Divergence, refusal_score
 from refusal_lens.directions.tiled import Answered, Pair
+from refusal_lens.model import in_float64
 
 
 @runtime_checkable
@@ -78,7 +79,7 @@ class Table:
 
     def fill(self, candidates: list[int], prompts: list[int], values: Float[Tensor, " cell"]) -> None:
         """Write some cells."""
-        self.values[candidates, prompts] = values.double().cpu()
+        self.values[candidates, prompts] = in_float64(values).cpu()
         self.ran[candidates, prompts] = True
 
     def mean(self, candidate: int) -> float | None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from refusal_lens.directions.candidates import Candidates
 from refusal_lens.directions.direction import Direction
 from refusal_lens.errors import UserError
-from refusal_lens.model import BatchSize, LensModel, record
+from refusal_lens.model import BatchSize, LensModel, in_float64, record
 from refusal_lens.types import Prompt
 
 CPU_TOKENS = 384
@@ -58,7 +58,7 @@ def mean_activations(
         batch_size = max(4, round(CPU_TOKENS / max(1.0, length)))
     total = torch.zeros(len(model.positions), model.n_layers, model.d_model, dtype=torch.float64)
     for _, activations in record(model, instructions, batch_size=batch_size):
-        total += activations.double().sum(dim=0).cpu()
+        total += in_float64(activations).sum(dim=0).cpu()
     if not torch.isfinite(total).all():
         raise UserError(f"activations overflow in {model.dtype}: load the model with --dtype float32 or bfloat16")
     return total / len(prompts)
@@ -153,8 +153,8 @@ def shuffled_direction(
     if min(len(harmful), len(harmless)) < 2:
         raise UserError("shuffled labels need at least two prompts of each class")
     found = extract(model, *halves, batch_size=batch_size).vector(like.position, like.layer)
-    norm = float(found.double().norm())
+    norm = float(in_float64(found).norm())
     if norm == 0:
         raise UserError(f"shuffled halves do not differ at position {like.position}, layer {like.layer}")
-    scaled = found.double() * (float(like.vector.double().norm()) / norm)
+    scaled = in_float64(found) * (float(in_float64(like.vector).norm()) / norm)
     return Direction(scaled.float(), like.position, like.layer, f"shuffled-{seed}", like.model_digest)

@@ -19,10 +19,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from refusal_lens.model import in_float64
+
 Arithmetic: TypeAlias = Literal["published", "exact"]
 
 REFUSAL_EPSILON = 1e-8
 KL_EPSILON = 1e-6
+ROWS = 64
+"""Rows of logits held in float64 at a time: a whole sweep's would be gigabytes with a large vocabulary."""
 
 
 def refusal_score(
@@ -38,8 +42,12 @@ def refusal_score(
     Returns:
         float64 [prompt], nats; positive when refusing is likelier than not.
     """
-    wide = logits.double()
-    ids = torch.tensor(sorted(set(token_ids)), device=logits.device)
+    return torch.cat([_refusal_score(part, token_ids, arithmetic) for part in logits.split(ROWS)])
+
+
+def _refusal_score(logits: Tensor, token_ids: Sequence[int], arithmetic: Arithmetic) -> Tensor:
+    wide = in_float64(logits)
+    ids = torch.tensor(sorted(set(token_ids)), device=wide.device)
     total = wide.logsumexp(dim=-1)
     refusing = wide.index_select(-1, ids).logsumexp(dim=-1)
     if arithmetic == "exact":
@@ -59,7 +67,7 @@ class Divergence:
             before: Last-position logits without intervention.
             arithmetic: "published" adds the epsilon to every probability, "exact" does not.
         """
-        log_p = before.double().log_softmax(dim=-1)
+        log_p = in_float64(before).log_softmax(dim=-1)
         self._p = log_p.exp()
         self._arithmetic: Arithmetic = arithmetic
         inner = self._p if arithmetic == "exact" else self._p + KL_EPSILON
@@ -75,9 +83,13 @@ class Divergence:
         Returns:
             float64 [row], nats.
         """
-        rows = torch.as_tensor(prompts, device=after.device)
+        rows = torch.as_tensor(prompts, dtype=torch.long, device=self._p.device)
+        parts = zip(after.split(ROWS), rows.split(ROWS), strict=True)
+        return torch.cat([self._of(part, prompts_of) for part, prompts_of in parts])
+
+    def _of(self, after: Tensor, rows: Tensor) -> Tensor:
         p = self._p[rows]
-        log_q = after.double().log_softmax(dim=-1)
+        log_q = in_float64(after).log_softmax(dim=-1)
         if self._arithmetic == "exact":  # what never occurs costs nothing, even where q is 0 too
             return self._own[rows] - torch.linalg.vecdot(p, log_q.masked_fill_(p == 0, 0.0))
         return self._own[rows] - torch.linalg.vecdot(p, log_q.exp_().add_(KL_EPSILON).log_())

@@ -30,7 +30,7 @@ from refusal_lens.directions.selection import KL_THRESHOLDS, ZERO_VECTOR, layer_
 from refusal_lens.directions.sweep import Limits, everything, needed_only
 from refusal_lens.directions.tiled import TiledPasses
 from refusal_lens.errors import UserError
-from refusal_lens.model import BatchSize, Intervention, LensModel, next_token_logits
+from refusal_lens.model import BatchSize, Intervention, LensModel, in_float64, next_token_logits
 from refusal_lens.types import Prompt, Rule
 
 log = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ def score(
     vectors = candidates.tensor.flatten(0, 1).float()
     if not torch.isfinite(vectors).all():
         raise UserError("some candidates are not finite numbers: extract them again with --dtype float32 or bfloat16")
-    norms = vectors.double().norm(dim=-1)
+    norms = in_float64(vectors).norm(dim=-1)
     alive = torch.nonzero(norms > ZERO_SHARE * norms.max()).flatten().tolist()
     token_ids = model.render(texts([*harmful, *harmless]))
     # A race runs too few pairs to earn back what recording the prompts costs.

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from refusal_lens.directions.extraction import texts
 from refusal_lens.judging import Answer, Judge
-from refusal_lens.model import BatchSize, LensModel, generate, next_token_logits
+from refusal_lens.model import BatchSize, LensModel, generate, in_float64, next_token_logits
 from refusal_lens.types import Prompt, Verdict
 
 FLOOR = 0.01
@@ -110,8 +110,8 @@ def discover_refusal_tokens(
             f"too few to see what its refusals begin with (at least {FEWEST_REFUSALS})",
         )
     probabilities = next_token_logits(model, instructions, batch_size=batch_size).softmax(dim=-1)
-    opening = probabilities[refused].double().mean(dim=0)
-    other = probabilities[complied].double().mean(dim=0) if complied else torch.zeros_like(opening)
+    opening = in_float64(probabilities[refused]).mean(dim=0)
+    other = in_float64(probabilities[complied]).mean(dim=0) if complied else torch.zeros_like(opening)
     ids = pick(opening, other)
     if not ids:
         return _none(language, verdicts, f"refusals and compliances in {language!r} open with the same tokens")

@@ -175,7 +175,7 @@ class EncoderJudge:
             split_special_tokens=True,
         )
         with torch.inference_mode():
-            logits = cast("torch.Tensor", network(**batch).logits).double()
+            logits = cast("torch.Tensor", network(**batch).logits).cpu().double()
         several = network.config.problem_type == "multi_label_classification" or logits.shape[1] == 1
         shares = torch.sigmoid(logits) if several else torch.softmax(logits, dim=-1)
         names = cast("dict[int, str]", network.config.id2label)

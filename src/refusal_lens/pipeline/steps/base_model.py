@@ -15,7 +15,7 @@ from typing_extensions import TypedDict
 from refusal_lens.core.tables import Table
 from refusal_lens.errors import ModelError
 from refusal_lens.geometry import cosine_matrix
-from refusal_lens.model import record
+from refusal_lens.model import in_float64, record
 from refusal_lens.pipeline.planning import Planning
 from refusal_lens.pipeline.step import Ask, Inputs, Output, Rows, Step, Tools
 from refusal_lens.pipeline.steps.prompts import read_prompts
@@ -66,7 +66,7 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
             texts = [item.text for item in read_prompts(inputs, task_id, harm=harm, split="train")][: params.prompts]
             total = np.zeros((model.n_layers, model.d_model))
             for _, seen in record(model, texts, positions=[position], batch_size=tools.batch_size):
-                total += seen[:, 0].double().sum(0).cpu().numpy()
+                total += in_float64(seen[:, 0]).sum(0).cpu().numpy()
             if texts:
                 means.append(total / len(texts))
         if len(means) == len(HARMS):
