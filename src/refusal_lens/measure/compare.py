@@ -16,7 +16,8 @@ import numpy as np
 from typing_extensions import TypedDict
 
 from refusal_lens.core.names import is_null, is_pool
-from refusal_lens.core.tables import Fields, RateRow
+from refusal_lens.core.table import Fields
+from refusal_lens.core.tables import RateRow
 from refusal_lens.measure.multiplicity import holm_within
 from refusal_lens.measure.paired import RESAMPLES, BootstrapWeights, Paired, compare_paired
 from refusal_lens.measure.rates import Group, group_of, grouped, rate_of

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import Bool
 
-from refusal_lens.core.tables import ContentRow, Fields, VerdictRow
+from refusal_lens.core.table import Fields
+from refusal_lens.core.tables import ContentRow, VerdictRow
 from refusal_lens.measure.intervals import wilson
 from refusal_lens.measure.rates import grouped
 

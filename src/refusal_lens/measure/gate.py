@@ -24,7 +24,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from statistics import NormalDist
 
-from refusal_lens.core.tables import Fields
+from refusal_lens.core.table import Fields
 from refusal_lens.errors import UserError
 from refusal_lens.languages.reliability import LEAST_KAPPA, reliability
 from refusal_lens.measure.gate_cells import BAD, KIND, Cell, Check, Status, baseline_cells

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
-from refusal_lens.core.tables import Fields
+from refusal_lens.core.table import Fields
 from refusal_lens.errors import UserError
 from refusal_lens.measure.rates import LABELS
 

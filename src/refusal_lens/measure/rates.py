@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
 
-from refusal_lens.core.tables import Fields, RateRow, VerdictRow
+from refusal_lens.core.table import Fields
+from refusal_lens.core.tables import RateRow, VerdictRow
 from refusal_lens.measure.intervals import wilson
 
 Group: TypeAlias = tuple[str, str, str, str, str | None]

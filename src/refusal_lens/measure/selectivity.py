@@ -13,7 +13,8 @@ import math
 from collections.abc import Iterable
 from typing import cast
 
-from refusal_lens.core.tables import Fields, RateRow, SelectivityRow
+from refusal_lens.core.table import Fields
+from refusal_lens.core.tables import RateRow, SelectivityRow
 from refusal_lens.measure.intervals import wilson
 
 

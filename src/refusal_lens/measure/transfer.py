@@ -21,7 +21,8 @@ from typing import cast
 import numpy as np
 
 from refusal_lens.core.names import ALPHA, BASELINE, READ_ON, is_null, is_pool
-from refusal_lens.core.tables import Fields, TransferRow, VerdictRow
+from refusal_lens.core.table import Fields
+from refusal_lens.core.tables import TransferRow, VerdictRow
 from refusal_lens.measure.multiplicity import holm_within
 from refusal_lens.measure.paired import RESAMPLES, BootstrapWeights, Paired, compare_paired
 from refusal_lens.measure.power import minimum_detectable_effect

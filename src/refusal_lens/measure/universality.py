@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from typing import cast
 
 from refusal_lens.core.names import ALPHA, is_null
-from refusal_lens.core.tables import Fields, RateRow, TransferRow
+from refusal_lens.core.table import Fields
+from refusal_lens.core.tables import RateRow, TransferRow
 from refusal_lens.measure.power import pairs_needed
 from refusal_lens.measure.transfer import raised, strongest_null
 

@@ -35,7 +35,8 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Literal, TypeAlias, cast
 
-from refusal_lens.core.tables import ContentRow, Fields
+from refusal_lens.core.table import Fields
+from refusal_lens.core.tables import ContentRow
 from refusal_lens.measure.reasons import NOT_EVEN_HOME, failure, names, pooled, sentence, share
 from refusal_lens.measure.universality import SERVED, WEAK, Effect, Target, induces, read_targets
 from refusal_lens.types import JsonValue

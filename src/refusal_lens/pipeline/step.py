@@ -18,7 +18,7 @@ from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, runtime_
 
 from pydantic import TypeAdapter
 
-from refusal_lens.core.tables import RowT, Table
+from refusal_lens.core.table import RowT, Table
 from refusal_lens.errors import RunError
 from refusal_lens.judging import Judge
 from refusal_lens.model import BatchSize, LensModel

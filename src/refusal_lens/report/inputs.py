@@ -25,8 +25,8 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from refusal_lens.core.files import write_atomic
+from refusal_lens.core.table import Column, Table
 from refusal_lens.core.tables import TABLES as KNOWN
-from refusal_lens.core.tables import Column, Table
 from refusal_lens.report.text import clean, clean_value, listing
 from refusal_lens.rundir import RunDir
 from refusal_lens.types import JsonValue

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from typing_extensions import TypedDict
 
-from refusal_lens.core.tables import Table
+from refusal_lens.core.table import Table
 from refusal_lens.errors import ModelError
 from refusal_lens.geometry import cosine_matrix
 from refusal_lens.model import in_float64, record

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from typing_extensions import TypedDict
 
-from refusal_lens.core.tables import Table
+from refusal_lens.core.table import Table
 from refusal_lens.directions import Direction
 from refusal_lens.interventions import Ablation, Addition, FiredProof, require_fired
 from refusal_lens.judging import Answer, Judge

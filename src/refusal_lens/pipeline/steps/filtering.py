@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from typing_extensions import TypedDict
 
-from refusal_lens.core.tables import Table
+from refusal_lens.core.table import Table
 from refusal_lens.directions import behaving, refusal_scores
 from refusal_lens.pipeline.planning import Planning
 from refusal_lens.pipeline.step import Ask, Inputs, Output, Rows, Step, Tools

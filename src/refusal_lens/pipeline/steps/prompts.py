@@ -8,7 +8,7 @@ from typing import cast
 
 from typing_extensions import TypedDict
 
-from refusal_lens.core.tables import Table
+from refusal_lens.core.table import Table
 from refusal_lens.errors import DataError
 from refusal_lens.pipeline.dataset import digest_of
 from refusal_lens.pipeline.planning import Planning
