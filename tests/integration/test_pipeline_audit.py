@@ -159,6 +159,8 @@ def test_the_baseline_alone_is_enough_for_a_gate_and_is_kept_by_a_whole_audit(au
     command = "audit testbed:universal --baseline-only --languages de,en --limit 10 --max-new-tokens 32 --out"
     result = CliRunner().invoke(app, [*command.split(), str(out)])
     assert result.exit_code == 0, result.output
+    assert "no direction was asked for" in result.stdout.replace("\n", " ")
+    assert "No valid refusal direction" not in result.stdout and "verdict:" not in result.stdout
     rows = open_run(out).rates.to_pylist()
     assert {row["intervention"] for row in rows} == {"baseline"} and len(rows) == 4
     assert {path.name for path in (out / "data").iterdir()} == {
@@ -208,7 +210,7 @@ def test_a_language_without_any_prompt_is_refused_by_name(tmp_path: Path) -> Non
     """Found in review: `--languages en,fr` with prompts in no French passed --dry-run and the audit."""
     data = make_polyrefuse(tmp_path / "data")
     changes = {"data__root": str(data), "data__limit": None}
-    with pytest.raises(DataError, match=r"no prompt of any kind in fr, th under .*: leave them out of --languages"):
+    with pytest.raises(DataError, match=r"no prompt of any kind for fr, th in .*: leave them out of --languages"):
         prepare(settings(data__languages=["de", "en", "fr", "th"], **changes))
     command = ["audit", "testbed:universal", "--data", str(data), "--out", str(tmp_path / "run"), "--dry-run"]
     result = CliRunner().invoke(app, [*command, "--languages", "fr,en"])

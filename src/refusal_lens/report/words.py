@@ -41,7 +41,9 @@ def verdict_of(facts: Facts) -> tuple[str, str] | None:
     """The verdict and what it means, with the number of languages that could show it; None when the run has none."""
     found = as_map(facts.inputs.summaries.get("verdict"))
     verdict = found.get("verdict")
-    if not isinstance(verdict, str):
+    if (
+        not isinstance(verdict, str) or facts.config.get("baseline_only") is True
+    ):  # nothing was asked that it could answer
         return None
     statuses = [as_map(item).get("status") for item in as_map(found.get("languages")).values()]
     could, served = sum(status in COULD_SHOW for status in statuses), statuses.count("served")
@@ -220,6 +222,8 @@ def _addition(facts: Facts) -> list[Statement]:
 
 
 def _without_direction(facts: Facts) -> list[Statement]:
+    if facts.config.get("baseline_only") is True:
+        return [Statement("The untouched model alone was measured (--baseline-only): no direction was asked for.")]
     found: list[Statement] = []
     for source in facts.sources:
         row = facts.selection.get(source)
