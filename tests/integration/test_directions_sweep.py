@@ -22,8 +22,8 @@ from refusal_lens.directions import (
     select,
     shuffled_direction,
 )
-from refusal_lens.directions.passes import ReplayPasses, passes_for
-from refusal_lens.directions.tiled import Answered, Pair, TiledPasses
+from refusal_lens.directions.batched import Answered, BatchedPasses, Pair
+from refusal_lens.directions.passes import PrefixCachePasses, passes_for
 from refusal_lens.errors import UserError
 from refusal_lens.interventions import Ablation
 from refusal_lens.judging import Answer
@@ -61,7 +61,9 @@ def llama(load: Callable[[str], LensModel]) -> LensModel:
     return load("llama")
 
 
-def answers(passes: TiledPasses, how: str, vectors: torch.Tensor, layers: list[int], pairs: list[Pair]) -> torch.Tensor:
+def answers(
+    passes: BatchedPasses, how: str, vectors: torch.Tensor, layers: list[int], pairs: list[Pair]
+) -> torch.Tensor:
     found: dict[Pair, torch.Tensor] = {}
 
     def consume(answered: Answered) -> None:
@@ -77,12 +79,12 @@ def answers(passes: TiledPasses, how: str, vectors: torch.Tensor, layers: list[i
 
 
 @pytest.mark.parametrize("name", ["llama", "gemma2", "gpt2", "mixtral", "falcon", "olmo2"])
-def test_replayed_blocks_equal_whole_forward_passes(load: Callable[[str], LensModel], name: str) -> None:
+def test_the_prefix_cache_equals_whole_forward_passes(load: Callable[[str], LensModel], name: str) -> None:
     model = load(name)
     token_ids = model.render([*HARMFUL, *HARMLESS])
-    fast, plain = passes_for(model, token_ids), TiledPasses(model, token_ids)
+    fast, plain = passes_for(model, token_ids), BatchedPasses(model, token_ids)
     if name in {"llama", "mixtral"}:
-        assert isinstance(fast, ReplayPasses)
+        assert isinstance(fast, PrefixCachePasses)
     vectors = torch.randn(5, model.d_model, generator=torch.Generator().manual_seed(1))
     layers = [2, 0, 1, 1, 0]
     pairs = [Pair(candidate, prompt) for candidate in range(5) for prompt in range(0, 12, 2)] + [Pair(3, 1)]
@@ -254,3 +256,14 @@ def test_auto_on_a_device_without_float64_never_asks_it_for_one(
         with pytest.raises(TypeError, match="no float64"):
             torch.ones(2).double()
     assert len(scores) == len(found.sites())
+
+
+def test_the_prefix_cache_is_used_only_where_it_pays(llama: LensModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice as fast on a CPU; on a GPU 68 s where the published procedure takes 19 (first sweep, 7B); 16 bits cannot prove it."""
+    ids = llama.render(HARMFUL[:2])
+    assert type(passes_for(llama, ids)) is PrefixCachePasses
+    monkeypatch.setattr(type(llama), "dtype", torch.bfloat16)
+    assert type(passes_for(llama, ids)) is BatchedPasses
+    monkeypatch.undo()
+    monkeypatch.setattr(llama, "device", torch.device("cuda"))
+    assert type(passes_for(llama, ids)) is BatchedPasses

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from refusal_lens.directions import Divergence, Shape, Speed, Workload, estimate, refusal_score
+from refusal_lens.directions.prefix_cache import grow
 from refusal_lens.directions.tokens import pick
-from refusal_lens.directions.tree import grow
 
 
 def test_refusal_score_is_the_log_odds_of_the_tokens_probability() -> None:

@@ -6,7 +6,7 @@ from refusal_lens.directions.estimate import Estimate, Shape, Speed, Workload, e
 from refusal_lens.directions.extraction import balanced_halves, extract, mean_activations, shuffled_direction
 from refusal_lens.directions.finding import behaving, find_direction
 from refusal_lens.directions.formulas import Divergence, refusal_score
-from refusal_lens.directions.records import CandidateScore, published_rows, read_scores
+from refusal_lens.directions.score_files import CandidateScore, published_rows, read_scores
 from refusal_lens.directions.scoring import refusal_scores, score
 from refusal_lens.directions.selection import KL_THRESHOLDS, Discarded, Selection, layer_limit, select
 from refusal_lens.directions.tokens import RefusalTokens, discover_refusal_tokens

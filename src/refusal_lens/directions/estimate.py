@@ -19,8 +19,8 @@ from typing import Literal, TypeAlias
 
 import torch
 
+from refusal_lens.directions.batched import ACCELERATOR_TOKENS, CPU_TOKENS
 from refusal_lens.directions.selection import PRUNED_SHARE
-from refusal_lens.directions.tiled import ACCELERATOR_TOKENS, CPU_TOKENS
 
 Sweep: TypeAlias = Literal["exact", "pruned", "race"]
 

@@ -17,14 +17,14 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from refusal_lens.directions.batched import Answered, Pair
 from refusal_lens.directions.formulas import Arithmetic, Divergence, refusal_score
-from refusal_lens.directions.tiled import Answered, Pair
 from refusal_lens.model import in_float64
 
 
 @runtime_checkable
 class Passes(Protocol):
-    """Forward passes over (candidate, prompt) pairs; see `tiled`."""
+    """Forward passes over (candidate, prompt) pairs; see `batched`."""
 
     def ablated(
         self, vectors: Float[Tensor, "candidate d_model"], pairs: Sequence[Pair], consume: Callable[[Answered], None]

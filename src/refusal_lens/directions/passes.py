@@ -1,7 +1,11 @@
 """Choose how (candidate, prompt) pairs are run: the fastest way that is proved equal to the model's own forward pass.
 
+On a CPU in full precision that is the prefix cache, twice as fast as whole passes. On an accelerator its many small launches
+cost more than the arithmetic they save (docs/speed.md), and in 16-bit formats its proof could be no tighter than the
+effects it must not change: there whole passes over batched candidates run.
+
 The proof is a measurement on the very prompts of the sweep, at its start: unchanged logits of two prompts, one random
-direction ablated, one added at two layers, each against `tiled`. Ways are tried from the fastest down; a model that
+direction ablated, one added at two layers, each against `batched`. Ways are tried from the fastest down; a model that
 supports none of them (blocks that cannot be called on their own) is swept by whole forward passes, which always work.
 """
 
@@ -14,17 +18,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refusal_lens.directions.replay import Replay
-from refusal_lens.directions.tiled import ACCELERATOR_TOKENS, CPU_TOKENS, Answered, Pair, TiledPasses
-from refusal_lens.model import BatchSize, LensModel, is_out_of_memory, run_shrinking
+from refusal_lens.directions.batched import CPU_TOKENS, Answered, BatchedPasses, Pair
+from refusal_lens.directions.prefix_passes import PrefixWalk
+from refusal_lens.model import FULL_PRECISION, BatchSize, LensModel, is_out_of_memory, run_shrinking
 
 log = logging.getLogger(__name__)
 
-CPU_KEY_BYTES = 48 << 20
-ACCELERATOR_KEY_BYTES = 2 << 30
+KEY_BYTES = 48 << 20
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
-COARSE_TOLERANCE = 5e-2
-"""Largest difference of logits, as a share of their largest magnitude; the coarse one for 16-bit formats."""
+"""Largest difference of logits, as a share of their largest magnitude."""
 
 WAYS: tuple[dict[str, bool], ...] = (
     {},
@@ -37,27 +39,27 @@ WAYS: tuple[dict[str, bool], ...] = (
 _UNSUPPORTED = (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError, AssertionError)
 
 
-class ReplayPasses(TiledPasses):
-    """Forward passes over (candidate, prompt) pairs by running blocks directly; see `replay`."""
+class PrefixCachePasses(BatchedPasses):
+    """Forward passes over (candidate, prompt) pairs by running blocks directly; see `prefix_passes`."""
 
     def __init__(
-        self, model: LensModel, token_ids: Sequence[Sequence[int]], replay: Replay, *, batch_size: BatchSize = "auto"
+        self, model: LensModel, token_ids: Sequence[Sequence[int]], walk: PrefixWalk, *, batch_size: BatchSize = "auto"
     ) -> None:
-        """Wrap a replay of the prompts.
+        """Wrap a walk over the prompts.
 
         Args:
             model: The model.
             token_ids: Rendered prompts.
-            replay: The same prompts, recorded.
+            walk: The same prompts, cached.
             batch_size: Candidates of one pass, or "auto".
         """
         super().__init__(model, token_ids, batch_size=batch_size)
-        self._replay = replay
+        self._walker = walk
 
     def ablated(
         self, vectors: Float[Tensor, "candidate d_model"], pairs: Sequence[Pair], consume: Callable[[Answered], None]
     ) -> None:
-        """As in `TiledPasses`."""
+        """As in `BatchedPasses`."""
         self._walk(vectors, None, pairs, consume)
 
     def added(
@@ -67,7 +69,7 @@ class ReplayPasses(TiledPasses):
         pairs: Sequence[Pair],
         consume: Callable[[Answered], None],
     ) -> None:
-        """As in `TiledPasses`."""
+        """As in `BatchedPasses`."""
         self._walk(vectors, layers, pairs, consume)
 
     def _walk(
@@ -89,7 +91,7 @@ class ReplayPasses(TiledPasses):
                     consume(Answered(answered, logits.flatten(0, 1)))
 
                 at = None if layers is None else [layers[candidate] for candidate in some]
-                self._replay.walk(placed[some], at, prompts, tokens=self._tokens(prompts), consume=answer)
+                self._walker.walk(placed[some], at, prompts, tokens=self._tokens(prompts), consume=answer)
 
             size = self._candidates_at_once(prompts)
             chunks = (ordered[start : start + size] for start in range(0, len(ordered), size))
@@ -99,15 +101,16 @@ class ReplayPasses(TiledPasses):
     def _tokens(self, prompts: Sequence[int]) -> int:
         if self._batch_size != "auto":
             return self._batch_size * max(len(self._ids[prompt]) for prompt in prompts)
-        return CPU_TOKENS if self._model.device.type == "cpu" else ACCELERATOR_TOKENS
+        return CPU_TOKENS
 
     def _candidates_at_once(self, prompts: Sequence[int]) -> int:
         longest = max(len(self._ids[prompt]) for prompt in prompts)
-        keys = CPU_KEY_BYTES if self._model.device.type == "cpu" else ACCELERATOR_KEY_BYTES
-        return max(1, min(self._tokens(prompts) // longest, keys // max(1, self._replay.key_bytes())))
+        return max(1, min(self._tokens(prompts) // longest, KEY_BYTES // max(1, self._walker.key_bytes())))
 
 
-def passes_for(model: LensModel, token_ids: Sequence[Sequence[int]], *, batch_size: BatchSize = "auto") -> TiledPasses:
+def passes_for(
+    model: LensModel, token_ids: Sequence[Sequence[int]], *, batch_size: BatchSize = "auto"
+) -> BatchedPasses:
     """Passes for a model and prompts.
 
     Args:
@@ -118,25 +121,27 @@ def passes_for(model: LensModel, token_ids: Sequence[Sequence[int]], *, batch_si
     Returns:
         Passes whose results equal the model's own forward passes.
     """
-    tiled = TiledPasses(model, token_ids, batch_size=batch_size)
+    batched = BatchedPasses(model, token_ids, batch_size=batch_size)
+    if model.device.type != "cpu" or model.dtype not in FULL_PRECISION:
+        return batched
     probes = sorted({_extreme(token_ids, min), _extreme(token_ids, max)})
-    wanted = _probe(tiled, model, probes)
+    wanted = _probe(batched, model, probes)
     for way in WAYS:
         try:
-            passes = ReplayPasses(model, token_ids, Replay(model, token_ids, **way), batch_size=batch_size)
+            passes = PrefixCachePasses(model, token_ids, PrefixWalk(model, token_ids, **way), batch_size=batch_size)
             found = _probe(passes, model, probes)
         except _UNSUPPORTED as error:
             if is_out_of_memory(error):
                 raise
-            log.info("replay %s is not supported here: %s", way, error)
+            log.info("prefix cache %s is not supported here: %s", way, error)
             continue
         difference = max(float((one - two).abs().max()) for one, two in zip(found, wanted, strict=True))
         scale = max(float(item.abs().max()) for item in wanted)
-        if difference <= TOLERANCE.get(model.dtype, COARSE_TOLERANCE) * scale:
+        if difference <= TOLERANCE[model.dtype] * scale:
             return passes
-        log.info("replay %s differs by %.1e of %.1e", way, difference, scale)
-    log.info("%s: blocks cannot be replayed, sweeping with whole forward passes", type(model.hf).__name__)
-    return tiled
+        log.info("prefix cache %s differs by %.1e of %.1e", way, difference, scale)
+    log.info("%s: blocks cannot be run on their own, sweeping with whole forward passes", type(model.hf).__name__)
+    return batched
 
 
 def _extreme(token_ids: Sequence[Sequence[int]], which: Callable[[Sequence[int]], int]) -> int:
@@ -144,7 +149,7 @@ def _extreme(token_ids: Sequence[Sequence[int]], which: Callable[[Sequence[int]]
     return lengths.index(which(lengths))
 
 
-def _probe(passes: TiledPasses, model: LensModel, prompts: Sequence[int]) -> list[Tensor]:
+def _probe(passes: BatchedPasses, model: LensModel, prompts: Sequence[int]) -> list[Tensor]:
     """Logits of some prompts: unchanged (a zero direction), one direction ablated, one added early and late."""
     generator = torch.Generator().manual_seed(0)
     random = torch.randn(model.d_model, generator=generator)

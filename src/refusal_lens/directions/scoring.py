@@ -19,16 +19,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from refusal_lens.directions.batched import BatchedPasses
 from refusal_lens.directions.candidates import Candidates
 from refusal_lens.directions.evaluation import Contenders, Evaluation
 from refusal_lens.directions.extraction import texts
 from refusal_lens.directions.formulas import Arithmetic, refusal_score
 from refusal_lens.directions.passes import passes_for
 from refusal_lens.directions.race import race
-from refusal_lens.directions.records import CandidateScore
+from refusal_lens.directions.score_files import CandidateScore
 from refusal_lens.directions.selection import KL_THRESHOLDS, ZERO_VECTOR, layer_limit
 from refusal_lens.directions.sweep import Limits, everything, needed_only
-from refusal_lens.directions.tiled import TiledPasses
 from refusal_lens.errors import UserError
 from refusal_lens.model import BatchSize, Intervention, LensModel, in_float64, next_token_logits
 from refusal_lens.types import Prompt, Rule
@@ -118,8 +118,8 @@ def score(
     norms = in_float64(vectors).norm(dim=-1)
     alive = torch.nonzero(norms > ZERO_SHARE * norms.max()).flatten().tolist()
     token_ids = model.render(texts([*harmful, *harmless]))
-    # A race runs too few pairs to earn back what recording the prompts costs.
-    choose = TiledPasses if mode == "race" else passes_for
+    # A race runs too few pairs to earn back what caching the prompts costs.
+    choose = BatchedPasses if mode == "race" else passes_for
     passes = choose(model, token_ids, batch_size=batch_size)
     evaluation = Evaluation(
         passes,

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from refusal_lens.directions.records import CandidateScore
+from refusal_lens.directions.score_files import CandidateScore
 from refusal_lens.types import Rule
 
 KL_THRESHOLDS: dict[Rule, float] = {"paper": 0.2, "arditi": 0.1}

@@ -1,12 +1,12 @@
 """Run decoder blocks directly, many candidates at once, computing nothing twice.
 
-Compared with whole forward passes (`tiled`):
-- what prompts begin with in common is run once per candidate; its keys and values serve every prompt (`tree`);
+Compared with whole forward passes (`batched`):
+- what prompts begin with in common is run once per candidate; its keys and values serve every prompt (`prefix_cache`);
 - an added direction starts at its own layer from the recorded input of the unchanged model: the batch grows layer by layer;
 - in the last block the MLP runs for the last token only, and so do the final norm and the head.
 
 Rows are candidate-major: candidate c on segment i of a group is row c * n + i. Segments of one group agree in start and
-length, so nothing is padded and one recorded call serves all of them (`recording`). `passes_for` proves the result equal
+length, so nothing is padded and one recorded call serves all of them (`prefix_cache`). `passes_for` proves the result equal
 to the model's own forward pass before it is used; unsupported models fail there.
 """
 
@@ -19,13 +19,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from refusal_lens.directions.recording import Group, Keys, KeyValue, Recording, gather, kept
-from refusal_lens.directions.tree import grow
+from refusal_lens.directions.prefix_cache import Group, Keys, KeyValue, PrefixCache, gather, grow, kept
 from refusal_lens.interventions import Ablation
 from refusal_lens.model import LensModel, hidden_input
 
 
-class Replay:
+class PrefixWalk:
     """Segments of fixed prompts, and the walk of candidates over them."""
 
     def __init__(
@@ -51,7 +50,7 @@ class Replay:
         self._last_only = last_only
         self._direct_head = direct_head
         self._segments = grow(token_ids, share=share)
-        self._clean = Recording(model, self._segments)
+        self._clean = PrefixCache(model, self._segments)
         for group in self._groups(range(len(self._segments)), 1, 1 << 30):
             self._clean.add(group)
 

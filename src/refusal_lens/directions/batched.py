@@ -2,7 +2,7 @@
 
 Prompts of exactly one length share a batch, so nothing is padded and no mask is needed; only last-position logits are
 computed and no key/value cache is kept. This path uses nothing but the model's own forward pass and runs on every
-architecture; `replay` is faster where it can be proved equal to this one.
+architecture; `prefix_passes` is faster where it can be proved equal to this one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Answered:
     logits: Tensor
 
 
-class TiledPasses:
+class BatchedPasses:
     """Forward passes over (candidate, prompt) pairs by the model's own forward method."""
 
     def __init__(self, model: LensModel, token_ids: Sequence[Sequence[int]], *, batch_size: BatchSize = "auto") -> None:

@@ -1,10 +1,13 @@
-"""Record what running decoder blocks directly needs: how blocks are called, and the unchanged model on every segment.
+"""What prompts have in common, computed once: prompts as a tree of token segments, and the unchanged model on every segment.
+
+Every prompt starts with the same template tokens, and many share their first words. A segment holds the tokens between two
+branchings, its parent what comes before; a leaf ends a prompt. Segments are split off where that saves `WORTH` tokens.
 
 For each shape (start, length) of segments one ordinary forward pass of one row is watched: what blocks get besides the
 activations (masks, position embeddings, ..) serves every segment of that shape and every number of rows, since it
 broadcasts over the batch. Where a block was handed a cache, `Keys` takes its place later.
 
-It changes nothing in the model and runs no candidate; that is `replay`.
+It changes nothing in the model and runs no candidate; that is `prefix_passes`.
 """
 
 from __future__ import annotations
@@ -17,10 +20,33 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from refusal_lens.directions.tree import Segment
 from refusal_lens.model import LensModel, hidden_input, hidden_output
 
+WORTH = 4
+
 KeyValue: TypeAlias = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A run of tokens.
+
+    Attributes:
+        tokens: Its token ids.
+        start: Position of its first token in the prompt.
+        parent: Index of the segment before it, None at the beginning of a prompt.
+        prompt: The prompt that ends here, None for a shared beginning.
+    """
+
+    tokens: tuple[int, ...]
+    start: int
+    parent: int | None
+    prompt: int | None
+
+    @property
+    def end(self) -> int:
+        """Position after its last token."""
+        return self.start + len(self.tokens)
 
 
 @dataclass(eq=False)
@@ -90,7 +116,7 @@ class Call:
 
 
 @dataclass(eq=False)
-class Recording:
+class PrefixCache:
     """The unchanged model on all segments of some prompts.
 
     Attributes:
@@ -216,3 +242,47 @@ def kept(keys: Keys) -> KeyValue:
 def _is_cache(value: object) -> bool:
     """Whether a block's argument collects keys and values."""
     return callable(getattr(value, "update", None)) and not isinstance(value, dict)
+
+
+def grow(token_ids: Sequence[Sequence[int]], *, share: bool = True) -> list[Segment]:
+    """Cut prompts into segments, parents before children.
+
+    Args:
+        token_ids: Ids of each prompt, none empty. The last token of a prompt is never shared.
+        share: Whether common beginnings become segments of their own; otherwise each prompt is one leaf.
+
+    Returns:
+        The segments; exactly one leaf per prompt.
+    """
+    segments: list[Segment] = []
+    everything = list(range(len(token_ids)))
+    if share:
+        _branch(token_ids, everything, 0, None, segments)
+    else:
+        segments += [Segment(tuple(token_ids[row]), 0, None, row) for row in everything]
+    return segments
+
+
+def _branch(
+    token_ids: Sequence[Sequence[int]], rows: list[int], start: int, parent: int | None, segments: list[Segment]
+) -> None:
+    """Add the segments of prompts that agree on everything before `start`."""
+    groups: dict[int, list[int]] = {}
+    for row in rows:
+        groups.setdefault(token_ids[row][start], []).append(row)
+    for group in groups.values():
+        common = _common(token_ids, group, start)
+        if (len(group) - 1) * (common - start) >= WORTH:
+            segments.append(Segment(tuple(token_ids[group[0]][start:common]), start, parent, None))
+            _branch(token_ids, group, common, len(segments) - 1, segments)
+        else:
+            segments += [Segment(tuple(token_ids[row][start:]), start, parent, row) for row in group]
+
+
+def _common(token_ids: Sequence[Sequence[int]], rows: list[int], start: int) -> int:
+    """Position up to which prompts agree, at most one before the shortest one's end."""
+    most = min(len(token_ids[row]) for row in rows) - 1
+    end = start
+    while end < most and len({token_ids[row][end] for row in rows}) == 1:
+        end += 1
+    return end
