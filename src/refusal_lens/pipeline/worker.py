@@ -58,13 +58,15 @@ class Worker:
         with tempfile.TemporaryDirectory() as folder:
             template = Path(folder) / "chat_template.jinja"
             template.write_text(str(self.model.tokenizer.chat_template), encoding="utf-8")
-            return load_model(
+            loaded = load_model(
                 spec,
                 device=self.config.transport.device,
                 dtype=self.config.model.dtype,
                 chat_template=template,
                 trust_remote_code=self.config.model.trust_remote_code,
             )
+        require_sound(loaded, accept_inexact=self.config.model.accept_inexact)
+        return loaded
 
     @cached_property
     def judge(self) -> Judge:
