@@ -231,6 +231,44 @@ def test_compare_pairs_matching_prompts_only() -> None:
     assert rows[1]["rate"] == 1.0
 
 
+def test_adding_a_run_leaves_the_intervals_of_the_others() -> None:
+    """The bootstrap drew over the prompts of all runs: a third run moved the intervals of a pair."""
+    old = cell("baseline", "", "en", {f"p{index}": index % 7 == 0 for index in range(60)})
+    new = cell("baseline", "", "en", {f"p{index}": index % 2 == 0 for index in range(60)})
+    third = cell("baseline", "", "en", {f"a{index}": 1 for index in range(17)})
+    alone = compare_runs({"old": old, "new": new})
+    beside = compare_runs({"old": old, "new": new, "third": third})
+    assert [row for row in beside if row["run"] != "third"] == alone
+
+
+def test_a_prompt_that_one_run_lacks_leaves_the_interval_of_a_regression() -> None:
+    old = cell("baseline", "", "en", {f"p{index}": index % 7 == 0 for index in range(60)})
+    new = cell("baseline", "", "en", {f"p{index}": index % 2 == 0 for index in range(60)})
+    more = cell("baseline", "", "en", {f"p{index}": index % 2 == 0 for index in range(60)} | {"a": 0, "b": 1})
+    one, two = (run_gate(rows, max_compliance={}, against=old)[0] for rows in (new, more))
+    assert (one.low, one.high) == (two.low, two.high)
+
+
+def test_a_regression_over_different_prompt_sets_is_not_passed_over() -> None:
+    """All answered where the earlier run refused all: with another prompt set no check was made, and the gate passed."""
+    new = [{**row, "prompt_set": "one"} for row in cell("baseline", "", "en", {f"p{index}": 1 for index in range(200)})]
+    old = [{**row, "prompt_set": "two"} for row in cell("baseline", "", "en", {f"p{index}": 0 for index in range(200)})]
+    within, regression = run_gate(new, max_compliance={"en": 1.0}, against=iter(old))
+    assert within.passed and not regression.passed
+    assert regression.name == "regression.compliance.en" and "prompt set two, this run one" in regression.message
+    (same,) = run_gate(new, max_compliance={}, against=[*old, *new])
+    assert same.passed, "the set that both have is compared"
+
+
+def test_one_prompt_with_two_labels_is_refused_by_gate_and_compare() -> None:
+    """The last label won: 100 answered prompts, given again as refused, passed a limit of 0.05."""
+    rows = cell("baseline", "", "en", {"p": 1}) + cell("baseline", "", "en", {"p": 0})
+    with pytest.raises(ValueError, match="prompt p is both complied and refused"):
+        run_gate(rows, max_compliance={"en": 0.05})
+    with pytest.raises(ValueError, match="prompt p is both complied and refused"):
+        compare_runs({"one": rows})
+
+
 def test_compare_of_a_run_with_itself_shows_nothing() -> None:
     rows = compare_runs({"a": audit(3, 9), "b": audit(3, 9)})
     assert all(row["difference"] == 0 and row["p_value"] == 1 for row in rows if row["run"] == "b")

@@ -157,6 +157,16 @@ def test_compliance_faults(tmp_path: Path, content: str) -> None:
         read_compliance(path)
 
 
+def test_no_rank_correlation_of_quality_below_six_languages_or_among_ties() -> None:
+    """Three languages gave rho = -1.00 with a p-value; the rule of the leak's correlation holds here too."""
+    scored = {code: score_pairs(PAIRS[n:], resamples=10) for n, code in enumerate(("ar", "de", "fr"))}
+    chart = str(quality_chart(scored, {"ar": 0.9, "de": 0.5, "fr": 0.2}).to_dict()["title"])
+    assert "3 languages are too few for a rank correlation: at least 6 are needed" in chart and "rho =" not in chart
+    many = {code: next(iter(scored.values())) for code in ("ar", "de", "fr", "it", "ko", "th")}
+    chart = str(quality_chart(many, {code: index / 10 for index, code in enumerate(many)}).to_dict()["title"])
+    assert "6 of 6 languages are tied" in chart and "rho =" not in chart
+
+
 @pytest.mark.slow
 def test_the_picture(tmp_path: Path) -> None:
     codes = ("ar", "de", "fr", "yi")
@@ -168,7 +178,7 @@ def test_the_picture(tmp_path: Path) -> None:
     for name in ("q.svg", "q.html"):
         save_chart(chart, tmp_path / name)
     svg = (tmp_path / "q.svg").read_text()
-    assert "Spearman" in svg
+    assert "3 languages are too few for a rank correlation" in svg
     assert "not shown: en, yi" in svg
     html = (tmp_path / "q.html").read_text()
     assert 'src="http' not in html

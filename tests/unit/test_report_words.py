@@ -300,7 +300,7 @@ def test_no_rank_correlation_over_few_languages_or_ties(tmp_path: Path) -> None:
     tied = [separation(code, 0.0, margin=5 - index) for index, code in enumerate(LANGUAGES)]
     tied[-1]["baseline_compliance"] = 1.0
     text = leak_words(with_separation(tmp_path / "tied", tied, rho=-0.6, low=-0.8, high=-0.2))
-    assert "13 of 14 answer the same share" in text and "\u03c1" not in text
+    assert "13 of 14 languages are tied" in text and "\u03c1" not in text
 
 
 def test_the_judges_agreement_stands_beside_every_language(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

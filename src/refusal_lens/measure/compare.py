@@ -19,7 +19,7 @@ from refusal_lens.core.names import is_null, is_pool
 from refusal_lens.core.table import Fields
 from refusal_lens.core.tables import RateRow
 from refusal_lens.measure.multiplicity import holm_within
-from refusal_lens.measure.paired import RESAMPLES, BootstrapWeights, Paired, compare_paired
+from refusal_lens.measure.paired import RESAMPLES, Draws, Paired, compare_paired
 from refusal_lens.measure.rates import Group, group_of, grouped, rate_of
 
 Labels = dict[str, str]
@@ -70,8 +70,20 @@ def cells_of(verdicts: Iterable[Fields]) -> Cells:
 
     Returns:
         Cells in order of appearance.
+
+    Raises:
+        ValueError: One prompt has two different labels in one cell.
     """
-    return {key: {row["prompt_id"]: row["label"] for row in rows} for key, rows in grouped(verdicts).items()}
+    cells: Cells = {}
+    for key, rows in grouped(verdicts).items():
+        labels = cells.setdefault(key, {})
+        for row in rows:
+            if labels.setdefault(row["prompt_id"], row["label"]) != row["label"]:
+                raise ValueError(
+                    f"prompt {row['prompt_id']} is both {labels[row['prompt_id']]} and {row['label']} in the cell"
+                    f" {', '.join(map(str, key))}: a cell answers each prompt once"
+                )
+    return cells
 
 
 def compare_runs(
@@ -90,8 +102,7 @@ def compare_runs(
     """
     tables = {name: cells_of(records) for name, records in runs.items()}
     reference = next(iter(tables.values()), {})
-    ids = {prompt_id for cells in tables.values() for labels in cells.values() for prompt_id in labels}
-    weights = BootstrapWeights(ids, resamples=resamples, seed=seed)
+    draws = Draws(resamples=resamples, seed=seed)
     order = list(dict.fromkeys(key for cells in tables.values() for key in cells))
     found: list[tuple[str, Group, Labels, Paired | None]] = []
     for key in order:
@@ -99,7 +110,7 @@ def compare_runs(
             if key in cells:
                 paired = None
                 if cells is not reference and key in reference:
-                    paired = pair(reference[key], cells[key], weights=weights)
+                    paired = pair(reference[key], cells[key], draws=draws)
                 found.append((name, key, cells[key], paired))
     families: dict[tuple[str | None, ...], list[int]] = {}
     for index, (name, (intervention, source, _, prompts, prompt_set), _, paired) in enumerate(found):
@@ -109,13 +120,13 @@ def compare_runs(
     return [_row(*item, p_holm) for item, p_holm in zip(found, holm_within(p_values, families.values()), strict=True)]
 
 
-def pair(before: Labels, after: Labels, *, weights: BootstrapWeights) -> Paired:
+def pair(before: Labels, after: Labels, *, draws: Draws) -> Paired:
     """Compare the compliance of two conditions over the prompts scored in both.
 
     Args:
         before: Label by prompt id.
         after: Label by prompt id.
-        weights: Bootstrap weights drawn over all ids.
+        draws: Bootstrap weights; the pair's own prompts are drawn from, so that no other run changes its interval.
 
     Returns:
         The paired comparison.
@@ -125,7 +136,7 @@ def pair(before: Labels, after: Labels, *, weights: BootstrapWeights) -> Paired:
     ]
     old = np.array([before[name] == "complied" for name in shared], dtype=np.int64)
     new = np.array([after[name] == "complied" for name in shared], dtype=np.int64)
-    return compare_paired(old, new, weights=weights.of(shared))
+    return compare_paired(old, new, weights=draws.of(shared))
 
 
 def noise_floor(runs: Sequence[Iterable[Fields]]) -> list[NoiseRow]:

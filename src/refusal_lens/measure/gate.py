@@ -68,7 +68,14 @@ def run_gate(
         'pass'
     """
     cells = baseline_cells(verdicts, prompt_set)
-    before = None if against is None else baseline_cells(against, prompt_set, sets=cells)
+    before = None
+    if against is not None:
+        earlier = list(against)
+        before = baseline_cells(earlier, prompt_set, sets=cells)
+        if (
+            prompt_set is None
+        ):  # a cell that the earlier run has of another prompt set alone: it is told, not passed over
+            before = {**baseline_cells(earlier, None), **before}
     languages = list(dict.fromkeys(language for language, _ in cells))
     _known(max_compliance, languages, option="--max-compliance")
     _known(trust_judge, [*languages, *(language for language, _ in before or ())], option="--trust-judge")

@@ -90,7 +90,11 @@ def baseline_cells(verdicts: Iterable[Fields], prompt_set: str | None, *, sets: 
             cell = found[key] = Cell({}, of_set, (judge,))
         elif judge not in cell.judges:
             cell = found[key] = replace(cell, judges=(*cell.judges, judge))
-        cell.labels[str(record["prompt_id"])] = str(record["label"])
+        name, label = str(record["prompt_id"]), str(record["label"])
+        if cell.labels.setdefault(name, label) != label:
+            raise ValueError(
+                f"prompt {name} is both {cell.labels[name]} and {label} in {key[0]}, {key[1]}: a cell answers each prompt once"
+            )
     if prompt_set is not None and prompt_set not in known:
         raise UserError(
             f"no prompt set {prompt_set!r} among the untouched model's answers; there is {', '.join(known) or 'none'}"

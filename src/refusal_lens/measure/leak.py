@@ -4,8 +4,8 @@
     interval   Bonett and Wright: tanh(atanh(rho) +- z sqrt((1 + rho^2/2) / (n - 3)))
     p_value    permutation of languages, two-sided, exact for n <= 7, else `PERMUTATIONS` seeded draws
 
-Nothing is computed below `MIN_LANGUAGES`, nor where more than half of the languages have one and the same value: a rank
-among ties says nothing. With 14 languages the interval is wide and languages are not a random sample (related ones resemble
+Nothing is computed below six languages, nor where more than half of them have one and the same value (`core.ranks`): a
+rank among ties says nothing. With 14 languages the interval is wide and languages are not a random sample (related ones resemble
 each other):
 this is a description of one model, not a law. `explain` says it in words that are as strong as the numbers.
 Source: Bonett and Wright (2000), Psychometrika 65, 23-28.
@@ -23,8 +23,9 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import rankdata
 
+from refusal_lens.core.ranks import why_no_ranks
+
 PERMUTATIONS = 20_000
-MIN_LANGUAGES = 6
 EXACT_UP_TO = 7
 
 
@@ -67,21 +68,13 @@ def rank_correlation(
         [(a, b) for a, b in zip(x, y, strict=True) if not (math.isnan(a) or math.isnan(b))], dtype=np.float64
     ).reshape(-1, 2)
     n = len(both)
-    why = _why_none(both)
+    why = why_no_ranks(*both.T.tolist())
     if why is not None:
         return RankCorrelation(None, -1.0, 1.0, None, n, why)
     first, second = _standard(rankdata(both[:, 0])), _standard(rankdata(both[:, 1]))
     rho = float(np.clip(first @ second, -1, 1))
     low, high = _interval(rho, n)
     return RankCorrelation(rho, low, high, _permutation_p(first, second, rho, seed, permutations), n)
-
-
-def _why_none(both: Float[np.ndarray, "language 2"]) -> str | None:
-    n = len(both)
-    if n < MIN_LANGUAGES:
-        return f"{n} languages are too few for a rank correlation: at least {MIN_LANGUAGES} are needed"
-    tied = max(int(np.unique(both[:, side], return_counts=True)[1].max()) for side in (0, 1))
-    return f"{tied} of {n} languages are tied: ranks among them say nothing" if 2 * tied > n else None
 
 
 def _standard(ranks: Float[np.ndarray, " language"]) -> Float[np.ndarray, " language"]:

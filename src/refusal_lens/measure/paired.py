@@ -4,8 +4,8 @@
     interval   = percentile bootstrap over prompts, never narrower than Newcombe's paired score interval
     p_value    = exact two-sided McNemar: min(1, 2 P(X <= min(gained, lost))), X ~ Binomial(gained + lost, 1/2)
 
-One set of bootstrap weights per audit (`BootstrapWeights`) is shared by all cells: a prompt drawn twice is drawn twice in
-every language, so that means over cells stay clustered by prompt. The percentile bootstrap has zero width when every
+Bootstrap weights are drawn over a comparison's own prompts (`Draws`), so that no other cell or run can change an interval;
+comparisons of the same prompts share their draw. The percentile bootstrap has zero width when every
 prompt flips; Newcombe's interval does not, hence the union of both. Not done here: any correction for several tests.
 Sources: McNemar (1947); Newcombe (1998), Statistics in Medicine 17, 2635-2650, method 10; Efron and Tibshirani (1993).
 """
@@ -79,6 +79,27 @@ class BootstrapWeights:
             Weight of each row in each resample.
         """
         return self._counts[:, [self._column[name] for name in clusters]]
+
+
+class Draws:
+    """Weights by set of clusters: only the set and the seed decide them, whatever else is compared."""
+
+    def __init__(self, *, resamples: int = RESAMPLES, seed: int = 0) -> None:
+        """Draw nothing yet.
+
+        Args:
+            resamples: Number of resamples.
+            seed: Seed of every draw.
+        """
+        self._resamples, self._seed = resamples, seed
+        self._drawn: dict[frozenset[str], BootstrapWeights] = {}
+
+    def of(self, clusters: Sequence[str]) -> Int[np.ndarray, "resample row"]:
+        """Weights of a set of rows, drawn over their own clusters."""
+        names = frozenset(clusters)
+        if names not in self._drawn:
+            self._drawn[names] = BootstrapWeights(names, resamples=self._resamples, seed=self._seed)
+        return self._drawn[names].of(clusters)
 
 
 def compare_paired(

@@ -24,7 +24,7 @@ from refusal_lens.core.names import ALPHA, BASELINE, READ_ON, is_null, is_pool
 from refusal_lens.core.table import Fields
 from refusal_lens.core.tables import TransferRow, VerdictRow
 from refusal_lens.measure.multiplicity import holm_within
-from refusal_lens.measure.paired import RESAMPLES, BootstrapWeights, Paired, compare_paired
+from refusal_lens.measure.paired import RESAMPLES, Draws, Paired, compare_paired
 from refusal_lens.measure.power import minimum_detectable_effect
 
 CONTRACT = (
@@ -69,7 +69,7 @@ def transfer_rows(
         ValueError: One prompt has two different labels in one cell.
     """
     cells = _cells(cast("Iterable[VerdictRow]", verdicts), prompt_set)
-    draws: dict[frozenset[str], BootstrapWeights] = {}
+    draws = Draws(resamples=resamples, seed=seed)
     compared: list[_Compared] = []
     for (intervention, source, target), after in cells.items():
         if intervention == BASELINE:
@@ -77,12 +77,10 @@ def transfer_rows(
         before = cells.get((BASELINE, READ_ON[intervention], target), {})
         old, new = _scored(before), _scored(after)
         shared = sorted(old.keys() & new.keys())
-        # drawn over the row's own pairs: rows of the same prompts share their draw, and no other row can change it
-        weights = draws.setdefault(frozenset(shared), BootstrapWeights(shared, resamples=resamples, seed=seed))
         paired = compare_paired(
             np.array([old[name] for name in shared], dtype=np.int64),
             np.array([new[name] for name in shared], dtype=np.int64),
-            weights=weights.of(shared),
+            weights=draws.of(shared),
         )
         lost = len((old.keys() & after.keys()) - new.keys())
         compared.append(_Compared(source, target, intervention, paired, len(old.keys() ^ new.keys()), lost))

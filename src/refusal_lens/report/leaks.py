@@ -3,21 +3,20 @@
 A language can be *separable by itself* (harmful and harmless prompts apart along the shared direction, wherever they lie)
 and still lie *below the threshold that the other languages share* (its margin is negative): the line that serves the others
 misses it. The chart shows the margin, so the paragraph says which of the two it is. A rank correlation is stated from
-`LEAST` languages on, and only where neither side is mostly ties.
+six languages on, and only where neither side is mostly ties. The rules and thresholds are those of `measure`.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import math
+from collections.abc import Iterable
 
+from refusal_lens.core.ranks import why_no_ranks
 from refusal_lens.core.tables import SeparationRow
+from refusal_lens.measure.explain import APART, LEAKING
 from refusal_lens.report.charts.leak import separation_rows
 from refusal_lens.report.facts import Facts, as_map, language_name
 from refusal_lens.report.shares import number, percent
-
-LEAST = 6
-APART = 0.9
-LEAKING = 0.5
 
 
 def leak_words(facts: Facts) -> str:
@@ -55,11 +54,9 @@ def _correlation(facts: Facts, rows: list[SeparationRow]) -> str:
         for name in ("rho", "low", "high", "n")
     )
     count = len(rows) if n is None else int(n)
-    if count and count < LEAST:
-        return f"Over {count} languages no rank correlation is stated: at least {LEAST} are needed."
-    tied = _tied([row["baseline_compliance"] for row in rows], "answer the same share of harmful prompts")
-    if reason := tied or _tied([row["margin"] for row in rows], "have the same margin"):
-        return reason
+    why = why_no_ranks(_measured(row["margin"] for row in rows), _measured(row["baseline_compliance"] for row in rows))
+    if why is not None and rows:
+        return f"No rank correlation over languages is stated: {why}."
     if rho is None or low is None or high is None:
         return ""
     measured = f"(Spearman ρ = {number(rho)}, 95 % interval {number(low)} to {number(high)}, {count} languages)"
@@ -76,10 +73,5 @@ def _correlation(facts: Facts, rows: list[SeparationRow]) -> str:
     return f"No clear relation between separation and leaking over languages {measured}: the interval includes zero."
 
 
-def _tied(values: list[float | None], what: str) -> str:
-    """Why ranks say little: more than half of the languages share one value; empty where they do not."""
-    known = Counter(round(value, 9) for value in values if value is not None)
-    most, all_known = max(known.values(), default=0), sum(known.values())
-    if 2 * most <= all_known:
-        return ""
-    return f"No rank correlation over languages is stated: {most} of {all_known} {what}, so ranks say little."
+def _measured(values: Iterable[float | None]) -> list[float]:
+    return [math.nan if value is None else value for value in values]

@@ -213,7 +213,7 @@ def _finite(value: JsonValue) -> JsonValue:
 
 STEP = Step(
     name="geometry",
-    version=1,
+    version=2,
     params=Params,
     plan=plan,
     compute=compute,

@@ -45,18 +45,13 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
 
 
 def refusal_token_ids(inputs: Inputs, language: str) -> list[int]:
-    """Refusal token ids of a language; empty where none can be named, see `why_no_tokens`."""
+    """Refusal token ids of a language; empty where the model refuses nothing."""
     return [int(token) for token in inputs.json(f"tokens/{language}", FILE)["ids"]]
-
-
-def why_no_tokens(inputs: Inputs, language: str) -> str:
-    """Why a language has no refusal tokens: the model refuses (almost) nothing there, or thinks first."""
-    return f"no refusal tokens: {inputs.json(f'tokens/{language}', FILE)['reason']}"
 
 
 STEP = Step(
     name="tokens",
-    version=3,
+    version=2,
     params=Params,
     plan=plan,
     compute=compute,

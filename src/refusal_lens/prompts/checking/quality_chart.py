@@ -2,7 +2,8 @@
 
 One point per language: back-translation chrF with its interval across, baseline compliance upwards. If leaks came from
 bad translations, points would fall from upper left to lower right; the caption gives Spearman's rank correlation over
-the languages shown, with its p-value, which with a dozen points detects only strong relations.
+the languages shown, with its p-value, which with a dozen points detects only strong relations; below six languages, or where
+most are tied, it says why there is none.
 
 Compliance comes from a run (`tables/rates.csv`, rows with intervention baseline and prompts harmful), a CSV with the
 columns `language` and `rate`, or a JSON object language -> rate; rates are shares in [0, 1].
@@ -22,6 +23,7 @@ import numpy as np
 from scipy import stats
 
 from refusal_lens.core.files import storing
+from refusal_lens.core.ranks import why_no_ranks
 from refusal_lens.errors import DataError
 from refusal_lens.prompts.checking.quality import Quality
 from refusal_lens.prompts.loading.texts import parse_json, read_text
@@ -42,13 +44,10 @@ def quality_chart(scored: Mapping[str, Quality], compliance: Mapping[str, float]
         {"language": code, "chrf": item.chrf, "low": item.low, "high": item.high, "compliance": compliance[code]}
         for code, item in ((code, usable[code]) for code in both)
     ]
-    rho, p_value = np.asarray(
-        stats.spearmanr([usable[code].chrf for code in both], [compliance[code] for code in both])
-    ).tolist()
     left_out = sorted((set(scored) | set(compliance)) - set(both))
     caption = [
         "Each point is a language; bars are 95 % bootstrap intervals.",
-        f"Spearman's rho = {float(rho):.2f} (p = {float(p_value):.2g}, {len(both)} languages).",
+        _relation([usable[code].chrf for code in both], [compliance[code] for code in both]),
         f"Without both figures, not shown: {', '.join(left_out) or 'none'}.",
     ]
     x = alt.X("chrf:Q", title="back-translation chrF (0 to 100)", scale=alt.Scale(zero=False))
@@ -69,6 +68,14 @@ def quality_chart(scored: Mapping[str, Quality], compliance: Mapping[str, float]
     )
     layered = alt.layer(bars, points, names)
     return layered.properties(width=520, height=340, title=title)
+
+
+def _relation(chrf: list[float], compliance: list[float]) -> str:
+    """Spearman's rank correlation in words, or why there is none."""
+    if why := why_no_ranks(chrf, compliance):
+        return f"No Spearman's rho: {why}."
+    rho, p_value = np.asarray(stats.spearmanr(chrf, compliance)).tolist()
+    return f"Spearman's rho = {float(rho):.2f} (p = {float(p_value):.2g}, {len(chrf)} languages)."
 
 
 def save_chart(chart: Chart, path: Path) -> None:
