@@ -14,13 +14,25 @@ from typing import Annotated, Any, Protocol, runtime_checkable
 import typer
 from typer.core import TyperGroup
 
-from refusal_lens.cli import analysis, audit, data, directions, doctor, judge, language, report, runs, testbed
+from refusal_lens.cli import (
+    analysis,
+    audit,
+    data,
+    direction,
+    directions,
+    doctor,
+    judge,
+    language,
+    report,
+    runs,
+    testbed,
+)
 from refusal_lens.cli.plain import plain
 from refusal_lens.errors import LensError
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Start": ("demo", "doctor", "audit", "resume", "status"),
-    "Look": ("rates", "transfer", "geometry", "verdict", "report", "compare"),
+    "Look": ("rates", "transfer", "geometry", "verdict", "direction", "report", "compare"),
     "Release": ("gate", "verify", "scrub"),
     "Laboratory": ("extract", "score", "select", "judge", "agreement", "data", "testbed"),
 }
@@ -57,7 +69,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (audit, runs, report, analysis, directions, doctor, judge, data, language, testbed):
+for group in (audit, runs, report, analysis, direction, directions, doctor, judge, data, language, testbed):
     group.register(app)
 
 

@@ -1,7 +1,7 @@
 """Directions: candidates from differences of means, refusal tokens, scores, selection, and the nulls beside them."""
 
 from refusal_lens.directions.candidates import Candidates, import_candidates
-from refusal_lens.directions.direction import Direction, import_direction, random_direction
+from refusal_lens.directions.direction import Direction, import_direction, random_direction, site_of
 from refusal_lens.directions.estimate import Estimate, Shape, Speed, Workload, estimate, probe_speed
 from refusal_lens.directions.extraction import balanced_halves, extract, mean_activations, shuffled_direction
 from refusal_lens.directions.finding import behaving, find_direction
@@ -43,4 +43,5 @@ __all__ = [
     "score",
     "select",
     "shuffled_direction",
+    "site_of",
 ]

@@ -7,7 +7,10 @@ schema version, position, layer, source and model digest. Nothing is pickled; a 
 from __future__ import annotations
 
 import json
+import math
 import pickle
+import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,10 +24,16 @@ from torch import Tensor
 from refusal_lens.core.files import write_atomic
 from refusal_lens.errors import DataError
 from refusal_lens.interventions import Ablation, Addition
+from refusal_lens.types import JsonValue
 
 SCHEMA_VERSION = 1
 _TENSOR = "direction"
 _METADATA = "refusal_lens"
+_UNREADABLE = (
+    OSError, SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, struct.error,
+    LookupError, ValueError, TypeError, AttributeError, OverflowError, MemoryError,
+)  # fmt: skip
+"""What torch's reader raises on files that are damaged or no pickle at all: found by feeding it random bytes."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -93,6 +102,7 @@ class Direction:
             "source": self.source,
             "model_digest": self.model_digest,
             "harmless_projection": self.harmless_projection,
+            "norm": float(self.vector.double().norm()),  # for readers without torch; the vector decides
         }
         tensor = self.vector.detach().to("cpu", torch.float32).contiguous()
         write_atomic(path, save({_TENSOR: tensor}, metadata={_METADATA: json.dumps(facts)}))
@@ -122,13 +132,18 @@ class Direction:
                 f"{path}: not a direction of schema {SCHEMA_VERSION}; read foreign vectors with import_direction"
             )
         _check(vector, path)
+        position, layer = site_of(facts, str(path), position="position")
+        digest, projection = facts.get("model_digest"), facts.get("harmless_projection")
+        known = isinstance(projection, (int, float)) and math.isfinite(projection)
+        if not isinstance(facts.get("source"), str) or not (projection is None or known):
+            raise DataError(f"{path}: its description lacks a source, or its harmless projection is no number")
         return cls(
             vector=vector.float(),
-            position=int(facts["position"]),
-            layer=int(facts["layer"]),
-            source=str(facts["source"]),
-            model_digest=facts["model_digest"],
-            harmless_projection=facts["harmless_projection"],
+            position=position,
+            layer=layer,
+            source=facts["source"],
+            model_digest=None if digest is None else str(digest),
+            harmless_projection=None if projection is None else float(projection),
         )
 
 
@@ -168,6 +183,23 @@ def import_direction(path: Path, *, position: int, layer: int, source: str) -> D
     return Direction(vector.float(), position, layer, source)
 
 
+def site_of(facts: Mapping[str, JsonValue], where: str, *, position: str = "pos") -> tuple[int, int]:
+    """Where a direction was read, as a JSON object says it.
+
+    Args:
+        facts: The object; `direction_metadata.json` of the published code has the keys `pos` and `layer`.
+        where: Its origin, for messages.
+        position: Key of the position.
+
+    Returns:
+        Position (negative) and layer (0 or more).
+
+    Raises:
+        DataError: One of them is missing or no such number.
+    """
+    return _whole(facts, position, where, negative=True), _whole(facts, "layer", where, negative=False)
+
+
 def read_tensor(path: Path) -> Tensor:
     """The one tensor of a foreign file, without running anything it holds.
 
@@ -185,9 +217,11 @@ def read_tensor(path: Path) -> Tensor:
             found: object = load_file(path)
         else:
             found = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        first_line = (str(error).splitlines() or [""])[0]
-        raise DataError(f"{path}: cannot be read as a plain tensor ({first_line})") from None
+    except _UNREADABLE as error:
+        why = (str(error).splitlines() or [""])[0]
+        if isinstance(error, pickle.UnpicklingError):  # torch's own message advises to run what the file names
+            why = "no tensor file, or one whose reading would run code"
+        raise DataError(f"{path}: cannot be read as a plain tensor ({why})") from None
     if isinstance(found, dict) and len(found) == 1:
         found = next(iter(found.values()))
     if not isinstance(found, Tensor):
@@ -198,3 +232,11 @@ def read_tensor(path: Path) -> Tensor:
 def _check(vector: Tensor, path: Path) -> None:
     if vector.ndim != 1 or not torch.isfinite(vector).all() or vector.float().norm() == 0:
         raise DataError(f"{path}: expected one finite, non-zero vector [d_model], found shape {tuple(vector.shape)}")
+
+
+def _whole(facts: Mapping[str, JsonValue], key: str, where: str, *, negative: bool) -> int:
+    value = facts.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or (value < 0) != negative:
+        expected = "a whole number below 0" if negative else "a whole number, 0 or more"
+        raise DataError(f"{where}: {key!r} is {value!r}, expected {expected}")
+    return value

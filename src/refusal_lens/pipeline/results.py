@@ -9,10 +9,33 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from refusal_lens.core.json_files import read_json
-from refusal_lens.errors import RunError
-from refusal_lens.rundir import RunDir
-from refusal_lens.types import JsonValue
+from refusal_lens.core.digests import digest_file
+from refusal_lens.core.json_files import read_json, read_object
+from refusal_lens.directions import Direction
+from refusal_lens.errors import NoValidDirection, RunError, UserError
+from refusal_lens.pipeline.steps.direction import FILE, STATUS, STEP
+from refusal_lens.pipeline.steps.selection import SELECTED
+from refusal_lens.rundir import RunDir, read_plan
+from refusal_lens.types import JsonValue, Task
+
+UNFINISHED = "unfinished"
+
+
+@dataclass(frozen=True)
+class DirectionStatus:
+    """A direction that a run was to find, and how that ended.
+
+    Attributes:
+        source: Its name: a language, a pool, or a null.
+        status: selected, no valid direction, or unfinished.
+        reason: Why there is none; None where there is.
+        direction: The direction; None where there is none.
+    """
+
+    source: str
+    status: str
+    reason: str | None
+    direction: Direction | None
 
 
 @dataclass(frozen=True)
@@ -63,6 +86,66 @@ class Run:
         if not file.exists():
             raise RunError(f"{self.path}: no verdict yet; finish the run with `refusal-lens resume {self.path}`")
         return read_json(file, error=RunError, advice=f"`refusal-lens resume {self.path}` repairs it")
+
+    def directions(self) -> list[DirectionStatus]:
+        """Every direction that the run was to find, nulls last, with its status.
+
+        Returns:
+            In the plan's order; empty for a run of the baseline alone.
+
+        Raises:
+            RunError: The run or one of its directions is damaged.
+        """
+        run = RunDir.open(self.path)
+        return [self._status(run, task) for task in read_plan(run) if task.step == STEP.name]
+
+    def direction(self, source: str = "en") -> Direction:
+        """A direction that the run found, to use elsewhere.
+
+        Args:
+            source: Its name: a source language, `pooled`, or a null such as `random-0`.
+
+        Returns:
+            The raw vector with its position, layer and the model's digest.
+
+        Raises:
+            UserError: The run was not to find such a direction.
+            NoValidDirection: Selection left no candidate; the message has the reason.
+            RunError: The run has not come so far, or the file is damaged.
+
+        Example:
+            rl.open_run("runs/first").direction("en").save(Path("en.safetensors"))
+        """
+        run = RunDir.open(self.path)
+        planned = {task.name: task for task in read_plan(run) if task.step == STEP.name}
+        if source not in planned:
+            known = (
+                f"it has {', '.join(planned)}" if planned else "it has none (nothing planned, or the baseline alone)"
+            )
+            raise UserError(
+                f"{self.path}: no direction {source!r} was asked for; {known}. `audit --sources` names sources"
+            )
+        found = self._status(run, planned[source])
+        if found.status == UNFINISHED:
+            raise RunError(
+                f"{self.path}: the direction {source!r} is not finished; `refusal-lens resume {self.path}` finishes it"
+            )
+        if found.direction is None:
+            raise NoValidDirection(f"{self.path}: no valid direction {source!r}: {found.reason}")
+        return found.direction
+
+    def _status(self, run: RunDir, task: Task) -> DirectionStatus:
+        record = run.record(task.task_id)
+        if record is None or record.key != run.key(task):  # the other key: a result of earlier settings
+            return DirectionStatus(task.name, UNFINISHED, None, None)
+        advice = f"`refusal-lens resume {self.path}` repairs it"
+        for name in record.outputs:
+            if digest_file(run.path(task.task_id, name)) != record.outputs[name]:
+                raise RunError(f"{run.folder(task.task_id) / name}: does not have its recorded digest; {advice}")
+        status = read_object(run.path(task.task_id, STATUS), error=RunError, advice=advice)
+        if status.get("status") != SELECTED:
+            return DirectionStatus(task.name, str(status.get("status")), str(status.get("reason")), None)
+        return DirectionStatus(task.name, SELECTED, None, Direction.load(run.path(task.task_id, FILE)))
 
 
 def open_run(path: str | Path) -> Run:
