@@ -148,21 +148,23 @@ def _outputs(carrier: nn.Module, ran: dict[nn.Module, Event], d_model: int) -> I
         part for part in carrier.modules() if any(parameter.ndim == 3 for parameter in part.parameters(recurse=False))
     ]
     if not stacks:
-        yield from _final(carrier, ran)
+        yield from _final(carrier, ran, d_model)
         return
     for stack in stacks:
         yield from _experts(stack, d_model)
     for child in carrier.children():
         if child not in stacks and any(child.children()) and not any(part in stacks for part in child.modules()):
-            yield from _final(child, ran)
+            yield from _final(child, ran, d_model)
 
 
-def _final(module: nn.Module, ran: dict[nn.Module, Event]) -> Iterator[Written]:
+def _final(module: nn.Module, ran: dict[nn.Module, Event], d_model: int) -> Iterator[Written]:
     if module not in ran:
         return
     for part in module.modules():
         axis = 0 if isinstance(part, nn.Linear) else 1 if isinstance(part, Conv1D) else None
-        if axis is not None and part in ran and same_memory(ran[part].returned, ran[module].returned):
+        if axis is None or part not in ran or ran[part].returned.shape[-1] != d_model:
+            continue  # a router's output is chosen from, not added to the stream
+        if same_memory(ran[part].returned, ran[module].returned):
             yield Written(part, "weight", axis)
             if "bias" in dict(part.named_parameters(recurse=False)):
                 yield Written(part, "bias", 0)

@@ -232,10 +232,17 @@ def _block(module: nn.Module, events: Sequence[Event]) -> Block:
         return step
 
     consumed = {id(before) for before in source.values() if before is not None}
-    writes = [step for step in steps if id(step) not in consumed and _carries(origin(step).module)]
+    width = own.read.shape[-1]  # narrower: a router's logits, a gate on per-layer embeddings
+    writes = [
+        step
+        for step in steps
+        if id(step) not in consumed and _carries(origin(step).module) and step.returned.shape[-1] == width
+    ]
+    if not writes:
+        raise ModelError(f"nothing in a decoder block ({type(module).__name__}) is as wide as the residual stream")
     first = next((write for write in writes if origin(write) is carriers[0]), writes[0])
     others = [write for write in writes if write is not first]
-    readers = [step for step in steps if source[id(step)] is None]
+    readers = [step for step in steps if source[id(step)] is None and step.read.shape[-1] == width]
     reads_input = [step for step in readers if same_memory(step.read, own.read)]
     feeding = [_root(origin(write), source) for write in others]
     return Block(
