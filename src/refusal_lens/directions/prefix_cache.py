@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from refusal_lens.model import LensModel, hidden_input, hidden_output
+from refusal_lens.model.lens import LAST
 
 WORTH = 4
 
@@ -201,7 +202,7 @@ class PrefixCache:
         with ExitStack() as stack:
             for block in self.model.layout.blocks:
                 stack.callback(block.module.register_forward_pre_hook(note, with_kwargs=True).remove)
-            self.model.hf(**self._row(segment.tokens, segment.start), use_cache=True, logits_to_keep=1, **known)
+            self.model.hf(**self._row(segment.tokens, segment.start), use_cache=True, logits_to_keep=LAST, **known)
         return Call(arguments, keywords)
 
     def _row(self, tokens: tuple[int, ...], start: int) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from transformers import DynamicCache
 from refusal_lens.interventions.ablation import Ablation
 from refusal_lens.interventions.context import folded, intervening
 from refusal_lens.model import PROBES, LensModel, hidden_input
+from refusal_lens.model.lens import LAST
 
 
 @torch.no_grad()
@@ -48,7 +49,7 @@ def residual_leak(
             attention_mask=batch.attention_mask,
             position_ids=batch.position_ids,
             past_key_values=cache,
-            logits_to_keep=1,
+            logits_to_keep=LAST,
         ).logits
         seen.mask = None
         mask = torch.cat([real, real.new_ones(real.shape[0], 1)], 1)

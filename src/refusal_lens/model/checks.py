@@ -2,6 +2,7 @@
 
 1. Layer L as recorded from block inputs equals hidden state L as transformers counts them.
 2. Interventions that return what they are given, placed at every site, change no logit.
+3. Its logits are numbers, and a token read with a cache of keys and values gives the logits of one pass over everything.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ import torch
 from torch import Tensor
 
 from refusal_lens.errors import ModelError
-from refusal_lens.model.edit import Edit, Intervention, Site
+from refusal_lens.model.batches import is_out_of_memory
+from refusal_lens.model.cache import new_cache
+from refusal_lens.model.edit import FULL_PRECISION, Edit, Intervention, Site
 from refusal_lens.model.forward import record
 from refusal_lens.model.lens import LensModel
+from refusal_lens.model.source import first_line
 from refusal_lens.model.tokens import PROBES
 
 
@@ -76,6 +80,44 @@ def placement_error(model: LensModel) -> float:
     return float((placed - plain).abs().max() / plain.abs().max().clamp_min(1e-12))
 
 
+@torch.no_grad()
+def decoding_error(model: LensModel) -> float:
+    """Largest change of a logit where the last token is read with a cache instead of in one pass, relative to the largest."""
+    ids = model.render(PROBES[:2])
+    whole = model.logits(model.batch(ids))
+    before = model.batch([row[:-1] for row in ids])
+    cache = new_cache(model.hf.config)
+    keywords = {"past_key_values": cache, "use_cache": True, "logits_to_keep": 1}
+    mask = before.attention_mask
+    model.hf(input_ids=before.input_ids, attention_mask=mask, position_ids=before.position_ids, **keywords)
+    stepped = model.hf(
+        input_ids=torch.tensor([row[-1:] for row in ids], device=model.device),
+        attention_mask=None if mask is None else torch.cat([mask, mask.new_ones(len(ids), 1)], dim=1),
+        position_ids=before.position_ids[:, -1:] + 1,
+        **keywords,
+    ).logits[:, -1]
+    return float((stepped - whole).abs().max() / whole.abs().max().clamp_min(1e-12))
+
+
+def _check_decoding(model: LensModel) -> None:
+    name = model.provenance.architecture
+    if not torch.isfinite(model.logits(model.batch(model.render(PROBES[:2])))).all():
+        if model.dtype == torch.float16:
+            raise ModelError(
+                f"{name} overflows in float16 (largest number 65,504) on an ordinary prompt; use --dtype bfloat16 or float32"
+            )
+        raise ModelError(f"{name} gives logits that are no numbers on an ordinary prompt: its weights are damaged")
+    own = f"{name} does not write with a cache of keys and values (recurrent and state-space models do not), and is not audited"
+    try:
+        error = decoding_error(model)
+    except (TypeError, ValueError, RuntimeError, LookupError, AttributeError) as fault:
+        if is_out_of_memory(fault):
+            raise
+        raise ModelError(f"{own}: {first_line(fault)}") from fault
+    if not error <= (1e-3 if model.dtype in FULL_PRECISION else 1e-1):
+        raise ModelError(f"{own}: token by token its logits differ by {error:.1e} of the largest")
+
+
 def check_located(model: LensModel) -> None:
     """Run the load-time checks.
 
@@ -85,6 +127,7 @@ def check_located(model: LensModel) -> None:
     Raises:
         ModelError: A check fails; the message names it.
     """
+    _check_decoding(model)
     name = model.provenance.architecture
     if not layer_error(model) <= 1e-3:
         raise ModelError(

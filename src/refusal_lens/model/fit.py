@@ -8,11 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from transformers import AutoConfig
-
-from refusal_lens.errors import ModelError
-from refusal_lens.model.source import first_line, locate_source
-from refusal_lens.model.tokens import load_tokenizer, render
+from refusal_lens.model.source import locate_source, open_config
+from refusal_lens.model.tokens import open_tokenizer, render
 
 TEMPLATE_TOKENS = 256
 """More than any chat template adds to a user's words."""
@@ -41,11 +38,8 @@ def too_long(
     Raises:
         ModelError: The model's configuration or tokenizer cannot be read.
     """
-    folder = locate_source(spec, revision=revision).folder
-    try:
-        config = AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
-    except Exception as error:  # a foreign configuration can raise anything
-        raise ModelError(f"{folder}: its configuration cannot be used: {first_line(error)}") from error
+    source = locate_source(spec, revision=revision)
+    config = open_config(source, trust_remote_code=trust_remote_code)
     context = getattr(config.get_text_config(), "max_position_embeddings", None)
     if not context:
         return []
@@ -56,6 +50,6 @@ def too_long(
     ]
     if not suspects:
         return []
-    tokenizer = load_tokenizer(folder, chat_template=chat_template, trust_remote_code=trust_remote_code)
+    tokenizer = open_tokenizer(source, chat_template=chat_template, trust_remote_code=trust_remote_code)
     lengths = map(len, render(tokenizer, [instructions[index] for index in suspects]))
     return [index for index, length in zip(suspects, lengths, strict=True) if length >= context]

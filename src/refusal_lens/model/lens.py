@@ -18,6 +18,10 @@ from refusal_lens.model.hooking import edited
 from refusal_lens.model.layout import Layout
 from refusal_lens.model.tokens import render
 
+LAST = torch.tensor([-1])
+"""Only the last position's logits. As a number, models that share keys between layers (Gemma 4) would leave out every other
+position of their later blocks, which are recorded and measured here."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelProvenance:
@@ -32,6 +36,8 @@ class ModelProvenance:
         device: Where it computes.
         template_digest: sha256 of the chat template in use.
         versions: Versions of the libraries that decide its numbers.
+        stored: How its weights are stored where not as plain numbers, e.g. "GGUF (Q4_1), dequantised"; None otherwise.
+        adapter: Name and digest of the adapter merged into its weights, None without one.
     """
 
     spec: str
@@ -42,6 +48,8 @@ class ModelProvenance:
     device: str
     template_digest: str
     versions: dict[str, str] = field(default_factory=dict[str, str])
+    stored: str | None = None
+    adapter: str | None = None
 
 
 @dataclass(eq=False, repr=False)
@@ -170,7 +178,7 @@ class LensModel:
             attention_mask=batch.attention_mask,
             position_ids=batch.position_ids,
             use_cache=False,
-            logits_to_keep=1,
+            logits_to_keep=LAST,
         ).logits[:, -1]
 
     def edited(self, interventions: Sequence[Intervention]) -> AbstractContextManager[None]:

@@ -16,24 +16,17 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torch import nn
-from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForImageTextToText,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
-from transformers.utils import logging as transformers_logging
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from refusal_lens.errors import ModelError
 from refusal_lens.model.batches import padded
 from refusal_lens.model.files import check_files
+from refusal_lens.model.kinds import check_kind
 from refusal_lens.model.layout import locate
 from refusal_lens.model.lens import LensModel, ModelProvenance
-from refusal_lens.model.source import Source, first_line, locate_source, model_digest
-from refusal_lens.model.tokens import PROBES, load_tokenizer, post_instruction_length, render
+from refusal_lens.model.network import check_finite, load_network, stored_as
+from refusal_lens.model.source import Source, adapter_digest, first_line, locate_source, open_config, source_digest
+from refusal_lens.model.tokens import PROBES, open_tokenizer, post_instruction_length, render
 
 log = logging.getLogger(__name__)
 
@@ -68,13 +61,17 @@ def load_model(
         ModelError: It cannot be loaded, or lacks what an audit needs; the message says what and what to do.
     """
     source = locate_source(spec, revision=revision, code=trust_remote_code)
-    check_files(source.folder)
+    check_files(source)
     placed = _device(device)
     number = _dtype(dtype, placed)
-    tokenizer = load_tokenizer(source.folder, chat_template=chat_template, trust_remote_code=trust_remote_code)
-    network = _load_network(source, placed, number, spread=device == "auto", trust_remote_code=trust_remote_code)
+    tokenizer = open_tokenizer(source, chat_template=chat_template, trust_remote_code=trust_remote_code)
+    network = load_network(source, placed, number, spread=device == "auto", trust_remote_code=trust_remote_code)
+    if source.adapter is not None:
+        from refusal_lens.model.adapters import merge_adapter
+
+        network = merge_adapter(network, source.adapter, render(tokenizer, PROBES[:1])[0])
     if check:
-        _check_finite(network, spec)
+        check_finite(network, source)
     model = assemble(network, tokenizer, provenance=_provenance(source, network, tokenizer))
     log.info(
         "%s: %s, %d layers, d_model %d, %s, positions %s",
@@ -124,7 +121,7 @@ def identify(model: LensModel) -> str:
     """
     known = model.provenance
     try:
-        own = load_tokenizer(locate_source(known.spec, revision=known.revision).folder, chat_template=None)
+        own = open_tokenizer(locate_source(known.spec, revision=known.revision))
     except ModelError:  # put together by hand
         return known.digest
     if hashlib.sha256(str(own.chat_template).encode()).hexdigest() == known.template_digest:
@@ -147,8 +144,9 @@ def check_source(
         ModelError: Files are missing or damaged, or tokenizer or chat template cannot be used.
     """
     source = locate_source(spec, revision=revision, code=trust_remote_code)
-    check_files(source.folder)
-    tokenizer = load_tokenizer(source.folder, chat_template=chat_template, trust_remote_code=trust_remote_code)
+    check_files(source)
+    check_kind(spec, open_config(source, trust_remote_code=trust_remote_code))
+    tokenizer = open_tokenizer(source, chat_template=chat_template, trust_remote_code=trust_remote_code)
     post_instruction_length(tokenizer)
 
 
@@ -233,65 +231,6 @@ def _dtype(name: str, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
-def _load_network(
-    source: Source, device: torch.device, dtype: torch.dtype, *, spread: bool, trust_remote_code: bool
-) -> PreTrainedModel:
-    several = spread and device.type == "cuda" and torch.cuda.device_count() > 1
-    transformers_logging.disable_progress_bar()
-    folder = str(source.folder)
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code)
-        named = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING or trust_remote_code
-        family = AutoModelForCausalLM if named else AutoModelForImageTextToText  # text inside a multimodal wrapper
-        loaded = family.from_pretrained(
-            folder,
-            config=config,
-            dtype=dtype,
-            device_map="auto" if several else {"": device},
-            use_safetensors=True,
-            trust_remote_code=trust_remote_code,
-            ignore_mismatched_sizes=True,  # named below, in one line
-            output_loading_info=True,
-        )
-    except Exception as error:  # a foreign configuration, or foreign code that was asked for, can raise anything
-        raise ModelError(f"cannot load {source.spec}: {first_line(error)}") from error
-    network, report = cast("tuple[PreTrainedModel, dict[str, set[str]]]", loaded)
-    _check_complete(source.spec, report)
-    return network
-
-
-def _check_complete(spec: str, report: dict[str, set[str]]) -> None:
-    unlike = sorted(cast("set[tuple[str, tuple[int, ...], tuple[int, ...]]]", report["mismatched_keys"]))
-    if unlike:
-        name, stored, asked = unlike[0]
-        raise ModelError(
-            f"{spec}: {len(unlike)} weights have another shape than config.json asks for (first: {name} is "
-            f"{list(stored)}, not {list(asked)}); weights and configuration do not belong together"
-        )
-    missing = sorted(report["missing_keys"])
-    if missing:
-        first = f"{len(missing)} weights its configuration asks for (first: {missing[0]})"
-        raise ModelError(f"{spec} lacks {first}; download the model again")
-    unused = sorted(report["unexpected_keys"])
-    if unused:
-        log.warning("%s: %d weights of its files have no place in the model (first: %s)", spec, len(unused), unused[0])
-
-
-def _check_finite(network: nn.Module, spec: str) -> None:
-    for name, parameter in network.named_parameters():
-        if (
-            not parameter.is_floating_point()
-            or parameter.device.type == "meta"
-            or torch.isfinite(parameter.sum(dtype=torch.float32))
-        ):
-            continue
-        bad = int((~torch.isfinite(parameter.float())).sum())
-        if bad:
-            raise ModelError(
-                f"{spec}: {bad} of {parameter.numel()} numbers in {name} are NaN or infinite; the file is damaged"
-            )
-
-
 def _end_ids(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     named = getattr(network.generation_config, "eos_token_id", None)
     listed = cast("list[object]", list(named) if isinstance(named, (list, tuple)) else [named])
@@ -308,10 +247,12 @@ def _provenance(source: Source, network: PreTrainedModel, tokenizer: PreTrainedT
     return ModelProvenance(
         spec=source.spec,
         revision=source.revision,
-        digest=model_digest(source.folder),
+        digest=source_digest(source),
         architecture=type(network).__name__,
         dtype=str(network.dtype).removeprefix("torch."),
         device=str(next(network.parameters()).device),
         template_digest=hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest(),
         versions={name: version(name) for name in ("torch", "transformers", "tokenizers")},
+        stored=stored_as(source, network.config),
+        adapter=None if source.adapter is None else f"{source.adapter} ({adapter_digest(source.adapter)[:12]})",
     )

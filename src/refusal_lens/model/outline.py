@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from transformers import AutoConfig
 
 from refusal_lens.errors import ModelError
-from refusal_lens.model.source import first_line, locate_source
-from refusal_lens.model.tokens import load_tokenizer, post_instruction_length, render
+from refusal_lens.model.source import Source, first_line, locate_source, open_config
+from refusal_lens.model.tokens import open_tokenizer, post_instruction_length, render
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +58,14 @@ def outline(
     Raises:
         ModelError: A file says too little, or cannot be read.
     """
-    folder = locate_source(spec, revision=revision, code=trust_remote_code).folder
+    source = locate_source(spec, revision=revision, code=trust_remote_code)
     try:
-        config = AutoConfig.from_pretrained(str(folder), trust_remote_code=trust_remote_code).get_text_config()
+        config = open_config(source, trust_remote_code=trust_remote_code).get_text_config()
         layers, width, words = config.num_hidden_layers, config.hidden_size, config.vocab_size
-        parameters = sum(map(_numbers, folder.glob("*.safetensors")))
+        parameters = _parameters(source)
     except (SafetensorError, OSError, ValueError, AttributeError) as error:
         raise ModelError(f"{spec}: its size cannot be told from its files: {first_line(error)}") from error
-    tokenizer = load_tokenizer(folder, chat_template=chat_template, trust_remote_code=trust_remote_code)
+    tokenizer = open_tokenizer(source, chat_template=chat_template, trust_remote_code=trust_remote_code)
     lengths = [len(ids) for ids in render(tokenizer, prompts)]
     return Outline(
         n_layers=int(layers),
@@ -76,6 +75,14 @@ def outline(
         n_positions=post_instruction_length(tokenizer),
         prompt_tokens=sum(lengths) / len(lengths),
     )
+
+
+def _parameters(source: Source) -> int:
+    if source.gguf is None:
+        return sum(map(_numbers, source.folder.glob("*.safetensors")))
+    from gguf import GGUFReader
+
+    return sum(int(tensor.n_elements) for tensor in GGUFReader(str(source.folder / source.gguf)).tensors)
 
 
 def _numbers(file: Path) -> int:

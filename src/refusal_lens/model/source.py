@@ -2,6 +2,7 @@
 
 Everything becomes a local folder first, so that one set of checks and one digest serve all three. From the hub only
 configuration, tokenizer, chat template and safetensors weights are fetched: pickled weights are never read.
+A folder may hold an adapter beside its base, or name a base that lies elsewhere; a GGUF file holds everything itself.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import difflib
 import importlib.resources
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -22,11 +23,15 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from transformers import AutoConfig, PreTrainedConfig
 
 from refusal_lens.core.digests import digest_bytes, digest_file, digest_files
+from refusal_lens.core.json_files import read_object
 from refusal_lens.errors import ModelError
+from refusal_lens.model.kinds import ADAPTER, has_weights, why_no_model
 
 TESTBED = "testbed:"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 WANTED = ("*.json", "*.jinja", "*.safetensors", "tokenizer.model", "*.tiktoken", "merges.txt", "vocab.txt")
 CODE = ("*.py",)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -38,13 +43,28 @@ class Source:
 
     Attributes:
         spec: What the user named.
-        folder: Where its files are.
-        revision: Commit of a hub model, None otherwise.
+        folder: Where its files are; those of the base where an adapter lies apart from it.
+        revision: Commit of a hub model, None otherwise (a base that an adapter names has its own, in its digest).
+        adapter: Folder of an adapter to merge into the weights; `folder` itself where it lies beside them.
+        gguf: Name of the GGUF file in `folder` that holds configuration, weights, tokenizer and template.
     """
 
     spec: str
     folder: Path
     revision: str | None
+    adapter: Path | None = None
+    gguf: str | None = None
+
+    @property
+    def words(self) -> Path:
+        """The folder whose tokenizer counts: an adapter's own, as it was trained with, where it has one."""
+        apart = self.adapter is not None and (self.adapter / "tokenizer_config.json").is_file()
+        return self.adapter if self.adapter is not None and apart else self.folder
+
+    @property
+    def gguf_option(self) -> dict[str, str]:
+        """What transformers' loaders are told besides the folder."""
+        return {} if self.gguf is None else {"gguf_file": self.gguf}
 
 
 def locate_source(spec: str, *, revision: str | None = None, code: bool = False) -> Source:
@@ -64,17 +84,80 @@ def locate_source(spec: str, *, revision: str | None = None, code: bool = False)
     if not spec.strip():
         raise ModelError(f"the model's name is empty; give {TESTBED}NAME, a folder or a hub id such as org/name")
     folder = _testbed(spec.removeprefix(TESTBED)) if spec.startswith(TESTBED) else Path(spec).expanduser()
+    if folder.exists() and revision is not None:
+        raise ModelError(f"{spec} is no hub model and has no revision {revision!r}; leave --revision out")
     if folder.is_dir():
-        if revision is not None:
-            raise ModelError(f"{spec} is no hub model and has no revision {revision!r}; leave --revision out")
-        return Source(spec, folder, None)
+        return _opened(Source(spec, folder, None), code=code)
+    if folder.is_file() and folder.suffix.lower() == ".gguf":
+        return Source(spec, folder.parent, None, gguf=folder.name)
     if folder.exists():
-        raise ModelError(f"{spec} is a file; name the folder that holds config.json and the weights")
+        raise ModelError(why_no_model(folder))
     if folder.is_absolute() or spec.startswith((".", "~")) or spec.count("/") > 1:
         raise ModelError(
             f"no model folder {spec}; name a folder with config.json, a hub id such as org/name, or {TESTBED}NAME"
         )
-    return _from_hub(spec, revision, code=code)
+    return _opened(_from_hub(spec, revision, code=code), code=code)
+
+
+def _opened(source: Source, *, code: bool) -> Source:
+    """The source with what its folder says it is: an adapter beside or apart from its base, or a GGUF file."""
+    folder = source.folder
+    if (folder / ADAPTER).is_file():
+        if has_weights(folder):
+            return replace(source, adapter=folder)
+        base = _base(folder, code=code)
+        return replace(base, spec=source.spec, revision=source.revision, adapter=folder)
+    files = sorted(file.name for file in folder.glob("*.gguf"))
+    if not files or any(folder.glob("*.safetensors")):
+        return source
+    if len(files) > 1:
+        raise ModelError(f"{folder} holds {len(files)} GGUF files: name one of them ({', '.join(files[:3])})")
+    return replace(source, gguf=files[0])
+
+
+def _base(adapter: Path, *, code: bool) -> Source:
+    """The base that an adapter names, as seen from the working directory or from the adapter."""
+    settings = read_object(adapter / ADAPTER, error=ModelError, advice="download the adapter again")
+    named, revision = settings.get("base_model_name_or_path"), settings.get("revision")
+    if not isinstance(named, str) or not named.strip():
+        raise ModelError(
+            f"{adapter} is an adapter whose {ADAPTER} names no base_model_name_or_path: write its base there"
+        )
+    beside = adapter / Path(named).expanduser()
+    found = beside if beside.is_dir() else Path(named).expanduser()
+    if (found / ADAPTER).is_file() and not has_weights(found):
+        raise ModelError(
+            f"{adapter} is an adapter whose base {named} is an adapter too: merge that one into its base first"
+        )
+    try:
+        hub = revision if isinstance(revision, str) and not found.exists() else None
+        base = locate_source(str(found) if found.exists() else named, revision=hub, code=code)
+    except ModelError as error:
+        raise ModelError(f"{adapter} is an adapter; its base model was not found: {error}") from error
+    if base.adapter is not None:
+        raise ModelError(
+            f"{adapter} is an adapter whose base {named} has an adapter too: merge that one into its base first"
+        )
+    return base
+
+
+def open_config(source: Source, *, trust_remote_code: bool = False) -> PreTrainedConfig:
+    """A model's configuration, read without its weights.
+
+    Args:
+        source: Its files.
+        trust_remote_code: Whether the model's own code may run.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        ModelError: It cannot be read.
+    """
+    try:
+        return AutoConfig.from_pretrained(str(source.folder), trust_remote_code=trust_remote_code, **source.gguf_option)
+    except Exception as error:  # a foreign configuration, or foreign code that was asked for, can raise anything
+        raise ModelError(f"cannot load {source.spec}: {first_line(error)}") from error
 
 
 def _testbed(name: str) -> Path:
@@ -128,6 +211,28 @@ def model_digest(folder: Path) -> str:
     return digest_files(folder, sorted(_relevant(folder)), digest_of=_file_digest)
 
 
+def source_digest(source: Source) -> str:
+    """Digest of everything that decides a model's behaviour, an adapter and the base it lies apart from included.
+
+    Args:
+        source: The model's files.
+
+    Returns:
+        sha256, hexadecimal.
+    """
+    if source.gguf is not None:
+        return digest_files(source.folder, [source.folder / source.gguf], digest_of=_file_digest)
+    digest = model_digest(source.folder)
+    if source.adapter is None or source.adapter == source.folder:
+        return digest  # an adapter beside its base is one of the folder's files
+    return digest_bytes(f"{digest}\0adapter\0{model_digest(source.adapter)}".encode())
+
+
+def adapter_digest(adapter: Path) -> str:
+    """Digest of an adapter alone: its settings and weights."""
+    return digest_files(adapter, [adapter / ADAPTER, adapter / ADAPTER_WEIGHTS], digest_of=_file_digest)
+
+
 def fingerprint(spec: str, *, revision: str | None = None, chat_template: Path | None = None) -> str:
     """What identifies a model without loading it: a digest of its files and of the template that replaces its own.
 
@@ -142,7 +247,7 @@ def fingerprint(spec: str, *, revision: str | None = None, chat_template: Path |
     Raises:
         ModelError: Nothing usable under that name.
     """
-    digest = model_digest(locate_source(spec, revision=revision).folder)
+    digest = source_digest(locate_source(spec, revision=revision))
     if chat_template is None:
         return digest
     if not chat_template.is_file():

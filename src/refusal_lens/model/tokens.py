@@ -22,7 +22,7 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from refusal_lens.errors import DataError, ModelError
-from refusal_lens.model.source import first_line
+from refusal_lens.model.source import Source, first_line
 
 DATE = "26 Jul 2024"
 UNRENDERABLE = (
@@ -48,13 +48,38 @@ PROBES = (
 """Instructions in several scripts with different last characters: rendered to find what follows an instruction."""
 
 
+def open_tokenizer(
+    source: Source, *, chat_template: Path | None = None, trust_remote_code: bool = False
+) -> PreTrainedTokenizerBase:
+    """The tokenizer of a model's files: an adapter's own where it brings one, a GGUF file's from the file.
+
+    Args:
+        source: The model's files.
+        chat_template: As for `load_tokenizer`.
+        trust_remote_code: As for `load_tokenizer`.
+
+    Returns:
+        As `load_tokenizer`.
+
+    Raises:
+        ModelError: As `load_tokenizer`.
+    """
+    if chat_template is None and source.adapter is not None:  # trained with its own template, or with the base's
+        own = [folder / "chat_template.jinja" for folder in (source.adapter, source.folder)]
+        chat_template = next((file for file in own if file.is_file()), None)
+    return load_tokenizer(
+        source.words, gguf=source.gguf, chat_template=chat_template, trust_remote_code=trust_remote_code
+    )
+
+
 def load_tokenizer(
-    folder: Path, *, chat_template: Path | None = None, trust_remote_code: bool = False
+    folder: Path, *, gguf: str | None = None, chat_template: Path | None = None, trust_remote_code: bool = False
 ) -> PreTrainedTokenizerBase:
     """Load a model's tokenizer exactly as its tokenizer.json defines it, with a usable chat template.
 
     Args:
         folder: The model's folder.
+        gguf: Name of the GGUF file in it that holds the tokenizer, where one does.
         chat_template: Jinja file that replaces the model's own template.
         trust_remote_code: Allow a tokenizer class that lives in the model's own files.
 
@@ -68,14 +93,16 @@ def load_tokenizer(
     try:
         tokenizer: PreTrainedTokenizerBase = (
             PreTrainedTokenizerFast.from_pretrained(str(folder))
-            if own.is_file()
-            else AutoTokenizer.from_pretrained(str(folder), trust_remote_code=trust_remote_code)
+            if gguf is None and own.is_file()
+            else AutoTokenizer.from_pretrained(
+                str(folder), trust_remote_code=trust_remote_code, **({} if gguf is None else {"gguf_file": gguf})
+            )
         )
     except Exception as error:
-        raise ModelError(f"no usable tokenizer in {folder}: {first_line(error)}") from error
+        raise ModelError(f"no usable tokenizer in {folder / (gguf or '')}: {first_line(error)}") from error
     if not tokenizer.encode(PROBES[0], add_special_tokens=False):
         raise ModelError(f"{folder} has no tokenizer (tokenizer.json): copy the model's tokenizer files into it")
-    if own.is_file() and not same_tokenizer(tokenizer, own):
+    if gguf is None and own.is_file() and not same_tokenizer(tokenizer, own):
         raise ModelError(
             f"the tokenizer loaded from {folder} does not encode as its tokenizer.json does; report this model"
         )
@@ -123,6 +150,12 @@ def _need_template(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     if isinstance(template, dict):
         template = template.get("default")
         tokenizer.chat_template = template
+    legacy = folder / "chat_template.json"
+    if not template and legacy.is_file():
+        raise ModelError(
+            f"the chat template of {folder} stands in chat_template.json, an old processor's file that no tokenizer reads: "
+            f"pass --chat-template {legacy}"
+        )
     if not template:
         raise ModelError(
             f"{folder} has no chat template, so it is probably a base model: "
