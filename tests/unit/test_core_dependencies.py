@@ -13,7 +13,12 @@ from pathlib import Path
 import pytest
 
 PROJECT = Path(__file__).parents[2]
-OPTIONAL = {"ray": "ray", "fsspec": "ray", "peft": "adapters", "gguf": "gguf"}  # import -> extra; imported inside a function or a module of its own
+OPTIONAL = {
+    "ray": "ray",
+    "fsspec": "ray",
+    "peft": "adapters",
+    "gguf": "gguf",
+}  # import -> extra; imported inside a function or a module of its own
 NEVER_IMPORTED = {"accelerate": "transformers needs it to place a model on devices"}
 
 
