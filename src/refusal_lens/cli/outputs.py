@@ -68,3 +68,13 @@ def columns_of(given: list[str] | None) -> dict[str, str]:
     """
     pairs = [part.partition("=") for text in given or () for part in text.split(",")]
     return {name.strip() if mark else "text": (column if mark else name).strip() for name, mark, column in pairs}
+
+
+def codes_of(text: str | None) -> tuple[str, ...] | None:
+    """Language codes of an option, each once; None where the option is absent. UserError for one that names none."""
+    if text is None:
+        return None
+    codes = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not codes:
+        raise UserError(f"no language in {text!r}; give codes separated by commas")
+    return codes

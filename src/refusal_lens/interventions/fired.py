@@ -48,6 +48,9 @@ class Shares:
 
         Args:
             rounding: Share that is no more than rounding in the model's number format.
+
+        Returns:
+            True also where nothing could be measured.
         """
         if self.before is None or self.after is None:
             return True
