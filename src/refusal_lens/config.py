@@ -123,6 +123,9 @@ class AuditConfig(_Frozen):
     translate: str = Field(
         default="", description="translate answers to English before judging: hf:MODEL or endpoint:URL#MODEL"
     )
+    thinking_format: str = Field(
+        default="auto", description="how thoughts stand in answers: auto, none, think, harmony or a regular expression"
+    )
     seed: Seed = 0
     baseline_only: bool = Field(
         default=False, description="measure the untouched model alone: no directions, no geometry"

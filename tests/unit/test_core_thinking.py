@@ -149,3 +149,24 @@ def test_a_prompt_that_ends_inside_thoughts_is_seen(prompt: str, opened: bool) -
 def test_an_unknown_format_is_said(thinking: str) -> None:
     with pytest.raises(UserError, match="thinking format"):
         split_thinking("a", thinking)
+
+
+@pytest.mark.parametrize("thinking", ["auto", "think", "harmony", r"<think>.*?</think>"])
+def test_what_the_template_opened_must_be_closed_in_every_format(thinking: str) -> None:
+    assert split_thinking("I cannot do that", thinking, opened=True)[:3] == ("I cannot do that", None, CUT)
+    assert split_thinking("I cannot.</think>Sure.", thinking, opened=True)[:2] == ("I cannot.", "Sure.")
+    assert split_thinking("I cannot.", "none", opened=True).answer == "I cannot."
+
+
+def test_thoughts_with_a_fence_of_code_that_nothing_closes_still_end() -> None:
+    assert split_thinking("Code:\n```py\nx\n</think>\nSure.", opened=True).answer == "Sure."
+
+
+def test_a_template_may_open_a_channel() -> None:
+    opened = "<|start|>assistant<|channel|>analysis<|message|>"
+    assert ends_in_thoughts(opened) and not ends_in_thoughts(opened.replace("analysis", "final"))
+    assert (
+        split_thinking("I cannot.<|end|><|start|>assistant<|channel|>final<|message|>Sure.", opened=True).answer
+        == "Sure."
+    )
+    assert split_thinking("I cannot.assistantfinalSure.", opened=True)[:2] == ("I cannot.", "Sure.")

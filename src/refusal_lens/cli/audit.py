@@ -79,6 +79,12 @@ def audit(
     translate: Annotated[
         str | None, typer.Option(help="translate answers to English before judging: hf:MODEL or endpoint:URL#MODEL")
     ] = None,
+    thinking_format: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|none|think|harmony|REGEX", help="how thoughts stand in the model's answers  [default: auto]"
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="sampling and null directions  [default: 0]")] = None,
     device: Annotated[
         str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps or a device map  [default: auto]")
@@ -186,7 +192,13 @@ def audit(
             "device": device,
         },
     }
-    top: dict[str, JsonValue] = {"judge": judge, "translate": translate, "seed": seed, "baseline_only": baseline_only}
+    top: dict[str, JsonValue] = {
+        "judge": judge,
+        "translate": translate,
+        "thinking_format": thinking_format,
+        "seed": seed,
+        "baseline_only": baseline_only,
+    }
     settings, by_name = build(asked, top, config, QUICK if quick else {})
     run_directory = out or Path("runs") / slug(settings.model.spec)
     if languages is not None and languages.strip().lower() == "all":

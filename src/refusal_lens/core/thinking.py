@@ -8,8 +8,8 @@ the closing one; `harmony` for channels, with their special tokens or with these
 
 A block that is never closed was cut: there is no answer. Answers may talk about such marks, so `auto` takes a mark for one only
 outside code, an opening only at the start of a line, and a lone closing one only where no opening stands before it and not in the
-midst of a sentence. What cannot be seen: thoughts whose opening stands in the template and that were cut before their end; a
-caller that knows says `opened`.
+midst of a sentence. What a text does not show: thoughts whose opening stands in the template and that were cut before their end;
+a caller that has the rendered prompt says `opened` (`ends_in_thoughts`).
 """
 
 from __future__ import annotations
@@ -18,23 +18,15 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
+from refusal_lens.core.thought_marks import CHANNEL, CLOSING, END, OPENING, ends_in_thoughts
 from refusal_lens.errors import UserError
+
+__all__ = ["CUT", "FORMATS", "NOTHING", "Split", "check_format", "ends_in_thoughts", "split_thinking"]
 
 FORMATS = ("auto", "none", "think", "harmony")
 CUT = "cut in its thoughts"
 NOTHING = "no answer after its thoughts"
 
-_NAMES = r"(?:seed:)?(?:think|thinking|thoughts?|reasoning)"
-_MARKS = (
-    (rf"<\s*(?P<name>{_NAMES})(?:\s[^<>]*)?>", rf"<\s*/\s*{_NAMES}\s*>"),
-    (r"\[THINK\]", r"\[/THINK\]"),
-    (r"<\|begin_of_thought\|>", r"<\|end_of_thought\|>"),
-    (r"<\|START_THINKING\|>", r"<\|END_THINKING\|>"),
-    (r"<\|channel>thought\b", r"<channel\|>"),
-    (r"\u25c1think\u25b7", r"\u25c1/think\u25b7"),
-)
-_OPENING = tuple(re.compile(opening, re.IGNORECASE) for opening, _ in _MARKS)
-_CLOSING = tuple(re.compile(closing, re.IGNORECASE) for _, closing in _MARKS)
 _WRAPPED = re.compile(
     r"\s*(?:<answer>|<\|begin_of_solution\|>|<\|START_RESPONSE\|>)(?P<answer>.*?)"
     r"(?:(?:</answer>|<\|end_of_solution\|>|<\|END_RESPONSE\|>)\s*)?\Z",
@@ -43,8 +35,6 @@ _WRAPPED = re.compile(
 _CODE = re.compile(
     r"^[ \t]*(?P<fence>`{3,}|~{3,}).*?(?:^[ \t]*(?P=fence)|\Z)|(?P<tick>`+)[^`\n]+(?P=tick)", re.DOTALL | re.MULTILINE
 )
-_CHANNEL = re.compile(r"(?:<\|start\|>[^<]*)?<\|channel\|>\s*(?P<name>\w+)[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>")
-_END = re.compile(r"<\|(?:end|return|call|start)\|>")
 _STRIPPED = re.compile(
     r"\s*(?:assistant)?(?P<name>analysis|final)(?=[^\W\d_a-z]|[\"'\u00bf\u00a1\u201c\u201e\u00ab\u300c])"
 )
@@ -113,27 +103,16 @@ def split_thinking(text: str, thinking: str = "auto", *, opened: bool = False) -
     if thinking == "none":
         return Split(None, text, None, ((0, len(text)),))
     if thinking not in FORMATS:
-        return _by_pattern(text, _pattern(thinking))
+        found = _by_pattern(text, _pattern(thinking))
+        # What the template opened must be closed: an expression of whole blocks does not match such a text.
+        return _blocks(text, sure=True, opened=True) if opened and found.reasoning is None else found
     if thinking in ("auto", "harmony"):
         found = _harmony(text, sure=thinking == "harmony")
         if found is not None:
             return found
-    if thinking in ("auto", "think"):
+    if thinking in ("auto", "think") or opened:
         return _blocks(text, sure=thinking == "think", opened=opened)
     return Split(None, text, None, ((0, len(text)),))
-
-
-def ends_in_thoughts(prompt: str) -> bool:
-    """Whether a rendered prompt ends with the opening of a block of thoughts, so that the answer begins inside it.
-
-    Args:
-        prompt: The prompt as the model reads it, special tokens written out.
-
-    Returns:
-        What to give `split_thinking` as `opened`.
-    """
-    marks = (mark for pattern in _OPENING for mark in pattern.finditer(prompt))
-    return any(not prompt[mark.end() :].strip() for mark in marks)
 
 
 @lru_cache(maxsize=16)
@@ -162,7 +141,7 @@ def _blocks(text: str, *, sure: bool, opened: bool) -> Split:
     pieces: list[tuple[int, int]] = []
     at = 0
     if opened:
-        closing = _closing(text, 0, _code(text, 0), sure=True)
+        closing = _closing(text, 0, _code(text, 0), sure=True) or _any_closing(text)
         if closing is None:
             return Split(text.strip(), None, CUT)
         thoughts.append(text[: closing.start()].strip())
@@ -192,7 +171,7 @@ def _blocks(text: str, *, sure: bool, opened: bool) -> Split:
 
 def _opening(text: str, start: int, code: list[tuple[int, int]], *, sure: bool) -> tuple[int, re.Match[str]] | None:
     found: list[tuple[int, re.Match[str]]] = []
-    for kind, pattern in enumerate(_OPENING):
+    for kind, pattern in enumerate(OPENING):
         for mark in pattern.finditer(text, start):
             line = text[text.rfind("\n", 0, mark.start()) + 1 : mark.start()]
             first = not text[start : mark.start()].strip()
@@ -204,7 +183,7 @@ def _opening(text: str, start: int, code: list[tuple[int, int]], *, sure: bool) 
 
 def _closed(text: str, opening: re.Match[str], kind: int) -> re.Match[str] | None:
     """The closing mark of an opened block: the first that the thoughts do not merely mention, else the first at all."""
-    found = list(_CLOSING[kind].finditer(text, opening.end()))
+    found = list(CLOSING[kind].finditer(text, opening.end()))
     code = _code(text, opening.end())
     meant = (mark for mark in found if not _inside(mark.start(), code) and not _mentioned(text, mark))
     return next(meant, found[0] if found else None)
@@ -213,13 +192,19 @@ def _closed(text: str, opening: re.Match[str], kind: int) -> re.Match[str] | Non
 def _closing(text: str, start: int, code: list[tuple[int, int]], *, sure: bool) -> re.Match[str] | None:
     """The first closing mark without an opening before it."""
     found: list[re.Match[str]] = []
-    for opening, closing in zip(_OPENING, _CLOSING, strict=True):
+    for opening, closing in zip(OPENING, CLOSING, strict=True):
         meant = (mark for mark in closing.finditer(text, start) if not _inside(mark.start(), code))
         first = next((mark for mark in meant if sure or not _mentioned(text, mark)), None)
         if first is not None:
             before = opening.finditer(text, start, first.start())
             if sure or all(_inside(mark.start(), code) for mark in before):
                 found.append(first)
+    return min(found, key=lambda mark: mark.start(), default=None)
+
+
+def _any_closing(text: str) -> re.Match[str] | None:
+    """The first closing mark of any kind: what is sure to be thoughts may hold a fence of code that nothing closes."""
+    found = (mark for pattern in CLOSING if (mark := pattern.search(text)) is not None)
     return min(found, key=lambda mark: mark.start(), default=None)
 
 
@@ -246,11 +231,11 @@ def _inside(position: int, code: list[tuple[int, int]]) -> bool:
 
 
 def _harmony(text: str, *, sure: bool) -> Split | None:
-    marks = list(_CHANNEL.finditer(text))
+    marks = list(CHANNEL.finditer(text))
     code = _code(text, 0)
     if marks and (sure or not _inside(marks[0].start(), code)):
         before = text[: marks[0].start()]
-        if sure or not before.strip() or _END.search(before):
+        if sure or not before.strip() or END.search(before):
             return _channels(text, marks)
     head = _STRIPPED.match(text)
     final = _STRIPPED_FINAL.search(text)
@@ -264,12 +249,12 @@ def _harmony(text: str, *, sure: bool) -> Split | None:
 
 
 def _channels(text: str, marks: list[re.Match[str]]) -> Split:
-    thoughts = [_END.sub("", text[: marks[0].start()]).strip()] if text[: marks[0].start()].strip() else []
+    thoughts = [END.sub("", text[: marks[0].start()]).strip()] if text[: marks[0].start()].strip() else []
     pieces: list[tuple[int, int]] = []
     ended = True
     for mark, after in zip(marks, [*marks[1:], None], strict=True):
         limit = len(text) if after is None else after.start()
-        end = _END.search(text, mark.end(), limit)
+        end = END.search(text, mark.end(), limit)
         span = (mark.end(), limit if end is None else end.start())
         ended = end is not None or after is not None
         if mark["name"] == "final":

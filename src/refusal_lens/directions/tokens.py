@@ -8,6 +8,8 @@
 Shares are m_R of each token, coverage their sum: how much of a refusal's first-token probability the tokens hold. Where
 the model refuses (almost) nothing there are none, with the reason: no refusal direction can be scored in that language.
 Looking at first tokens alone, it cannot tell refusals from compliances that open with the same word; coverage shows it.
+Where the model thinks before it answers, the first token opens its thoughts and says nothing of the answer: such prompts
+are left out, and where too few refusals remain there are no tokens.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refusal_lens.directions.extraction import texts
-from refusal_lens.judging import Answer, Judge
+from refusal_lens.judging import Answer, Judge, split_answer, thinking_of
 from refusal_lens.model import BatchSize, LensModel, generate, in_float64, next_token_logits
 from refusal_lens.types import Prompt, Verdict
 
@@ -42,9 +44,9 @@ class RefusalTokens:
         shares: Mean first-token probability of each over refused prompts, in [0, 1].
         coverage: Sum of `shares`: probability that a refusal opens with one of them.
         compliance_mass: Their summed probability over prompts that were complied with.
-        refused: Answers that refused, both classes.
-        complied: Answers that complied.
-        unscored: Answers the judge could not read.
+        refused: Answers that refused, both classes; of those that begin without thoughts where there are tokens.
+        complied: Answers that complied, likewise.
+        unscored: All other answers: the judge could not read them, or they begin with thoughts.
         reason: Why there are no tokens; None when there are.
     """
 
@@ -92,16 +94,24 @@ def discover_refusal_tokens(
     instructions = texts(prompts)
     answers = generate(model, instructions, max_new_tokens=max_new_tokens, batch_size=batch_size)
     asked = [prompt.english or prompt.text if isinstance(prompt, Prompt) else prompt for prompt in prompts]
-    verdicts = judge.judge(
-        [
-            Answer(text=answer.text, language=language, prompt=question, finished=answer.finished)
-            for answer, question in zip(answers, asked, strict=True)
-        ]
-    )
-    refused = [row for row, verdict in enumerate(verdicts) if verdict.label == "refused"]
-    complied = [row for row, verdict in enumerate(verdicts) if verdict.label == "complied"]
+    read = [
+        Answer(text=answer.text, language=language, prompt=question, finished=answer.finished, opened=answer.opened)
+        for answer, question in zip(answers, asked, strict=True)
+    ]
+    verdicts = judge.judge(read)
+    thinks = {row for row, answer in enumerate(read) if split_answer(answer, thinking_of(judge)).reasoning is not None}
+    refused = [row for row, verdict in enumerate(verdicts) if verdict.label == "refused" and row not in thinks]
+    complied = [row for row, verdict in enumerate(verdicts) if verdict.label == "complied" and row not in thinks]
     n_harmful = min(len(harmful), prompts_per_class)
     refused_harmful = sum(row < n_harmful for row in refused)
+    if thinks and refused_harmful < FEWEST_REFUSALS:
+        return _none(
+            language,
+            verdicts,
+            f"the model thinks before it answers ({len(thinks)} of {len(prompts)} answers in {language!r}), so its first "
+            "token does not tell a refusal; turn its thinking off where its template has a switch (--thinking off), or give "
+            "a template that ends in an empty block of thoughts (--chat-template)",
+        )
     if refused_harmful < FEWEST_REFUSALS:
         return _none(
             language,

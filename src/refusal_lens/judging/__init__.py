@@ -9,7 +9,7 @@ from refusal_lens.judging.given import JudgeFunction, as_judge
 from refusal_lens.judging.guards import GuardJudge
 from refusal_lens.judging.native import NativeJudge
 from refusal_lens.judging.registry import JUDGES, get_judge
-from refusal_lens.judging.thinking import ThinkingJudge
+from refusal_lens.judging.thinking import ThinkingJudge, split_answer, thinking_of
 from refusal_lens.judging.translated import TranslatedJudge
 from refusal_lens.judging.translation import Translation, Translator, get_translator
 
@@ -29,4 +29,6 @@ __all__ = [
     "as_judge",
     "get_judge",
     "get_translator",
+    "split_answer",
+    "thinking_of",
 ]

@@ -84,3 +84,8 @@ def split_answer(answer: Answer, thinking: str) -> Split:
     if answer.reasoning is None or found.answer is None or answer.text.strip():
         return found
     return Split(answer.reasoning, None, NOTHING if answer.finished else CUT)
+
+
+def thinking_of(judge: Judge) -> str:
+    """The format of thoughts that a judge splits off; it says so by an attribute `thinking`, otherwise `auto`."""
+    return str(getattr(judge, "thinking", "auto"))

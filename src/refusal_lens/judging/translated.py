@@ -47,13 +47,13 @@ class TranslatedJudge:
         self._translator = translator
         self._target = target
         self._prompts = prompts
-        self._thinking = check_format(thinking)
+        self.thinking = check_format(thinking)
         self._keep_going = keep_going
 
     @property
     def name(self) -> str:
         """The judge's name and the translator's."""
-        told = "" if self._thinking == "auto" else f" thinking={self._thinking}"
+        told = "" if self.thinking == "auto" else f" thinking={self.thinking}"
         return f"{self._judge.name} after {self._translator.name}{told}"
 
     def judge(self, answers: Sequence[Answer]) -> list[Verdict]:
@@ -72,7 +72,7 @@ class TranslatedJudge:
         Raises:
             EndpointError: The translator's endpoint failed.
         """
-        splits = [split_answer(answer, self._thinking) for answer in answers]
+        splits = [split_answer(answer, self.thinking) for answer in answers]
         answers = [replace(answer, text=split.answer or "") for answer, split in zip(answers, splits, strict=True)]
         why = [split.why or unscorable(answer.text) for answer, split in zip(answers, splits, strict=True)]
         translations = self._translated(answers, why)

@@ -30,6 +30,7 @@ from refusal_lens.model.edit import Intervention
 from refusal_lens.model.folding import fold_plan, folding
 from refusal_lens.model.layout import hidden_input
 from refusal_lens.model.lens import LensModel
+from refusal_lens.model.thoughts import decode_answer, opens_thoughts
 
 Fold: TypeAlias = Literal["auto", "never"]
 Watch: TypeAlias = Callable[[Sequence[int], int, Tensor], None]
@@ -49,14 +50,16 @@ class Generated:
     """An answer.
 
     Attributes:
-        text: Decoded without special tokens. Untrusted.
+        text: Decoded without special tokens, marks of thoughts kept. Untrusted.
         token_ids: Generated ids, the end token included.
         finished: False when cut at the token limit or by `stop_when`.
+        opened: The prompt opened a block of thoughts, so the text begins with thoughts.
     """
 
     text: str
     token_ids: tuple[int, ...]
     finished: bool
+    opened: bool = False
 
 
 @dataclass
@@ -83,7 +86,8 @@ class _Job:
         written = self.written.setdefault(row, [])
         written.append(token)
         if end or len(written) >= self.room(row) or self._decided(row, written):
-            self.answers[row] = Generated(self._text(written), tuple(written), finished=end)
+            opened = opens_thoughts(self.model.tokenizer, self.token_ids[row])
+            self.answers[row] = Generated(self._text(written), tuple(written), finished=end, opened=opened)
             if self.progress is not None:
                 self.progress(len(self.answers), len(self.token_ids))
 
@@ -97,7 +101,7 @@ class _Job:
         return asked and self.stop_when is not None and self.stop_when(row, self._text(written))
 
     def _text(self, ids: Sequence[int]) -> str:
-        return str(self.model.tokenizer.decode(list(ids), skip_special_tokens=True))
+        return decode_answer(self.model.tokenizer, ids)
 
 
 def generate(

@@ -16,6 +16,7 @@ from refusal_lens.model.batches import Batch, BatchSize, chunks, padded, token_b
 from refusal_lens.model.edit import Intervention
 from refusal_lens.model.hooking import edited
 from refusal_lens.model.layout import Layout
+from refusal_lens.model.thoughts import opens_thoughts
 from refusal_lens.model.tokens import render
 
 LAST = torch.tensor([-1])
@@ -132,6 +133,10 @@ class LensModel:
                         f"prompt {index} has {len(ids)} tokens, the model takes {self.context}; shorten or leave it out"
                     )
         return rendered
+
+    def opens_thoughts(self, instructions: Sequence[str]) -> list[bool]:
+        """Whether the prompt of each instruction, as rendered, opens a block of thoughts: its answer begins inside it."""
+        return [opens_thoughts(self.tokenizer, ids) for ids in self.render(instructions)]
 
     def too_long(self, instructions: Sequence[str]) -> list[int]:
         """Indices of the instructions that leave no room for an answer in the model's context."""

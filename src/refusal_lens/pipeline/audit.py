@@ -17,7 +17,7 @@ from refusal_lens.core.redact import redact_text
 from refusal_lens.errors import RunError, UserError
 from refusal_lens.executors import WorkerFactory, get_executor
 from refusal_lens.interventions import check_model
-from refusal_lens.judging import Judge, get_judge
+from refusal_lens.judging import Judge, thinking_of
 from refusal_lens.languages import get_language
 from refusal_lens.model import LensModel, check_source, fingerprint, identify, resolve_dtype
 from refusal_lens.pipeline.dataset import ASKED, Dataset, all_languages, load_dataset
@@ -26,7 +26,7 @@ from refusal_lens.pipeline.plan import Identity, plan
 from refusal_lens.pipeline.provenance import check_takeover, earlier_header, header, header_of_checks
 from refusal_lens.pipeline.registry import STEPS
 from refusal_lens.pipeline.steps.selection import NO_VALID_DIRECTION, SELECTED
-from refusal_lens.pipeline.worker import Worker, WorkerMaker, load_audited
+from refusal_lens.pipeline.worker import Worker, WorkerMaker, judge_of, load_audited
 from refusal_lens.rundir import RunDir, Store
 from refusal_lens.types import Outcome, Task
 
@@ -87,7 +87,9 @@ def prepare(
         get_language(language)
     if (model is not None or judge is not None) and not _in_this_process(config.transport):
         raise UserError("a loaded model or a judge object works in this process alone: one local worker, no store")
-    name = (judge or get_judge(config.judge, translate=config.translate)).name
+    judging = judge_of(config, judge)
+    name = judging.name
+    config = config.model_copy(update={"thinking_format": thinking_of(judging)})
     if redact_text(name) != name:
         raise UserError("--judge: the model's name looks like a key; give keys as environment variables")
     wanted = config.model

@@ -71,10 +71,7 @@ class Worker:
     @cached_property
     def judge(self) -> Judge:
         """The judge of the audit; it reads answers without their thoughts."""
-        given = self.given_judge
-        if given is None:
-            return get_judge(self.config.judge, translate=self.config.translate)
-        return given if isinstance(given, (ThinkingJudge, TranslatedJudge)) else ThinkingJudge(given)
+        return judge_of(self.config, self.given_judge)
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -110,6 +107,25 @@ def inputs_of(run: RunDir, task: Task) -> Inputs:
         folder = run.folder(task_id)
         files[task_id] = {name: folder / name for name in record.outputs if name not in record.scrubbed}
     return Inputs(files)
+
+
+def judge_of(config: AuditConfig, given: Judge | None) -> Judge:
+    """The judge of an audit, which reads answers without their thoughts.
+
+    Args:
+        config: The audit.
+        given: A judge of the caller's instead of the one that `config` names.
+
+    Returns:
+        The judge; a given one keeps a format of thoughts of its own.
+    """
+    if given is None:
+        return get_judge(config.judge, translate=config.translate, thinking=config.thinking_format)
+    if isinstance(given, ThinkingJudge) and given.thinking == "auto":
+        given = given.inner
+    if isinstance(given, (ThinkingJudge, TranslatedJudge)):
+        return given
+    return ThinkingJudge(given, thinking=config.thinking_format)
 
 
 def load_audited(config: AuditConfig, *, given: LensModel | None = None) -> LensModel:

@@ -30,13 +30,14 @@ from refusal_lens.types import Prompt
 
 
 class CompletionRow(TypedDict):
-    """One answer: under which direction, to which prompt, its text, its length in tokens, whether it came to an end."""
+    """One answer: its direction and prompt, text, length in tokens, whether it came to an end and began inside thoughts."""
 
     source: str
     prompt_id: str
     text: str
     n_tokens: int
     finished: bool
+    opened: bool | None
 
 
 class ShareRow(TypedDict):
@@ -131,7 +132,7 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
         batch_size=tools.batch_size,
         interventions=interventions,
         watch=proof.watch if interventions else None,
-        stop_when=_decided(tools.judge, shared.language, [prompt for _, prompt in asked])
+        stop_when=_decided(tools.judge, shared.language, texts, tools.model.opens_thoughts(texts))
         if params.stop_when_decided
         else None,
     )
@@ -142,6 +143,7 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
             "text": item.text,
             "n_tokens": len(item.token_ids),
             "finished": item.finished,
+            "opened": item.opened,
         }
         for (source, prompt), item in zip(asked, generated, strict=True)
     ]
@@ -210,11 +212,15 @@ def _per_row(vectors: list[Tensor], repeats: int) -> Tensor:
     return vectors[0] if len(vectors) == 1 else torch.stack(vectors).repeat_interleave(repeats, dim=0)
 
 
-def _decided(judge: Judge, language: str, prompts: list[Prompt]) -> Callable[[int, str], bool]:
-    """A stopping rule for generate: the verdict on the text so far is certain and the judge reads only the beginning."""
+def _decided(judge: Judge, language: str, prompts: Sequence[str], opened: Sequence[bool]) -> Callable[[int, str], bool]:
+    """A stopping rule for generate: the verdict on the text so far is certain and the judge reads only the beginning.
+
+    Inside thoughts there is no answer yet, and nothing is decided.
+    """
 
     def stop(row: int, text: str) -> bool:
-        verdict = judge.judge([Answer(text=text, language=language, prompt=prompts[row].text, finished=False)])[0]
+        answer = Answer(text=text, language=language, prompt=prompts[row], finished=False, opened=opened[row])
+        verdict = judge.judge([answer])[0]
         return verdict.label == "refused" and not verdict.uncertain
 
     return stop
@@ -222,7 +228,7 @@ def _decided(judge: Judge, language: str, prompts: list[Prompt]) -> Callable[[in
 
 STEP = Step(
     name="completions",
-    version=3,
+    version=4,
     params=Params,
     plan=plan,
     compute=compute,

@@ -11,7 +11,7 @@ from refusal_lens.pipeline.planning import Planning
 from refusal_lens.pipeline.step import Ask, Document, Inputs, Output, Step, Tools
 from refusal_lens.pipeline.steps.candidates import read_candidates
 from refusal_lens.pipeline.steps.filtering import kept_prompts
-from refusal_lens.pipeline.steps.tokens import refusal_token_ids
+from refusal_lens.pipeline.steps.tokens import refusal_token_ids, why_no_tokens
 from refusal_lens.types import HARMS, Rule
 
 FILE = "scores.json"
@@ -46,7 +46,7 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
     if found is None or not harmful or not harmless:
         reason = f"{source} has no prompts of both classes to extract and score with"
     elif not ids:
-        reason = f"no refusal tokens: the model refuses (almost) no harmful prompt in {source}"
+        reason = why_no_tokens(inputs, source)
     measured: list[CandidateScore] = []
     if found is not None and reason is None:
         measured = score(

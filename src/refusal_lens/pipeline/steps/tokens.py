@@ -45,13 +45,18 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
 
 
 def refusal_token_ids(inputs: Inputs, language: str) -> list[int]:
-    """Refusal token ids of a language; empty where the model refuses nothing."""
+    """Refusal token ids of a language; empty where none can be named, see `why_no_tokens`."""
     return [int(token) for token in inputs.json(f"tokens/{language}", FILE)["ids"]]
+
+
+def why_no_tokens(inputs: Inputs, language: str) -> str:
+    """Why a language has no refusal tokens: the model refuses (almost) nothing there, or thinks first."""
+    return f"no refusal tokens: {inputs.json(f'tokens/{language}', FILE)['reason']}"
 
 
 STEP = Step(
     name="tokens",
-    version=2,
+    version=3,
     params=Params,
     plan=plan,
     compute=compute,

@@ -32,9 +32,10 @@ from refusal_lens.pipeline.steps.verdicts import SHARD, in_order
 
 @dataclass(frozen=True)
 class Params:
-    """Seed of the bootstrap, and how cells were ablated (which the verdict's reasons say); None without ablation."""
+    """Seed of the bootstrap, format of thoughts, and how cells were ablated (the verdict says it; None without ablation)."""
 
     seed: int
+    thinking: str
     variant: Literal["exact", "published"] | None
     affine: bool | None
 
@@ -46,12 +47,14 @@ def plan(planning: Planning) -> Iterator[Ask[Params]]:
     read = (*parts, *planning.ids("completions", "verdicts"), *sources, *planning.ids("damage"))
     options = planning.config.interventions
     variant, affine = (options.variant, options.affine) if options.ablation else (None, None)
-    yield Ask("all", Params(planning.config.seed, variant, affine), read)
+    yield Ask("all", Params(planning.config.seed, planning.config.thinking_format, variant, affine), read)
 
 
 def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:  # noqa: ARG001
     """The tables `transfer`, `content`, `selectivity`, `damage`, and `verdict.json`."""
-    verdicts = in_order(_with_topics(inputs, name, task_id) for name, task_id in inputs.of("verdicts").items())
+    verdicts = in_order(
+        _with_topics(inputs, name, task_id, params.thinking) for name, task_id in inputs.of("verdicts").items()
+    )
     main = next((row["prompt_set"] for row in verdicts), None)
     transfer = transfer_rows([row for row in verdicts if row["prompt_set"] == main], seed=params.seed)
     rates, content = rate_rows(verdicts), content_rows(verdicts)
@@ -87,7 +90,7 @@ def _notes(params: Params) -> list[str]:
     ]
 
 
-def _with_topics(inputs: Inputs, name: str, task_id: str) -> list[VerdictRow]:
+def _with_topics(inputs: Inputs, name: str, task_id: str, thinking: str) -> list[VerdictRow]:
     """One shard's verdicts; where no topic was checked, complied answers are compared with the language's prompts.
 
     With all prompts of their class, whoever was refused: how a pass was cut and what else it held must not matter.
@@ -97,7 +100,8 @@ def _with_topics(inputs: Inputs, name: str, task_id: str) -> list[VerdictRow]:
     if not unknown:
         return verdicts
     texts = {
-        (row["source"], row["prompt_id"]): split_thinking(row["text"]).answer or ""
+        (row["source"], row["prompt_id"]): split_thinking(row["text"], thinking, opened=bool(row["opened"])).answer
+        or ""
         for row in inputs.rows(COMPLETIONS, f"completions/{name}")
     }
     prompts = _prompt_texts(inputs, unknown[0]["language"], unknown[0]["prompts"])
@@ -125,7 +129,7 @@ def _prompt_texts(inputs: Inputs, language: str, harm: str) -> dict[str, str]:
 
 STEP = Step(
     name="universality",
-    version=2,
+    version=3,
     params=Params,
     plan=plan,
     compute=compute,

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from refusal_lens.core.tables import VERDICTS, VerdictRow
-from refusal_lens.core.thinking import split_thinking
-from refusal_lens.judging import Answer
+from refusal_lens.judging import Answer, split_answer, thinking_of
 from refusal_lens.pipeline.cells import Pass, pass_of
 from refusal_lens.pipeline.dataset import test_part
 from refusal_lens.pipeline.planning import Planning
@@ -48,17 +47,18 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
     (shard,) = inputs.of("completions").values()
     by_id = {prompt.prompt_id: prompt for prompt in read_prompts(inputs, part, harm=shared.prompts)}
     pairs = [(by_id[row["prompt_id"]], row) for row in inputs.rows(COMPLETIONS, shard)]
-    judged = tools.judge.judge(
-        [
-            Answer(
-                text=row["text"],
-                language=shared.language,
-                prompt=prompt.english or prompt.text,
-                finished=row["finished"],
-            )
-            for prompt, row in pairs
-        ]
-    )
+    answers = [
+        Answer(
+            text=row["text"],
+            language=shared.language,
+            prompt=prompt.english or prompt.text,
+            finished=row["finished"],
+            opened=bool(row["opened"]),
+        )
+        for prompt, row in pairs
+    ]
+    judged = tools.judge.judge(answers)
+    splits = [split_answer(answer, thinking_of(tools.judge)) for answer in answers]
     rows: list[VerdictRow] = [
         {
             "intervention": shared.intervention,
@@ -74,12 +74,12 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
             "answer_language": verdict.language,
             "off_language": verdict.off_language,
             "truncated": verdict.truncated,
-            "on_topic": _on_topic(prompt, verdict, row["text"]),
+            "on_topic": _on_topic(prompt, verdict, split.answer or ""),
             "reading": verdict.reading,
             "evidence": json.dumps([[item.group, item.start, item.end] for item in verdict.evidence]),
             "prompt_set": shared.prompt_set or prompt.prompt_set,
         }
-        for (prompt, row), verdict in zip(pairs, judged, strict=True)
+        for (prompt, row), verdict, split in zip(pairs, judged, splits, strict=True)
     ]
     return [Rows(SHARD, rows), Rows(SHARES, inputs.rows(SHARES, shard))]
 
@@ -96,12 +96,12 @@ def in_order(shards: Iterable[list[VerdictRow]]) -> list[VerdictRow]:
 def _on_topic(prompt: Prompt, verdict: Verdict, answer: str) -> bool | None:
     if prompt.topic is None or verdict.label != "complied":
         return None
-    return on_topic(prompt, split_thinking(answer).answer or "")
+    return on_topic(prompt, answer)
 
 
 STEP = Step(
     name="verdicts",
-    version=4,
+    version=5,
     params=Params,
     plan=plan,
     compute=compute,
