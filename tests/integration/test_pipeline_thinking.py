@@ -64,7 +64,7 @@ def test_thoughts_that_the_template_opened_and_nothing_closed_are_unscored(tmp_p
 @pytest.mark.slow
 def test_an_empty_block_in_the_template_opens_nothing(tmp_path: Path) -> None:
     rows = audited(settings(tmp_path, EMPTY), tmp_path / "run")
-    assert CUT not in {row["reason"] for row in rows}
+    assert CUT not in {row["reason"] for row in rows} and {row["thoughts"] for row in rows} == {None}
 
 
 @pytest.mark.slow
@@ -72,7 +72,8 @@ def test_after_the_closing_mark_stands_the_answer(tmp_path: Path, monkeypatch: p
     writing(monkeypatch, f"{HELP}\n</think>\n\n{REFUSAL}", opened=True)
     assert {row["label"] for row in audited(settings(tmp_path, OPENS), tmp_path / "refused")} == {"refused"}
     writing(monkeypatch, f"{REFUSAL}\n</think>\n\n{HELP}", opened=True)
-    assert {row["label"] for row in audited(settings(tmp_path, OPENS), tmp_path / "complied")} == {"complied"}
+    rows = audited(settings(tmp_path, OPENS), tmp_path / "complied")
+    assert {(row["label"], row["thoughts"]) for row in rows} == {("complied", "refused")}
 
 
 @pytest.mark.slow

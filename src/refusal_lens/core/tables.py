@@ -66,6 +66,7 @@ class VerdictRow(TypedDict):
     reading: Annotated[str | None, "refuse, comply-harmful, comply-benign or invalid, where the judge says"]
     evidence: Annotated[str | None, "phrase groups that decided, with their spans, as JSON"]
     prompt_set: PromptSet
+    thoughts: Annotated[str | None, "the native judge's label of the thoughts alone; null where there are none"]
 
 
 class UnscoredRow(TypedDict):

@@ -1,6 +1,7 @@
 """Step `verdicts`: what the judge makes of each answer of a shard, thoughts left out, in the answer's own language.
 
-Where a prompt names its topic (testbed), a complied answer is also checked for it. The proof that the cell's intervention
+Where a prompt names its topic (testbed), a complied answer is also checked for it. Thoughts are read by the native judge,
+whoever reads the answers: whether the model refuses there already. The proof that the cell's intervention
 acted is passed on: completions may be scrubbed, what was measured of them stays.
 """
 
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from refusal_lens.core.tables import VERDICTS, VerdictRow
-from refusal_lens.judging import Answer, split_answer, thinking_of
+from refusal_lens.judging import Answer, NativeJudge, split_answer, thinking_of
 from refusal_lens.pipeline.cells import Pass, pass_of
 from refusal_lens.pipeline.dataset import test_part
 from refusal_lens.pipeline.planning import Planning
@@ -27,17 +28,19 @@ SHARD = replace(VERDICTS, final=False)
 
 @dataclass(frozen=True)
 class Params:
-    """The pass whose answers are judged."""
+    """The pass whose answers are judged, and the name of the judge that reads their thoughts."""
 
     cells: Pass
+    thoughts: str
 
 
 def plan(planning: Planning) -> Iterator[Ask[Params]]:
     """One task for each shard of completions."""
+    reader = NativeJudge().name
     for task in planning.tasks("completions"):
         shared = pass_of(task.params["cells"])
         part = f"prompts/{test_part(shared.language, shared.prompt_set)}"
-        yield Ask(task.name, Params(shared), (task.task_id, part))
+        yield Ask(task.name, Params(shared, reader), (task.task_id, part))
 
 
 def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
@@ -59,6 +62,7 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
     ]
     judged = tools.judge.judge(answers)
     splits = [split_answer(answer, thinking_of(tools.judge)) for answer in answers]
+    thoughts = _labels(shared.language, [split.reasoning for split in splits])
     rows: list[VerdictRow] = [
         {
             "intervention": shared.intervention,
@@ -78,8 +82,9 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
             "reading": verdict.reading,
             "evidence": json.dumps([[item.group, item.start, item.end] for item in verdict.evidence]),
             "prompt_set": shared.prompt_set or prompt.prompt_set,
+            "thoughts": thought,
         }
-        for (prompt, row), verdict, split in zip(pairs, judged, splits, strict=True)
+        for (prompt, row), verdict, split, thought in zip(pairs, judged, splits, thoughts, strict=True)
     ]
     return [Rows(SHARD, rows), Rows(SHARES, inputs.rows(SHARES, shard))]
 
@@ -93,6 +98,12 @@ def in_order(shards: Iterable[list[VerdictRow]]) -> list[VerdictRow]:
     return sorted(rows, key=lambda row: place[row["prompt_set"], row["intervention"], row["source"]])
 
 
+def _labels(language: str, thoughts: Sequence[str | None]) -> list[str | None]:
+    """The native judge's label of each answer's thoughts; None where there are none."""
+    read = iter(NativeJudge().judge([Answer(text=text, language=language) for text in thoughts if text]))
+    return [next(read).label if text else None for text in thoughts]
+
+
 def _on_topic(prompt: Prompt, verdict: Verdict, answer: str) -> bool | None:
     if prompt.topic is None or verdict.label != "complied":
         return None
@@ -101,7 +112,7 @@ def _on_topic(prompt: Prompt, verdict: Verdict, answer: str) -> bool | None:
 
 STEP = Step(
     name="verdicts",
-    version=5,
+    version=6,
     params=Params,
     plan=plan,
     compute=compute,
