@@ -32,7 +32,7 @@ from refusal_lens.errors import LensError
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Start": ("demo", "doctor", "audit", "resume", "status"),
-    "Look": ("rates", "transfer", "geometry", "verdict", "direction", "report", "compare"),
+    "Look": ("rates", "transfer", "geometry", "verdict", "direction", "report", "compare", "figure1"),
     "Release": ("gate", "verify", "scrub"),
     "Laboratory": ("extract", "score", "select", "judge", "agreement", "data", "testbed"),
 }

@@ -55,6 +55,13 @@ def build_comparison(runs: Sequence[Path], *, out: Path) -> Path:
     return page.build_comparison(runs, out=out)
 
 
+def build_figure1(runs: Sequence[Path], *, paper: bool, out: Path) -> Path:
+    """Build the paper's Figure 1 from runs, with the published values beside where asked; see `page.build_figure1`."""
+    from refusal_lens.report import page
+
+    return page.build_figure1(runs, paper=paper, out=out)
+
+
 __all__ = [
     "Facts",
     "HeadlineRow",
@@ -62,6 +69,7 @@ __all__ = [
     "Share",
     "Statement",
     "build_comparison",
+    "build_figure1",
     "build_report",
     "headline",
     "is_current",

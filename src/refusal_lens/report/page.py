@@ -21,6 +21,7 @@ from refusal_lens.report.appendix import frame_sections
 from refusal_lens.report.charts import vega_config
 from refusal_lens.report.comparison import compare
 from refusal_lens.report.facts import Facts, source_name
+from refusal_lens.report.figure1 import figure_one
 from refusal_lens.report.figures import draw_figures, script_bundle
 from refusal_lens.report.inputs import MARK, PUBLIC, asset, digest, read_inputs, state_of, write_missing_csv
 from refusal_lens.report.reveal import reveal_texts
@@ -95,6 +96,37 @@ def build_comparison(runs: Sequence[Path], *, out: Path) -> Path:
         n_languages=found.n_languages,
         statements=found.statements,
     )
+    write_atomic(out, page.encode("utf-8", errors="replace"), mode=PUBLIC)
+    return out
+
+
+def build_figure1(runs: Sequence[Path], *, paper: bool, out: Path) -> Path:
+    """Build the paper's Figure 1 from runs: the page, and its chart and numbers as SVG and CSV beside it.
+
+    Args:
+        runs: Run directories; none is allowed with `paper`.
+        paper: Show the published values too.
+        out: Where the page goes.
+
+    Returns:
+        The page.
+
+    Raises:
+        RunError: One of the folders holds no run, or a run without rates.
+        UserError: Nothing to show, or one run is named twice.
+        StorageError: A file cannot be written.
+    """
+    found = figure_one(runs, paper=paper, stem=out.stem)
+    page = _fill(
+        found.sections,
+        bundle=_bundle(),
+        state="",
+        title="Harmful prompts answered, untouched and ablated",
+        n_languages=found.n_languages,
+        statements=found.statements,
+    )
+    write_atomic(out.with_suffix(".svg"), found.svg, mode=PUBLIC)
+    write_atomic(out.with_suffix(".csv"), found.csv, mode=PUBLIC)
     write_atomic(out, page.encode("utf-8", errors="replace"), mode=PUBLIC)
     return out
 

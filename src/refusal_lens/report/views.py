@@ -85,6 +85,7 @@ class Figure:
         reading: How to read it.
         table: The same numbers as a table.
         scroll: Smallest width in pixels before the figure scrolls on its own.
+        files: Where the same chart lies as files; empty for `figures/` of the run.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Figure:
     reading: str
     table: Table | None = None
     scroll: int = 0
+    files: str = ""
 
 
 @dataclass(frozen=True)

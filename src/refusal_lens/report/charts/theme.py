@@ -92,6 +92,7 @@ def vega_config(*, dark: bool) -> Spec:
         "view": {"stroke": None},
         "axis": axis,
         "axisY": {"labelColor": ground.ink, "labelLimit": 160},
+        "header": {"labelColor": ground.ink, "labelFontSize": 12},
         "legend": legend,
         "text": {"color": ground.ink, "fontSize": 11},
         "rule": {"color": ground.soft},
