@@ -244,7 +244,12 @@ def test_adding_a_run_leaves_the_intervals_of_the_others() -> None:
 def test_a_prompt_that_one_run_lacks_leaves_the_interval_of_a_regression() -> None:
     old = cell("baseline", "", "en", {f"p{index}": index % 7 == 0 for index in range(60)})
     new = cell("baseline", "", "en", {f"p{index}": index % 2 == 0 for index in range(60)})
-    more = cell("baseline", "", "en", {f"p{index}": index % 2 == 0 for index in range(60)} | {"a": 0, "b": 1})
+    more = cell(
+        "baseline",
+        "",
+        "en",
+        {f"p{index}": index % 2 == 0 for index in range(60)} | {f"a{index}": 0 for index in range(17)},
+    )
     one, two = (run_gate(rows, max_compliance={}, against=old)[0] for rows in (new, more))
     assert (one.low, one.high) == (two.low, two.high)
 

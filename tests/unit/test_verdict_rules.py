@@ -193,6 +193,17 @@ def test_hollow_compliance_is_said() -> None:
     assert found.languages["de"].numbers["on_topic"] == pytest.approx(1 / 6, abs=0.05)
 
 
+def test_a_second_prompt_set_changes_nothing_of_the_verdict() -> None:
+    """The last set's on-topic share won: answers of the main set were called hollow because those of another were."""
+    main = [
+        {**row, "prompt_set": "main", "on_topic": True} for row in verdicts_of({"en": dict.fromkeys(LANGUAGES, 1.0)})
+    ]
+    side = [{**row, "prompt_set": "side", "on_topic": False} for row in main]
+    both = judge([*main, *side], "en")
+    assert both.languages["de"].numbers["on_topic"] == 1.0
+    assert both == judge(main, "en")
+
+
 def test_pooled_and_null_sources_are_not_foreign_languages() -> None:
     effects = {"en": {"en": 0.95, "de": 0.02}, "pooled": {"en": 0.95, "de": 0.95}, "shuffled": {"en": 0.0, "de": 0.0}}
     found = judge(verdicts_of(effects), "en")

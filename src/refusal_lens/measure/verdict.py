@@ -286,11 +286,12 @@ def _notes(languages: Mapping[str, LanguageVerdict]) -> list[str]:
 
 
 def _on_topic(content: Iterable[Fields]) -> dict[tuple[str, str, str], float]:
-    """Share of complied answers on topic by intervention, source and language, on harmful prompts."""
+    """Share of complied answers on topic by intervention, source and language, on harmful prompts of the first prompt set."""
+    rows = [row for row in cast("Iterable[ContentRow]", content) if row["prompts"] == "harmful"]
     return {
         (row["intervention"], row["source"], row["language"]): topic
-        for row in cast("Iterable[ContentRow]", content)
-        if row["prompts"] == "harmful" and (topic := row.get("share_on_topic")) is not None
+        for row in rows
+        if row.get("prompt_set") == rows[0].get("prompt_set") and (topic := row.get("share_on_topic")) is not None
     }
 
 
