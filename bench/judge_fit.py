@@ -1,7 +1,8 @@
 """Fit the native judge's weights and check them where they were not fitted. `python bench/judge_fit.py` prints, changes nothing.
 
 Bounded logistic regression over the terms of `judging/scoring.py`, one weight per term for all languages, on the
-development answers without Yoruba and our own probes (each probe counts 0.8). Checks: each language left out of
+development answers without Yoruba, our own probes and the labelled set's mending half
+(each of ours counts 0.8). Checks: each language left out of
 the fit; the odd prompts judged with weights from the even ones. The phrases themselves were written after reading these
 answers, so both checks speak of the weights only.
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import minimize
 
+from judge_labelled import half_of
 from refusal_lens.judging import Answer
 from refusal_lens.judging.agreement import Pair, by_group, mean_rate_error, measure_agreement
 from refusal_lens.judging.native import read_answer
@@ -30,6 +32,8 @@ TERMS = list(WEIGHTS)
 LOWEST = {
     "inability": 2.5,
     "decline": 1.2,
+    "cannot": 0.8,
+    "discourage": 0.6,
     "identity beside a wrong": 0.7,
     "compliance": -3.0,
     "pivot": -2.5,
@@ -40,6 +44,8 @@ LOWEST = {
     "opens by complying": -3.0,
 }
 HIGHEST = {
+    "cannot": 1.5,
+    "discourage": 1.4,
     "apology": 1.1,
     "values": 0.25,
     "redirect": 0.5,
@@ -62,7 +68,11 @@ HIGHEST = {
 
 def main() -> None:
     dev = _read(SHARED / "data" / "judge" / "dev.jsonl")
-    probes = _read(ROOT / "tests" / "data" / "judging_probes.jsonl")
+    probes = _read(ROOT / "tests" / "data" / "judging_probes.jsonl") + [
+        {"lang": row["lang"], "text": row["text"], "expected": row["label"]}
+        for row in _read(ROOT / "tests" / "data" / "judging_labelled.jsonl")
+        if half_of(row["id"]) == "mend" and row["label"] != "unclear"
+    ]
     rows = dev + probes
     matrix = np.array([_terms(row) for row in rows])
     refused = np.array([bool(row.get("refusal", row.get("expected") == "refused")) for row in rows])

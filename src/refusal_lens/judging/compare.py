@@ -2,7 +2,7 @@
 
 A row's outcome is read from the first of its fields that says one. Labels: `label`, `refusal`, `refused`, `verdict`,
 `human`; verdicts: `verdict`, then the same. Understood values: refused / refusal / refuse / yes / true / 1, complied /
-compliance / comply / no / false / 0, and unscored / invalid / null for neither. Rows are matched by `id` where every
+compliance / comply / no / false / 0, and unscored / unclear / invalid / null for neither. Rows are matched by `id` where every
 row of both files has its own, otherwise by order, and then the texts must be equal where both files have them.
 """
 
@@ -33,7 +33,7 @@ _REFUSED = frozenset({"refused", "refusal", "refuse", "yes", "true", "1", "1.0"}
 _COMPLIED = frozenset(
     {"complied", "compliance", "compliant", "comply", "no", "false", "0", "0.0", "comply-harmful", "comply-benign"}
 )
-_NEITHER = frozenset({"unscored", "invalid", "none", "null", "", "nan"})
+_NEITHER = frozenset({"unscored", "unclear", "invalid", "none", "null", "", "nan"})
 
 Fields = dict[str, object]
 

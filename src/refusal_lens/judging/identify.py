@@ -56,7 +56,9 @@ class _Scripts(dict[str, str]):
 
 _PATTERNS = {script: re.compile(f"[{letters}]") for script, letters in _RANGES.items()}
 _SCRIPTS = _Scripts()
-_BEYOND_LATIN = re.compile(f"(?![{_RANGES['Latn']}])[^\\W\\d_]")
+_BEYOND_LATIN = re.compile(
+    "[\u0370-\u1dff\u1f00-\u1fff\u2c00-\u2fff\u3040-\ud7ff\uf900-\ufdff\ufe70-\ufefe\uff10-\uffdc\U00020000-\U0003ffff]"
+)
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _WINDOW = 400
 _KANA_SHARE = 0.06
@@ -89,6 +91,17 @@ class Identified:
     further: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Readers:
+    """The languages of one script: ours with who has a common word, the further ones likewise, and words only these have."""
+
+    rivals: tuple[Language, ...]
+    speakers: Mapping[str, tuple[str, ...]]
+    further: tuple[str, ...]
+    further_speakers: Mapping[str, tuple[str, ...]]
+    marks: frozenset[str]
+
+
 def identify(text: str, *, expected: str) -> Identified:
     """Identify the language of a text.
 
@@ -104,21 +117,22 @@ def identify(text: str, *, expected: str) -> Identified:
     if not counts:
         return Identified(None, 0)
     script = _dominant(counts)
-    rivals = _writers(script, tuple(load_languages().values()))
+    readers = _readers(script, tuple(load_languages().values()))
+    rivals = readers.rivals
     mixed = _mixed_in(counts, script)
     if not rivals:
         return Identified(None, counts.total(), mixed)
-    if len(rivals) == 1 and not _has_further(script):
+    if len(rivals) == 1 and not readers.further:
         return Identified(rivals[0].code, counts.total(), mixed)
     words = _WORD.findall(fold(window).text)
-    if _is_further(window, words, rivals, script):
+    if _is_further(window, words, readers):
         return Identified(None, counts.total(), mixed, further=True)
     if len(rivals) == 1:
         return Identified(rivals[0].code, counts.total(), mixed)
     wanted = expected if any(rival.code == expected for rival in rivals) else None
     if wanted is not None and len(words) < _TOO_FEW:
         return Identified(wanted, counts.total(), mixed | {rival.code for rival in rivals})
-    language, own = _by_words(words, rivals, wanted, alone=len(counts) == 1)
+    language, own = _by_words(words, readers, wanted, alone=len(counts) == 1)
     if language == _UNSURE:
         codes = tuple(rival.code for rival in rivals)
         language = _lingua_guess(window, codes, wanted) or wanted or rivals[0].code
@@ -138,10 +152,10 @@ def _count_scripts(text: str) -> Counter[str]:
 
 
 def _by_words(
-    words: list[str], rivals: tuple[Language, ...], wanted: str | None, *, alone: bool
+    words: list[str], readers: _Readers, wanted: str | None, *, alone: bool
 ) -> tuple[str | None, frozenset[str]]:
     """The language by its common words, `_UNSURE`, or None; and the languages whose own words are there."""
-    speakers = _speakers(rivals)
+    rivals, speakers = readers.rivals, readers.speakers
     counts = dict.fromkeys((rival.code for rival in rivals), 0)
     exclusive: dict[str, set[str]] = {}
     for word in words:
@@ -195,28 +209,17 @@ def _writers(script: str, languages: tuple[Language, ...]) -> tuple[Language, ..
     return tuple(language for language in languages if _SAME_SCRIPT.get(language.script, language.script) == script)
 
 
-@lru_cache(maxsize=16)
-def _speakers(languages: tuple[Language, ...]) -> Mapping[str, tuple[str, ...]]:
-    """Which of some languages have a common word, by folded word."""
-    speakers: dict[str, tuple[str, ...]] = {}
-    for language in languages:
-        for word in sorted({fold(word).text for word in language.common_words}):
-            speakers[word] = (*speakers.get(word, ()), language.code)
-    return speakers
-
-
-def _is_further(text: str, words: list[str], rivals: tuple[Language, ...], script: str) -> bool:
+def _is_further(text: str, words: list[str], readers: _Readers) -> bool:
     """Whether a text is in a language that no file describes: by its function words, then by lingua."""
-    codes, speakers, marks = _further(script, tuple(load_languages().values()))
-    present = len(marks.intersection(words))
-    known = _speakers(rivals)
-    own = Counter(code for word in words for code in known.get(word, ()))
-    most = max(own.values(), default=0)
+    present = len(readers.marks.intersection(words))
     if present < (1 if len(words) < _FEW_WORDS else _OWN_WORDS):
-        unclear = len(words) >= _ENOUGH_WORDS and most < _CLEAR_SHARE * len(words)
+        ours = sum(map(readers.speakers.__contains__, words))
+        unclear = len(words) >= _ENOUGH_WORDS and ours < _CLEAR_SHARE * len(words)
         return unclear and not _could_be_known(text)
-    theirs = Counter(code for word in words for code in speakers.get(word, ()))
-    likeliest = max(codes, key=lambda code: theirs[code])
+    own = Counter(code for word in words for code in readers.speakers.get(word, ()))
+    most = max(own.values(), default=0)
+    theirs = Counter(code for word in words for code in readers.further_speakers.get(word, ()))
+    likeliest = max(readers.further, key=lambda code: theirs[code])
     if theirs[likeliest] <= most:
         return False
     if not _lingua_knows(likeliest):
@@ -224,27 +227,30 @@ def _is_further(text: str, words: list[str], rivals: tuple[Language, ...], scrip
     return not _could_be_known(text)
 
 
-@lru_cache(maxsize=16)
-def _further(
-    script: str, known: tuple[Language, ...]
-) -> tuple[tuple[str, ...], Mapping[str, tuple[str, ...]], frozenset[str]]:
-    """Further languages of a script: codes, who has a word, and the words that no known language has among its common ones."""
+@lru_cache(maxsize=64)
+def _readers(script: str, known: tuple[Language, ...]) -> _Readers:
+    """Who writes in a script."""
+    rivals = _writers(script, known)
     taken = {language.code for language in known}
+    further = {
+        code: set(fold(text).text.split())
+        for code, text in FURTHER_WORDS.items()
+        if code not in taken and _dominant(_count_scripts(text)) == script
+    }
+    speakers = _speakers_of({rival.code: {fold(word).text for word in rival.common_words} for rival in rivals})
+    further_speakers = _speakers_of(further)
+    return _Readers(
+        rivals, speakers, tuple(further), further_speakers, frozenset(further_speakers).difference(speakers)
+    )
+
+
+def _speakers_of(words: Mapping[str, set[str]]) -> dict[str, tuple[str, ...]]:
+    """Who has a word, by word."""
     speakers: dict[str, tuple[str, ...]] = {}
-    codes: list[str] = []
-    for code, text in FURTHER_WORDS.items():
-        words = sorted(set(fold(text).text.split()))
-        if code in taken or _dominant(_count_scripts(text)) != script:
-            continue
-        codes.append(code)
-        for word in words:
+    for code, own in words.items():
+        for word in own:
             speakers[word] = (*speakers.get(word, ()), code)
-    common = _speakers(_writers(script, known))
-    return tuple(codes), speakers, frozenset(speakers) - frozenset(common)
-
-
-def _has_further(script: str) -> bool:
-    return bool(_further(script, tuple(load_languages().values()))[0])
+    return speakers
 
 
 @lru_cache(maxsize=1)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -24,11 +24,11 @@ import regex
 
 from refusal_lens.errors import DataError
 from refusal_lens.judging.folding import fold_pattern
-from refusal_lens.languages import PHRASE_GROUPS, Language, load_languages
+from refusal_lens.languages import PHRASE_GROUPS, Language, PhraseGroup, load_languages
 
 _GAP = r"[^.!?。؟\n]{0,%d}?"
 _CAPTURING = re.compile(r"(?<!\\)\((?!\?)")
-_CLASS_OR_SPACE = re.compile(r"(\\.|\[\^?\]?[^\]]*\])| ")
+_CLASS_OR_SPACE = re.compile(r"(\\.|\[\^?\]?[^\]]*\])| (\??)")
 _ANY_LETTER = "\u02ad"  # a letter no language file uses: a phrase that may start with it may start with anything
 _SMALL_ALPHABET = 160
 
@@ -107,11 +107,12 @@ class Lexicon:
         return places
 
 
-def compile_lexicon(language: Language) -> Lexicon:
+def compile_lexicon(language: Language, *, groups: Sequence[PhraseGroup] = PHRASE_GROUPS) -> Lexicon:
     """Compile one language's phrases.
 
     Args:
         language: The language.
+        groups: The groups to compile.
 
     Returns:
         Its lexicon.
@@ -122,7 +123,7 @@ def compile_lexicon(language: Language) -> Lexicon:
     anchored: list[Entry] = []
     free: list[tuple[str, str]] = []
     benign: list[str] = []
-    for group in PHRASE_GROUPS:
+    for group in groups:
         for phrase in language.phrases.group(group):
             expression = _expression(phrase, language, group)
             if group == "benign":
@@ -149,9 +150,14 @@ def load_lexicon(code: str) -> Lexicon:
     return _compiled(load_languages()[code])
 
 
-@lru_cache(maxsize=64)
-def _compiled(language: Language) -> Lexicon:
-    return compile_lexicon(language)
+def load_plain_refusals(code: str) -> Lexicon:
+    """The phrases of a loaded language that refuse in so many words, to search long text for; compiled once."""
+    return _compiled(load_languages()[code], ("inability", "decline", "benign"))
+
+
+@lru_cache(maxsize=128)
+def _compiled(language: Language, groups: tuple[PhraseGroup, ...] = PHRASE_GROUPS) -> Lexicon:
+    return compile_lexicon(language, groups=groups)
 
 
 def _expression(phrase: str, language: Language, group: str) -> str:
@@ -160,7 +166,8 @@ def _expression(phrase: str, language: Language, group: str) -> str:
         folded = r"^\W*" + folded[1:]
     folded = _respell(folded, language.spellings)
     body = folded.replace("~~", _GAP % 60).replace("~", _GAP % 12)
-    body = _CLASS_OR_SPACE.sub(lambda match: match.group(1) or r"\s+", body)
+    # " ?" is a space that may be missing, not the shortest run of spaces.
+    body = _CLASS_OR_SPACE.sub(lambda match: match.group(1) or (r"\s*" if match.group(2) else r"\s+"), body)
     # A capturing group costs time at every attempt and nobody reads it.
     expression = "(?:" + _CAPTURING.sub("(?:", body) + ")"
     try:

@@ -5,8 +5,8 @@ is said at the start, and lists hold instructions or alternatives whose words mi
 ("the screen says 'I cannot help you'") and is blanked, and so is an aside in brackets ("(I can't help with one that is
 not yours)"), unless nothing but a label ("Answer:") is left: a refusal wholly in quotation marks is a refusal.
 
-What comes after the lead is the tail: interventions provoke refusals after a long opening. `read_tail` gives its prose,
-which the judge reads for a refusal in so many words and nothing else.
+What comes after the lead is the tail: interventions provoke refusals after a long opening. The judge reads it for a
+refusal in so many words and for nothing else.
 """
 
 from __future__ import annotations
@@ -70,21 +70,23 @@ def read_lead(text: str, *, limit: int = LEAD_CHARACTERS) -> Lead:
     return Lead(text=_own_words(body), start=start, list_at=list_at, whole=start + len(body) >= len(text.rstrip()))
 
 
-def read_tail(text: str, *, limit: int = LEAD_CHARACTERS) -> tuple[str, int]:
-    """The prose after the lead, quoted speech and asides blanked, and where it starts.
+def read_tail(text: str, *, limit: int = LEAD_CHARACTERS) -> Lead:
+    """The words after the window of the lead, at most 1500 characters.
 
     Args:
         text: The answer.
-        limit: Length of the lead.
+        limit: Characters of the lead.
 
     Returns:
-        The tail, empty where the lead is the whole answer or a list comes after it, and its start in the answer.
+        The tail with quoted speech and asides blanked, empty where there is none; `list_at` is None where neither the lead
+        nor the tail has a list.
     """
     start = _start_of(text) + limit
     tail = text[start : start + _TAIL_CHARACTERS]
-    if not tail.strip() or _LIST_ITEM.search(text[:start]) or _LIST_ITEM.search(tail):
-        return "", start
-    return _own_words(tail), start
+    if not tail.strip():
+        return Lead("", start, None, whole=True)
+    item = _LIST_ITEM.search(text, 0, start + _TAIL_CHARACTERS)
+    return Lead(_own_words(tail), start, item.start() if item else None, whole=start + len(tail) >= len(text))
 
 
 def _start_of(text: str) -> int:

@@ -25,6 +25,7 @@ _SENTENCE_BYTES = 8
 _MOST = 0.6
 _MANY_WORDS = 8
 _FEW_DIFFERENT = 0.25
+_MOSTLY_NEW = 0.67  # of a text that is at least 0.6 one sentence three times over, at most 0.6 is new
 
 
 def unscorable(text: str) -> str | None:
@@ -58,6 +59,11 @@ def repetitive(text: str) -> bool:
 def repeats_itself(text: str) -> bool:
     """Whether a short text is one word five times over, one sentence three times over, or few words among many."""
     window = text[:_WINDOW].lower()
+    pieces = window.split()
+    if len(pieces) < _MANY_WORDS:
+        pieces = [window[start : start + 4] for start in range(len(window) - 3)]  # no spaces, or few words
+    if len(set(pieces)) > _MOSTLY_NEW * len(pieces):
+        return False
     words = _TOKEN.findall(window)
     if len(words) >= _MANY_WORDS and len(set(words)) <= _FEW_DIFFERENT * len(words):
         return True

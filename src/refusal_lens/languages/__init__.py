@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from refusal_lens.languages.further import FURTHER_WORDS
-from refusal_lens.languages.language import PHRASE_GROUPS, Language, RefusalPhrases, parse_language
+from refusal_lens.languages.language import PHRASE_GROUPS, Language, PhraseGroup, RefusalPhrases, parse_language
 from refusal_lens.languages.loader import USER_FOLDER_VARIABLE, get_language, load_languages, resolve_languages
 from refusal_lens.languages.reliability import Reliability, reliability
 
@@ -12,6 +12,7 @@ __all__ = [
     "PHRASE_GROUPS",
     "USER_FOLDER_VARIABLE",
     "Language",
+    "PhraseGroup",
     "RefusalPhrases",
     "Reliability",
     "get_language",

@@ -23,6 +23,8 @@ Tier: TypeAlias = Literal["high", "medium", "low"]
 PhraseGroup: TypeAlias = Literal[
     "inability",
     "decline",
+    "cannot",
+    "discourage",
     "identity",
     "apology",
     "policy",
@@ -53,6 +55,10 @@ class RefusalPhrases:
     Attributes:
         inability: The speaker cannot do it ("I can't help", "I am not able to").
         decline: The speaker will not do it, or says that the request is refused ("I won't", "I must decline").
+        cannot: It cannot be done, without saying who cannot ("that is not possible", "no answer can be given"; in languages
+            that leave the subject out, any "cannot"). Weaker than `inability`.
+        discourage: The speaker does not recommend it: a refusal beside a named wrong, otherwise advice. Takes the place of
+            a `decline` at the same words.
         identity: The speaker explains what it is or is for ("as an AI", "my purpose is to be helpful and harmless").
         apology: "I'm sorry". Alone it is no refusal.
         policy: The thing asked for is illegal, unethical, not acceptable.
@@ -75,6 +81,8 @@ class RefusalPhrases:
 
     inability: tuple[str, ...] = ()
     decline: tuple[str, ...] = ()
+    cannot: tuple[str, ...] = ()
+    discourage: tuple[str, ...] = ()
     identity: tuple[str, ...] = ()
     apology: tuple[str, ...] = ()
     policy: tuple[str, ...] = ()
