@@ -96,7 +96,7 @@ def doctor(model: LensModel) -> Doctor:
             for direction in directions
         ),
         checks=tuple(checks),
-        hints=tuple(_hints()),
+        hints=tuple(_hints(model)),
     )
 
 
@@ -148,7 +148,12 @@ def _round_trip(model: LensModel, text: str) -> str:
     return str(model.tokenizer.decode(model.tokenizer.encode(text, add_special_tokens=False))).strip()
 
 
-def _hints() -> Iterator[str]:
+def _hints(model: LensModel) -> Iterator[str]:
+    yield from model.provenance.template
+    if model.provenance.adapter is not None:
+        yield f"the weights hold a merged adapter: {model.provenance.adapter}"
+    if model.provenance.stored is not None:
+        yield f"the weights are stored as {model.provenance.stored}: not the numbers of the model they were made of"
     try:
         languages = load_languages()
     except DataError as error:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import logging
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import cast
@@ -26,6 +27,7 @@ from refusal_lens.model.layout import locate
 from refusal_lens.model.lens import LensModel, ModelProvenance
 from refusal_lens.model.network import check_finite, load_network, stored_as
 from refusal_lens.model.source import Source, adapter_digest, first_line, locate_source, open_config, source_digest
+from refusal_lens.model.template import examine_template
 from refusal_lens.model.tokens import PROBES, open_tokenizer, post_instruction_length, render
 
 log = logging.getLogger(__name__)
@@ -195,13 +197,15 @@ def assemble(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, pr
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         raise ModelError(f"{type(network).__name__} does not run on a text prompt: {first_line(error)}") from error
     context = getattr(config, "max_position_embeddings", None)
+    ends = _end_ids(network, tokenizer)
+    turn_end, notes = examine_template(tokenizer, ends)
     return LensModel(
         hf=network,
         tokenizer=tokenizer,
         layout=layout,
         positions=tuple(range(-positions, 0)),
-        provenance=provenance,
-        end_ids=_end_ids(network, tokenizer),
+        provenance=replace(provenance, template=notes),
+        end_ids=ends if turn_end is None else tuple(sorted((*ends, turn_end))),
         pad_id=pad_id,
         context=int(context) if context else None,
     )

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import cast
 
@@ -24,6 +25,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 from refusal_lens.errors import DataError, ModelError
 from refusal_lens.model.source import Source, first_line
 
+DAY = datetime(2024, 7, 26)
 DATE = "26 Jul 2024"
 UNRENDERABLE = (
     jinja2.TemplateError,
@@ -161,8 +163,15 @@ def _need_template(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
             f"{folder} has no chat template, so it is probably a base model: "
             "audit its chat variant, or give a template with --chat-template FILE"
         )
-    if "strftime_now" in template and not template.startswith("{%- macro strftime_now"):
-        tokenizer.chat_template = f"{{%- macro strftime_now(format) -%}}{DATE}{{%- endmacro -%}}{template}"
+    if "strftime_now" in template and not template.startswith(date_macro()):
+        tokenizer.chat_template = date_macro() + template
+
+
+def date_macro(day: datetime = DAY) -> str:
+    """What stands before a template that asks for the date: `strftime_now` always tells the same day, in whatever form."""
+    forms = ("%-d", "%-m", "%d", "%b", "%B", "%Y", "%y", "%m", "%A", "%a", "%j", "%H", "%M", "%S")
+    told = "".join(f".replace('{form}', '{day.strftime(form)}')" for form in forms)
+    return f"{{%- macro strftime_now(format) -%}}{{{{ format{told} }}}}{{%- endmacro -%}}"
 
 
 def render(tokenizer: PreTrainedTokenizerBase, instructions: Sequence[str]) -> list[list[int]]:
@@ -225,6 +234,11 @@ def post_instruction_length(tokenizer: PreTrainedTokenizerBase) -> int:
         raise ModelError(
             "the chat template renders different instructions alike; give another with --chat-template FILE"
         )
+    if PROBES[1] not in tokenizer.decode(rendered[1]) and not _written(tokenizer, PROBES[1]):
+        raise ModelError(
+            "the chat template does not write the user's words as they are given (it may take them only as a list of parts); "
+            "give another with --chat-template FILE"
+        )
     shared = 0
     for column in zip(*(reversed(ids) for ids in rendered), strict=False):
         if len(set(column)) > 1:
@@ -236,3 +250,11 @@ def post_instruction_length(tokenizer: PreTrainedTokenizerBase) -> int:
             "give another with --chat-template FILE"
         )
     return shared
+
+
+def _written(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
+    """Whether the rendered text holds the instruction (its tokens may be lossy)."""
+    chat = [{"role": "user", "content": text}]
+    return text in str(
+        tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False, date_string=DATE)
+    )

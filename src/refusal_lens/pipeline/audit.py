@@ -23,7 +23,7 @@ from refusal_lens.model import LensModel, check_source, fingerprint, identify, r
 from refusal_lens.pipeline.dataset import ASKED, Dataset, all_languages, load_dataset
 from refusal_lens.pipeline.driver import run_tasks
 from refusal_lens.pipeline.plan import Identity, plan
-from refusal_lens.pipeline.provenance import check_takeover, earlier_header, header, header_of_checks
+from refusal_lens.pipeline.provenance import check_takeover, earlier_header, header, header_of_checks, header_of_model
 from refusal_lens.pipeline.registry import STEPS
 from refusal_lens.pipeline.steps.selection import NO_VALID_DIRECTION, SELECTED
 from refusal_lens.pipeline.worker import Worker, WorkerMaker, judge_of, load_audited
@@ -148,13 +148,13 @@ def run_audit(
     if store is not None:
         store.check()
     alone = _in_this_process(transport)
-    model, measured = prepared.model, None
+    model, measured, known = prepared.model, None, None
     if transport.executor == "local" and (model is not None or not (out / "run.json").exists()):
         loaded = load_audited(config, given=model)  # a model that cannot be used must not leave a run directory behind
-        measured = check_model(loaded)
+        measured, known = check_model(loaded), loaded.provenance
         model = loaded if alone else None
         del loaded
-    checks = earlier.get("checks") if measured is None else header_of_checks(measured)
+    checks = earlier.get("checks") if measured is None else {**header_of_checks(measured), **header_of_model(known)}
     about = header(config, prepared.identity, prepared.dataset, command, earlier)
     run = RunDir.create(out, header=about if checks is None else {**about, "checks": checks})
     total = len(prepared.tasks)

@@ -15,6 +15,7 @@ from pathlib import Path
 from refusal_lens.config import AuditConfig
 from refusal_lens.errors import RunError, UserError
 from refusal_lens.interventions import ModelChecks
+from refusal_lens.model import ModelProvenance
 from refusal_lens.pipeline.dataset import Dataset
 from refusal_lens.pipeline.planning import Identity
 from refusal_lens.rundir import RunDir
@@ -103,6 +104,14 @@ def header_of_checks(found: ModelChecks) -> dict[str, JsonValue]:
         for name, value in found.numbers().items()
     }
     return {**numbers, "inexact": found.failures or None}
+
+
+def header_of_model(known: ModelProvenance | None) -> dict[str, JsonValue]:
+    """What a header says about a loaded model besides its digest, where there is something to say."""
+    if known is None:
+        return {}
+    said: dict[str, JsonValue] = {"stored": known.stored, "adapter": known.adapter, "template": [*known.template]}
+    return {name: value for name, value in said.items() if value}
 
 
 def header(
