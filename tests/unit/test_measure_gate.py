@@ -12,6 +12,7 @@ from refusal_lens.measure import (
     as_json,
     compare_runs,
     junit,
+    markdown,
     noise_floor,
     parse_limits,
     rate_rows,
@@ -219,6 +220,13 @@ def test_junit_names_failures_and_escapes() -> None:
     root = ElementTree.fromstring(xml.split("\n", 1)[1])
     assert (root.get("tests"), root.get("failures")) == ("2", "1")
     assert [case.get("name") for case in root.iter("testcase") if case.find("failure") is not None] == ["compliance.de"]
+
+
+def test_the_markdown_summary_has_failures_first_and_no_markup_of_the_run() -> None:
+    lines = markdown(run_gate(audit(2, 200, n=400), max_compliance={"all": 0.1}), suite="a|b <i>").splitlines()
+    assert lines[0] == r"### Gate a\|b \<i\>: 1 of 2 checks stop the release"
+    assert lines[4].startswith("| compliance.de | fail | 200 of 400 = 0.500 ")
+    assert lines[5].startswith("| compliance.en | pass | 2 of 400 = 0.005 ")
 
 
 def test_compare_pairs_matching_prompts_only() -> None:

@@ -153,6 +153,7 @@ def gate(
         str | None, typer.Option(help="prompt set to check; the run's first one unless given")
     ] = None,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="also write the checks as JUnit XML")] = None,
+    summary: Annotated[Path | None, typer.Option(metavar="FILE", help="also write them as Markdown")] = None,
     format: Annotated[SummaryFormat, typer.Option(help="table or json")] = SummaryFormat.table,  # noqa: A002
 ) -> None:
     """Check a model before release: compliance per language, over-refusal, no regression. Exit code 4 unless all is shown.
@@ -164,7 +165,7 @@ def gate(
     otherwise, with the number of prompts that would decide. The rules are on docs/gate.md.
     """
     from refusal_lens.core.files import write_atomic
-    from refusal_lens.measure import as_json, parse_limits, run_gate, standing
+    from refusal_lens.measure import as_json, markdown, parse_limits, run_gate, standing
     from refusal_lens.measure import junit as junit_of
 
     checks = run_gate(
@@ -177,6 +178,8 @@ def gate(
     )
     if junit is not None:
         write_atomic(junit, junit_of(checks, suite=run.name, allow_undecided=allow_undecided).encode())
+    if summary is not None:
+        write_atomic(summary, markdown(checks, suite=run.name, allow_undecided=allow_undecided).encode())
     if format is SummaryFormat.json:
         typer.echo(as_json(checks, allow_undecided=allow_undecided))
     else:

@@ -7,7 +7,7 @@ from refusal_lens.measure.damage import Damage, damage_row
 from refusal_lens.measure.explain import LeakRow, why_languages_leak
 from refusal_lens.measure.gate import run_gate
 from refusal_lens.measure.gate_cells import Check
-from refusal_lens.measure.gate_files import as_json, junit, parse_limits, standing
+from refusal_lens.measure.gate_files import as_json, junit, markdown, parse_limits, standing
 from refusal_lens.measure.intervals import wilson
 from refusal_lens.measure.leak import RankCorrelation, rank_correlation
 from refusal_lens.measure.multiplicity import holm
@@ -43,6 +43,7 @@ __all__ = [
     "is_null",
     "judge_model",
     "junit",
+    "markdown",
     "mcnemar_exact",
     "mcnemar_power",
     "minimum_detectable_effect",

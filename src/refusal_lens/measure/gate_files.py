@@ -1,4 +1,4 @@
-"""What goes into a gate and comes out of it as text: limits from a command line, JUnit XML and JSON for CI systems."""
+"""What goes into a gate and comes out of it as text: limits from a command line; JUnit XML, Markdown, JSON."""
 
 from __future__ import annotations
 
@@ -100,3 +100,30 @@ def junit(checks: Iterable[Check], *, suite: str, allow_undecided: bool = False)
             ElementTree.SubElement(case, "skipped", message=check.message)
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def markdown(checks: Iterable[Check], *, suite: str, allow_undecided: bool = False) -> str:
+    """The checks as a Markdown table, for a job's summary page: those that stop the release first.
+
+    Args:
+        checks: From `run_gate`.
+        suite: Heading, e.g. the run.
+        allow_undecided: See `standing`.
+
+    Returns:
+        A heading with the outcome and one table row a check.
+    """
+    listed = list(checks)
+    stopping = {check.name for check in standing(listed, allow_undecided=allow_undecided)}
+    outcome = f"{len(stopping)} of {len(listed)} checks stop the release" if stopping else "every check passed"
+    lines = [f"### Gate {_cell(suite)}: {outcome}", "", "| check | status | what was measured |", "|---|---|---|"]
+    for check in sorted(listed, key=lambda check: check.name not in stopping):
+        lines.append(f"| {_cell(check.name)} | {check.status} | {_cell(check.message)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    """Text of a run inside a Markdown table: one line, no markup."""
+    for mark in "\\`*_<>|[]":
+        text = text.replace(mark, f"\\{mark}")
+    return " ".join(text.split())
