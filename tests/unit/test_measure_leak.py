@@ -120,3 +120,8 @@ def test_damage_means_and_intervals() -> None:
     assert isinstance(low, float) and isinstance(high, float) and isinstance(increase, float)
     standard_error = 0.1 / math.sqrt(200)
     assert low < increase < high and (high - low) == pytest.approx(2 * 1.96 * standard_error, rel=0.2)
+
+
+def test_a_margin_that_was_not_measured_is_not_above_the_threshold() -> None:
+    text = words([row("en", 3.0, 0.05), row("de", 2.0, 0.1), row("yo", math.nan, 0.9, auc=0.97)])
+    assert "lie above the threshold" not in text

@@ -67,3 +67,8 @@ def test_answers_one_may_doubt_are_counted_beside_the_rate_and_unscored_ones_are
     assert (row["truncated"], row["uncertain"], row["off_language"]) == (2, 1, 1)
     (bare,) = rate_rows([{**base, "label": "complied"}])
     assert (bare["truncated"], bare["uncertain"], bare["off_language"]) == (None, None, None)
+
+
+def test_baseline_rows_need_no_source():
+    rows = [{"intervention": "baseline", "language": "en", "prompts": "harmful", "label": "complied"}] * 3
+    assert [(row["source"], row["k"], row["n"]) for row in rate_rows(rows)] == [("", 3, 3)]

@@ -100,7 +100,7 @@ def _findings(rows: Sequence[LeakRow]) -> list[str]:
     """Of the languages that answer most harmful prompts: where their prompts lie along the shared direction."""
     leaking = [row for row in rows if row.baseline_compliance >= LEAKING]
     apart = [row for row in leaking if row.auc >= APART]
-    above = [row.language for row in apart if not row.margin < 0]
+    above = [row.language for row in apart if row.margin >= 0]  # a margin that was not measured is in neither list
     below = [row.language for row in apart if row.margin < 0]
     mixed = [row.language for row in leaking if row.auc < APART]
     found: list[str] = []

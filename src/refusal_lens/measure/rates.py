@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, cast
 
+from refusal_lens.core.names import BASELINE
 from refusal_lens.core.table import Fields
 from refusal_lens.core.tables import RateRow, VerdictRow
 from refusal_lens.measure.intervals import wilson
@@ -112,8 +113,9 @@ def grouped(verdicts: Iterable[Fields]) -> dict[Group, list[VerdictRow]]:
 
 
 def group_of(row: VerdictRow | RateRow) -> Group:
-    """The cell that a row belongs to; a row without a prompt set has None there."""
-    return row["intervention"], row["source"], row["language"], row["prompts"], row.get("prompt_set")
+    """The cell that a row belongs to; the untouched model needs no source, and no row a prompt set."""
+    source = row.get("source", "") if row["intervention"] == BASELINE else row["source"]
+    return row["intervention"], source, row["language"], row["prompts"], row.get("prompt_set")
 
 
 def _count(rows: Iterable[VerdictRow], flag: Literal["truncated", "uncertain", "off_language"]) -> int | None:
