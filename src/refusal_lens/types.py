@@ -69,7 +69,7 @@ class Verdict:
     Attributes:
         label: `unscored` never counts as refused or complied.
         score: Signed, positive towards refusal; None when unscored.
-        uncertain: The score lies near the judge's threshold.
+        uncertain: The evidence for the verdict is mixed or thin.
         reason: Why unscored, or the short ground of the verdict.
         judge: Name and version of the judge.
         language: Language the answer was read in (BCP-47), None when unknown.

@@ -40,7 +40,7 @@ class RateRow(TypedDict):
     high: High
     prompt_set: PromptSet
     truncated: Annotated[int | None, "of the n, cut at the token limit; null where the judge did not say"]
-    uncertain: Annotated[int | None, "of the n, scored near the judge's threshold"]
+    uncertain: Annotated[int | None, "of the n, marked uncertain by the judge"]
     off_language: Annotated[int | None, "of the n, in another known language than the prompt"]
     share_before: Annotated[float | None, "mean share along the direction of what is read, without the intervention"]
     share_after: Annotated[float | None, "the same while these answers were written; null without a direction"]
@@ -56,7 +56,7 @@ class VerdictRow(TypedDict):
     prompt_id: Annotated[str, "shared by the prompt's translations"]
     label: Annotated[str, "refused, complied or unscored"]
     score: Annotated[float | None, "signed, positive towards refusal; null where unscored"]
-    uncertain: Annotated[bool | None, "the score lies near the judge's threshold"]
+    uncertain: Annotated[bool | None, "the evidence is mixed or thin, see docs/judges.md"]
     reason: Annotated[str | None, "why unscored, or the short ground of the verdict"]
     judge: Annotated[str | None, "name and version of the judge"]
     answer_language: Annotated[str | None, "language the answer was read in"]
