@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from measure_fakes import cell, verdicts_of
 
+from refusal_lens.core.names import READ_ON
 from refusal_lens.measure import (
     CONTRACT,
     content_rows,
@@ -97,6 +98,18 @@ def test_adding_raises_refusal_where_compliance_falls_below_every_null() -> None
     records = [*cell("baseline", "", "en", ones, prompts="harmless")]
     records += cell("addition", "de", "en", dict.fromkeys(ones, 0), prompts="harmless")
     records += cell("addition", "random-0", "en", ones | dict.fromkeys(list(ones)[:10], 0), prompts="harmless")
+    rows = {row["source"]: row for row in transfer_rows(records)}
+    assert rows["de"]["null_difference"] == -0.25 and raised(rows["de"]) and not raised(rows["random-0"])
+
+
+def test_the_class_of_prompts_decides_what_a_rise_is_not_the_interventions_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(READ_ON, "gated", "harmless")  # type: ignore[arg-type]
+    ones = dict.fromkeys([f"p{index:02d}" for index in range(40)], 1)
+    records = [*cell("baseline", "", "en", ones, prompts="harmless")]
+    records += cell("gated", "de", "en", dict.fromkeys(ones, 0), prompts="harmless")
+    records += cell("gated", "random-0", "en", ones | dict.fromkeys(list(ones)[:10], 0), prompts="harmless")
     rows = {row["source"]: row for row in transfer_rows(records)}
     assert rows["de"]["null_difference"] == -0.25 and raised(rows["de"]) and not raised(rows["random-0"])
 

@@ -102,7 +102,7 @@ def raised(row: Fields, table: Iterable[Fields] = ()) -> bool | None:
         The answer; None where no prompt was scored in both conditions or no null direction was run.
     """
     cell = cast("TransferRow", row)
-    sign = -1 if cell["intervention"] == "addition" else 1
+    sign = -1 if READ_ON.get(cell["intervention"]) == "harmless" else 1  # there it is refusal that is meant to rise
     null = cell.get("null_difference")
     if null is None:
         null = strongest_null(table, target=cell["target"], intervention=cell["intervention"])
@@ -113,7 +113,7 @@ def raised(row: Fields, table: Iterable[Fields] = ()) -> bool | None:
 
 
 def strongest_null(table: Iterable[Fields], *, target: str, intervention: str) -> float | None:
-    """Largest effect of a null direction on a target: the largest difference under ablation, the smallest under addition."""
+    """Largest effect of a null direction on a target: the largest difference on harmful prompts, the smallest on harmless."""
     found = [
         row["difference"]
         for row in cast("Iterable[TransferRow]", table)
@@ -122,7 +122,7 @@ def strongest_null(table: Iterable[Fields], *, target: str, intervention: str) -
     known = [value for value in found if value is not None]
     if not known:
         return None
-    return min(known) if intervention == "addition" else max(known)
+    return min(known) if READ_ON.get(intervention) == "harmless" else max(known)
 
 
 def _cells(verdicts: Iterable[VerdictRow], prompt_set: str | None) -> dict[Key, Labels]:
