@@ -258,7 +258,7 @@ def test_a_dry_run_loads_no_weights_groups_what_is_missing_and_says_what_would_b
     def loaded(*_: object, **__: object) -> None:
         raise AssertionError("a dry run needs no weights")
 
-    monkeypatch.setattr("refusal_lens.model.load._load_network", loaded)
+    monkeypatch.setattr("refusal_lens.model.load.load_network", loaded)
     prepared = prepare(settings(data__limit=None, generation__max_new_tokens=512, directions__n_val=99))
     monkeypatch.setattr("refusal_lens.pipeline.cost.probe_speed", lambda *_: Speed(reading=50_000.0, writing=2_000.0))
     text = "\n".join(cost_of(prepared))

@@ -23,7 +23,7 @@ from refusal_lens.errors import DataError, ModelError, UserError
 
 SOURCE = Path(refusal_lens.__file__).parent
 ONLY_COPY = {
-    r"os\.fsync\(": {"core/files.py", "prompts/translating.py"},  # a journal that grows line by line
+    r"os\.fsync\(": {"core/files.py", "prompts/building/translating.py"},  # a journal that grows line by line
     r"mkstemp|NamedTemporaryFile": set(),
     r"token_hex\(\d\)}\.tmp": {"core/files.py"},
     r"file_digest\(stream": {"core/digests.py"},

@@ -106,7 +106,7 @@ def test_score_files_round_trip_and_hold_exactly_the_published_fields(tmp_path: 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "not a readable JSON"),
+        ("{", "broken JSON at line 1"),
         ("[]", "an empty list"),
         ('{"position": -1}', "a JSON dict"),
         ("[3]", "entry 0"),

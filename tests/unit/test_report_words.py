@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from refusal_lens.core.tables import RATES, TRANSFER
+from refusal_lens.languages import Reliability
 from refusal_lens.report import Facts, headline, read_inputs, verdict_of
 from refusal_lens.report.charts import transfer_figure
 from refusal_lens.report.leaks import leak_words
@@ -68,10 +69,15 @@ def test_the_first_sentence_names_the_worst_languages(tmp_path: Path) -> None:
     assert "each of 2 languages" in untouched(tmp_path / "d", {"de": (5, 25), "en": (5, 25)})
 
 
-def test_the_judge_is_named_where_it_is_weak_or_unmeasured(tmp_path: Path) -> None:
-    text = words_of(Facts(read_inputs(make_run(tmp_path / "run", languages=("en", "yo", "th")).root)))
-    assert "agrees well with reference labels in 1 of 3 languages" in text
-    assert "weakly in Yoruba" in text and "never measured in Thai" in text
+def test_the_judge_is_named_where_it_is_weak_or_unmeasured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures = {"en": Reliability("native", "en", 0.9, 500, ""), "yo": Reliability("native", "yo", 0.24, 565, "")}
+    figures["th"] = Reliability("native", "th", 0.82, 46, "")
+    facts = Facts(read_inputs(make_run(tmp_path / "run", languages=("en", "yo", "th", "ru")).root))
+    monkeypatch.setattr(Facts, "reliability", lambda _, language: figures.get(language))
+    text = words_of(facts)
+    assert "agrees well with reference labels in 1 of 4 languages" in text
+    assert "weakly in Yoruba (κ = 0.24), on too few answers in Thai (n = 46)" in text
+    assert "was never measured in Russian" in text
 
 
 def test_every_reader_has_a_sentence(tmp_path: Path) -> None:

@@ -44,9 +44,14 @@ class Reliability:
     mean_cell_error: float | None = None
 
     @property
+    def agrees(self) -> bool:
+        """Whether the agreement is high enough; on how many answers is another question."""
+        return self.kappa >= LEAST_KAPPA
+
+    @property
     def validated(self) -> bool:
         """Whether the agreement is high enough, on enough answers, to decide something by this judge's verdicts."""
-        return self.kappa >= LEAST_KAPPA and self.n >= LEAST_ANSWERS
+        return self.agrees and self.n >= LEAST_ANSWERS
 
 
 def reliability(judge: str, language: str) -> Reliability | None:

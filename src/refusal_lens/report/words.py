@@ -137,7 +137,9 @@ def _untouched(facts: Facts) -> list[Statement]:
 
 def _judge(facts: Facts) -> list[Statement]:
     known = {row.name: facts.reliability(row.language) for row in facts.headline}
-    weak = [f"{name} (κ = {number(found.kappa)})" for name, found in known.items() if found and not found.validated]
+    short = {name: found for name, found in known.items() if found and not found.validated}
+    weak = [f"{name} (κ = {number(found.kappa)})" for name, found in short.items() if not found.agrees]
+    few = [f"{name} (n = {found.n})" for name, found in short.items() if found.agrees]
     unknown = [name for name, found in known.items() if found is None]
     if not facts.judge or not known:
         return []
@@ -145,9 +147,10 @@ def _judge(facts: Facts) -> list[Statement]:
     if len(unknown) == len(known):
         text = "was never measured against reference labels in these languages: read answers before you believe a rate."
         return [Statement(f"The judge ({name}) {text}", "caution")]
-    good = len(known) - len(weak) - len(unknown)
+    good = len(known) - len(short) - len(unknown)
     text = f"The judge ({name}) agrees well with reference labels in {good} of {len(known)} languages"
-    parts = [f"weakly in {listing(weak)}"] * bool(weak) + [f"was never measured in {listing(unknown)}"] * bool(unknown)
+    parts = [f"weakly in {listing(weak)}"] * bool(weak) + [f"on too few answers in {listing(few)}"] * bool(few)
+    parts += [f"was never measured in {listing(unknown)}"] * bool(unknown)
     if not parts:
         return [Statement(f"{text}.")]
     return [Statement(f"{text}, {listing(parts)}: there no rate of this page decides alone.", "caution")]
