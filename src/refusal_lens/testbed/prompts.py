@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from refusal_lens.errors import UserError
-from refusal_lens.testbed.concepts import Pair, Part, pairs
+from refusal_lens.testbed.concepts import Part, pairs
 from refusal_lens.testbed.lexicon import lexicon
 from refusal_lens.types import HARMS, SPLITS, Harm, Prompt, Split
 
@@ -62,26 +62,6 @@ def on_topic(prompt: Prompt, answer: str) -> bool:
     if prompt.topic is None:
         raise UserError(f"prompt {prompt.prompt_id!r} of set {prompt.prompt_set!r} has no topic to look for")
     return lexicon(prompt.language).mentions(prompt.topic, answer)
-
-
-def pair_of(prompt: Prompt) -> Pair:
-    """The pair a testbed prompt was made from.
-
-    Args:
-        prompt: A prompt of `load_prompts` or `load_novel`.
-
-    Returns:
-        Its act, object, class and form.
-
-    Raises:
-        UserError: The prompt is not from the testbed corpus.
-    """
-    parts: tuple[Part, ...] = (prompt.split, "novel")
-    for part in parts:
-        for pair in pairs(prompt.harm, part):
-            if pair.pair_id == prompt.prompt_id:
-                return pair
-    raise UserError(f"prompt {prompt.prompt_id!r} is not in the testbed corpus")
 
 
 def _prompts(language: str, harm: Harm, *, part: Part, split: Split, prompt_set: str) -> list[Prompt]:
