@@ -37,6 +37,9 @@ class ModelConfig(_Frozen):
     revision: str | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     chat_template: str | None = None
+    thinking: Literal["auto", "on", "off"] = Field(
+        default="auto", description="turn thinking on or off by the chat template's own switch"
+    )
     trust_remote_code: bool = False
     accept_inexact: bool = Field(default=False, description="go on with a model that fails its checks, and mark it")
 

@@ -10,11 +10,12 @@ import pytest
 from refusal_lens import discover_refusal_tokens, generate, get_judge, load_model, open_run
 from refusal_lens.config import AuditConfig, parse_config
 from refusal_lens.core.thinking import CUT
-from refusal_lens.errors import UserError
+from refusal_lens.errors import RunError, UserError
 from refusal_lens.judging import Answer
 from refusal_lens.model import Generated, LensModel
 from refusal_lens.pipeline import prepare, run_audit
 from refusal_lens.pipeline.steps import completions
+from refusal_lens.rundir import RunDir
 from refusal_lens.types import JsonValue, Verdict, VerdictLabel
 from tiny_models import TEMPLATE, build, tokenizer
 
@@ -160,3 +161,30 @@ def test_end_of_turn_token_is_no_mark_where_there_are_no_channels() -> None:
     made.add_special_tokens({"extra_special_tokens": ["<|end|>", "<think>"]}, replace_extra_special_tokens=False)
     ids = made.encode("<think>Hm.</think>Sure.<|end|>", add_special_tokens=False)
     assert decode_answer(made, ids) == "<think>Hm.</think>Sure."
+
+
+SWITCHED = TEMPLATE.replace(
+    "{{ '<|im_start|>assistant\n' }}",
+    "<|im_start|>assistant\n{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}",
+)
+
+
+def _switched(folder: Path, text: str, thinking: str) -> AuditConfig:
+    spec = {"spec": "testbed:universal", "chat_template": template(folder, text), "thinking": thinking}
+    return settings(folder, text, model=spec)
+
+
+def test_an_audit_turns_thinking_off_and_says_so(tmp_path: Path) -> None:
+    """Results of one setting must not be taken for those of the other."""
+    off, auto = (prepare(_switched(tmp_path, SWITCHED, thinking)) for thinking in ("off", "auto"))
+    assert off.identity.model != auto.identity.model
+    run = run_audit(off, tmp_path / "run").path
+    header = RunDir.open(run).header
+    assert header["checks"]["thinking"] == "off" and header["config"]["model"]["thinking"] == "off"
+    with pytest.raises(RunError, match="with other files"):
+        run_audit(auto, tmp_path / "run")
+
+
+def test_a_template_without_a_switch_cannot_be_switched(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no switch for thinking"):
+        prepare(_switched(tmp_path, TEMPLATE, "off"))

@@ -93,6 +93,15 @@ def test_a_new_language_leaves_the_others_tasks_alone() -> None:
             assert after[task_id] == task, task_id
 
 
+def test_without_geometry_only_the_sources_are_extracted_from() -> None:
+    """Refusal tokens, filter and candidates of a target serve the geometry alone: without it nothing reads them."""
+    tasks = planned(config(geometry__enabled=False))
+    for step in ("tokens", "filtering", "candidates"):
+        assert [task.name for task in tasks.values() if task.step == step] == ["en"]
+    everything = planned(config())
+    assert {f"tokens/{code}" for code in ("en", "de")} <= set(everything)
+
+
 def test_model_and_judge_digests_enter_what_they_decide() -> None:
     before, after = planned(config()), planned(config(), Identity("m2", "j2"))
     assert before["completions/baseline.de.harmful.0"] != after["completions/baseline.de.harmful.0"]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
+from refusal_lens.cli.outputs import say_inexact
 from refusal_lens.cli.printing import (
     All,
     Format,
@@ -233,7 +234,9 @@ def _names(runs: Sequence[Path]) -> list[str]:
 def _table(path: Path, name: str) -> list[dict[str, Cell]]:
     from refusal_lens.pipeline.results import open_run
 
-    return open_run(path).table(name).to_pylist()
+    rows = open_run(path).table(name).to_pylist()
+    say_inexact(path)
+    return rows
 
 
 def _summary(path: Path, name: str) -> dict[str, JsonValue]:
@@ -243,6 +246,7 @@ def _summary(path: Path, name: str) -> dict[str, JsonValue]:
     file = RunDir.open(path).tables_dir / f"{name}.json"
     if not file.exists():
         raise RunError(f"{path}: no {name} yet; finish the run with `refusal-lens resume {path}`")
+    say_inexact(path)
     return read_object(file, error=RunError, advice=f"remove it and run `refusal-lens resume {path}`")
 
 

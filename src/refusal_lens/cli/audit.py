@@ -110,6 +110,12 @@ def audit(
     base: Annotated[str | None, typer.Option(help="unaligned base model, the null of the cosines")] = None,
     revision: Annotated[str | None, typer.Option(help="revision of a hub model")] = None,
     chat_template: Annotated[Path | None, typer.Option(help="jinja file for a model without a chat template")] = None,
+    thinking: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|on|off", help="turn thinking on or off by the chat template's own switch  [default: auto]"
+        ),
+    ] = None,
     trust_remote_code: Annotated[
         bool | None, typer.Option("--trust-remote-code", help="let the model folder's own code run; off unless asked")
     ] = None,
@@ -158,6 +164,7 @@ def audit(
             "revision": revision,
             "dtype": dtype,
             "chat_template": text_of(chat_template),
+            "thinking": thinking,
             "trust_remote_code": trust_remote_code,
             "accept_inexact": accept_inexact,
         },

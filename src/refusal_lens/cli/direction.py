@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from refusal_lens.cli.outputs import check_file
+from refusal_lens.cli.outputs import check_file, say_inexact
 from refusal_lens.cli.printing import All, Format
 from refusal_lens.errors import UserError
 
@@ -88,7 +88,9 @@ def export(
     _check_out(out, force=force)
     if out.absolute().resolve().is_relative_to(run.absolute().resolve()):
         raise UserError(f"--out {out}: lies in the run, where `verify` would call it foreign; name a place outside")
-    _write(open_run(run).direction(source), out)
+    direction = open_run(run).direction(source)
+    say_inexact(run)
+    _write(direction, out)
 
 
 def import_(
@@ -127,6 +129,7 @@ def _read(path: Path, *, several: bool) -> list[tuple[str, DirectionStatus]]:
         found = [DirectionStatus(one.source, SELECTED, None, one)]
     else:
         found = open_run(path).directions()
+        say_inexact(path)
     return [(f"{path}:{item.source}" if several else item.source, item) for item in found]
 
 

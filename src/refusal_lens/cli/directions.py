@@ -55,6 +55,10 @@ Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")]
 Template = Annotated[
     Path | None, typer.Option("--chat-template", metavar="FILE", help="Jinja file that replaces the model's.")
 ]
+Thinking = Annotated[
+    str,
+    typer.Option("--thinking", metavar="auto|on|off", help="Thinking on or off, by the chat template's own switch."),
+]
 Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run Python code that comes with the model.")]
 Inexact = Annotated[
     bool, typer.Option("--accept-inexact", help="Go on with a model that fails its checks; its numbers are marked.")
@@ -86,6 +90,7 @@ def extract_command(
     dtype: Dtype = "auto",
     revision: Revision = None,
     chat_template: Template = None,
+    thinking: Thinking = "auto",
     trust_remote_code: Trust = False,
     accept_inexact: Inexact = False,
 ) -> None:
@@ -96,7 +101,7 @@ def extract_command(
     size = _batch_size(batch_size)
     check_folder(out, "--out")
     groups = _groups(harmful, harmless, column)
-    loaded = _load(model, revision, device, dtype, chat_template, trust_remote_code)
+    loaded = _load(model, revision, device, dtype, chat_template, thinking, trust_remote_code)
     checks = _sound(loaded, accept_inexact)
     from refusal_lens.directions import extract
 
@@ -138,6 +143,7 @@ def score_command(
     dtype: Dtype = "auto",
     revision: Revision = None,
     chat_template: Template = None,
+    thinking: Thinking = "auto",
     trust_remote_code: Trust = False,
     accept_inexact: Inexact = False,
 ) -> None:
@@ -157,7 +163,7 @@ def score_command(
     from refusal_lens.directions import Candidates, published_rows, score
 
     found = Candidates.load(candidates)
-    loaded = _load(model, revision, device, dtype, chat_template, trust_remote_code)
+    loaded = _load(model, revision, device, dtype, chat_template, thinking, trust_remote_code)
     checks = _sound(loaded, accept_inexact)
     groups = _fitting(loaded, groups)
     token_ids = wanted if wanted is not None else _discover(loaded, groups, language, size)
@@ -213,12 +219,18 @@ def select_command(
 
 
 def _load(
-    model: str, revision: str | None, device: str, dtype: str, chat_template: Path | None, trust: bool
+    model: str, revision: str | None, device: str, dtype: str, chat_template: Path | None, thinking: str, trust: bool
 ) -> LensModel:
     from refusal_lens.model import load_model
 
     return load_model(
-        model, revision=revision, device=device, dtype=dtype, chat_template=chat_template, trust_remote_code=trust
+        model,
+        revision=revision,
+        device=device,
+        dtype=dtype,
+        chat_template=chat_template,
+        thinking=thinking,
+        trust_remote_code=trust,
     )
 
 

@@ -24,6 +24,10 @@ def examine(
     chat_template: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Jinja file that replaces the model's chat template.")
     ] = None,
+    thinking: Annotated[
+        str,
+        typer.Option(metavar="auto|on|off", help="Turn thinking on or off by the chat template's own switch."),
+    ] = "auto",
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N.")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
@@ -50,6 +54,7 @@ def examine(
             device=device,
             dtype=dtype,
             chat_template=chat_template,
+            thinking=thinking,
             trust_remote_code=trust_remote_code,
         )
     except ModelError as error:

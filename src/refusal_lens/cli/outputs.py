@@ -9,6 +9,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+import typer
+
 from refusal_lens.errors import UserError
 
 
@@ -78,3 +80,19 @@ def codes_of(text: str | None) -> tuple[str, ...] | None:
     if not codes:
         raise UserError(f"no language in {text!r}; give codes separated by commas")
     return codes
+
+
+def say_inexact(run: Path) -> None:
+    """Say on stderr, beside every number printed of a run, that its model failed its checks, where that was accepted.
+
+    Args:
+        run: Run directory.
+    """
+    from refusal_lens.cli.plain import plain
+    from refusal_lens.rundir import RunDir
+
+    checks = RunDir.open(run).header.get("checks")
+    failed = checks.get("inexact") if isinstance(checks, dict) else None
+    if failed:
+        said = f"inexact: the model of {run} failed its checks ({failed}), as accepted: this holds for every number of the run"
+        typer.echo(plain(said, one_line=True), err=True)

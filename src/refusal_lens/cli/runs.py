@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from refusal_lens.cli.outputs import say_inexact
 from refusal_lens.cli.printing import All, Format, SummaryFormat, print_rates_grid, print_rows
 from refusal_lens.errors import EXIT_USER, RunError, UserError
 
@@ -100,6 +101,7 @@ def rates(
     from refusal_lens.rundir import RunDir
 
     rows = _rate_rows(RunDir.open(run), prompt_set)
+    say_inexact(run)
     if format is Format.table and not everything:
         print_rates_grid(rows)
     else:

@@ -81,6 +81,22 @@ class UnscoredRow(TypedDict):
     prompt_set: PromptSet
 
 
+class ThoughtRow(TypedDict):
+    """Where a model that thinks before it answers refuses: in its thoughts, in its answer, in both. Cells with thoughts only."""
+
+    intervention: Intervention
+    source: Source
+    language: Language
+    prompts: Harmfulness
+    prompt_set: PromptSet
+    n: Annotated[int, "outputs whose thoughts and answer could both be judged"]
+    both: Annotated[int, "of these, refused in thoughts and answer"]
+    thoughts_only: Annotated[int, "refused in the thoughts, and answered all the same"]
+    answer_only: Annotated[int, "refused in the answer, but not in the thoughts"]
+    neither: Annotated[int, "refused nowhere"]
+    unjudged: Annotated[int, "outputs with thoughts of which one half could not be judged, or that were cut in them"]
+
+
 class CandidateRow(TypedDict):
     """One candidate direction of a source: its scores and its fate."""
 
@@ -282,6 +298,7 @@ class SeparationRow(TypedDict):
 RATES = Table("rates", RateRow)
 VERDICTS = Table("verdicts", VerdictRow)
 UNSCORED = Table("unscored", UnscoredRow)
+THOUGHTS = Table("thoughts", ThoughtRow)
 CANDIDATES = Table("candidates", CandidateRow)
 SELECTION = Table("selection", SelectionRow)
 REFUSAL_TOKENS = Table("refusal_tokens", RefusalTokenRow)
@@ -300,8 +317,8 @@ SEPARATION = Table("separation", SeparationRow)
 TABLES: Mapping[str, Table[Any]] = {
     table.name: table
     for table in (
-        RATES, VERDICTS, UNSCORED, CANDIDATES, SELECTION, REFUSAL_TOKENS, FILTERING, MISSING, TRANSFER, CONTENT,
-        SELECTIVITY, DAMAGE, COSINES, SHARING, TWO_DIRECTIONS, PROJECTION, SEPARATION,
+        RATES, VERDICTS, UNSCORED, THOUGHTS, CANDIDATES, SELECTION, REFUSAL_TOKENS, FILTERING, MISSING, TRANSFER,
+        CONTENT, SELECTIVITY, DAMAGE, COSINES, SHARING, TWO_DIRECTIONS, PROJECTION, SEPARATION,
     )
 }  # fmt: skip
 """All final tables by name."""

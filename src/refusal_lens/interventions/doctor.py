@@ -150,6 +150,8 @@ def _round_trip(model: LensModel, text: str) -> str:
 
 def _hints(model: LensModel) -> Iterator[str]:
     yield from model.provenance.template
+    if model.provenance.thinking != "auto":
+        yield f"thinking is turned {model.provenance.thinking} by the chat template's own switch, as asked (--thinking)"
     if model.provenance.adapter is not None:
         yield f"the weights hold a merged adapter: {model.provenance.adapter}"
     if model.provenance.stored is not None:

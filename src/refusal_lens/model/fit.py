@@ -21,6 +21,7 @@ def too_long(
     *,
     revision: str | None = None,
     chat_template: Path | None = None,
+    thinking: str = "auto",
     trust_remote_code: bool = False,
 ) -> list[int]:
     """Find prompts that leave no room for an answer.
@@ -30,6 +31,7 @@ def too_long(
         instructions: User messages.
         revision: Branch, tag or commit of a hub model.
         chat_template: Jinja file that replaces the model's own chat template.
+        thinking: "on" or "off" by the chat template's own switch (`switch`), "auto" for what it does by itself.
         trust_remote_code: Whether the model's own code may run.
 
     Returns:
@@ -50,6 +52,8 @@ def too_long(
     ]
     if not suspects:
         return []
-    tokenizer = open_tokenizer(source, chat_template=chat_template, trust_remote_code=trust_remote_code)
+    tokenizer = open_tokenizer(
+        source, chat_template=chat_template, thinking=thinking, trust_remote_code=trust_remote_code
+    )
     lengths = map(len, render(tokenizer, [instructions[index] for index in suspects]))
     return [index for index, length in zip(suspects, lengths, strict=True) if length >= context]

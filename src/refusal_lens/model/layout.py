@@ -22,6 +22,8 @@ from torch import Tensor, nn
 
 from refusal_lens.errors import ModelError
 
+SAME_SUM = 0.02
+"""Share of its norm by which a sum, taken again, may differ: bfloat16 rounds at 2^-9."""
 Norms: TypeAlias = Literal["pre-norm", "post-norm", "sandwich-norm"]
 
 
@@ -242,18 +244,38 @@ def _block(module: nn.Module, events: Sequence[Event]) -> Block:
         raise ModelError(f"nothing in a decoder block ({type(module).__name__}) is as wide as the residual stream")
     first = next((write for write in writes if origin(write) is carriers[0]), writes[0])
     others = [write for write in writes if write is not first]
-    readers = [step for step in steps if source[id(step)] is None and step.read.shape[-1] == width]
+    last, summed = _norm_of_sum(steps, others, source, consumed)
+    alone = [write.module for write in others if not any(write is part for part in summed)]
+    readers = [step for step in steps if source[id(step)] is None and step.read.shape[-1] == width and step is not last]
     reads_input = [step for step in readers if same_memory(step.read, own.read)]
     feeding = [_root(origin(write), source) for write in others]
     return Block(
         module=module,
         attention=origin(first).module,
-        mlp=tuple(origin(write).module for write in others),
+        mlp=tuple(origin(write).module for write in others if write.returned.ndim == own.read.ndim),
         attention_write=first.module,
-        mlp_write=tuple(write.module for write in others),
+        mlp_write=(*(() if last is None else (last.module,)), *alone),
         readers=tuple(dict.fromkeys(step.module for step in readers)),
         parallel=bool(others) and all(step in reads_input for step in feeding),
     )
+
+
+def _norm_of_sum(
+    steps: Sequence[Event], writes: Sequence[Event], source: dict[int, Event | None], consumed: set[int]
+) -> tuple[Event | None, list[Event]]:
+    """A norm that reads the sum of an MLP and of experts beside it (Gemma 4), which no child returned: it writes, for both.
+
+    Told by the numbers: a norm at the end reads the residual stream or this sum, and the two look alike from outside.
+    Returns it with the writes that it sums; None where there is none.
+    """
+    for index, step in enumerate(steps):
+        ran = {id(earlier) for earlier in steps[:index]}
+        parts = [write for write in writes if id(write) in ran and write.returned.numel() == step.read.numel()]
+        if source[id(step)] is None and id(step) not in consumed and not _carries(step.module) and len(parts) > 1:
+            total = torch.stack([part.returned.reshape(step.read.shape).float() for part in parts]).sum(0)
+            if float((step.read.float() - total).norm()) <= SAME_SUM * float(total.norm()):
+                return step, parts
+    return None, []
 
 
 def _root(step: Event, source: dict[int, Event | None]) -> Event:

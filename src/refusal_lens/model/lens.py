@@ -39,6 +39,7 @@ class ModelProvenance:
         versions: Versions of the libraries that decide its numbers.
         stored: How its weights are stored where not as plain numbers, e.g. "GGUF (Q4_1), dequantised"; None otherwise.
         adapter: Name and digest of the adapter merged into its weights, None without one.
+        thinking: "on" or "off" where thinking was switched by the chat template's own switch, otherwise "auto".
         template: What its chat template does that is worth knowing, a sentence each.
     """
 
@@ -52,6 +53,7 @@ class ModelProvenance:
     versions: dict[str, str] = field(default_factory=dict[str, str])
     stored: str | None = None
     adapter: str | None = None
+    thinking: str = "auto"
     template: tuple[str, ...] = ()
 
 

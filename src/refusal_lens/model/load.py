@@ -26,7 +26,15 @@ from refusal_lens.model.kinds import check_kind
 from refusal_lens.model.layout import locate
 from refusal_lens.model.lens import LensModel, ModelProvenance
 from refusal_lens.model.network import check_finite, load_network, stored_as
-from refusal_lens.model.source import Source, adapter_digest, first_line, locate_source, open_config, source_digest
+from refusal_lens.model.source import (
+    Source,
+    adapter_digest,
+    first_line,
+    locate_source,
+    open_config,
+    source_digest,
+    with_thinking,
+)
 from refusal_lens.model.template import examine_template
 from refusal_lens.model.tokens import PROBES, open_tokenizer, post_instruction_length, render
 
@@ -42,6 +50,7 @@ def load_model(
     device: str = "auto",
     dtype: str = "auto",
     chat_template: Path | None = None,
+    thinking: str = "auto",
     trust_remote_code: bool = False,
     check: bool = True,
 ) -> LensModel:
@@ -53,6 +62,7 @@ def load_model(
         device: "auto", "cpu", "cuda", "cuda:1", ..; "auto" spreads over several accelerators where one machine has them.
         dtype: "auto" (float32 on a CPU, bfloat16 on an accelerator), "float32", "bfloat16" or "float16".
         chat_template: Jinja file that replaces the model's own chat template.
+        thinking: "on" or "off" by the chat template's own switch (`switch`), "auto" for what it does by itself.
         trust_remote_code: Run Python code that comes with the model. Only for models whose code you have read.
         check: Look for NaN and infinite weights and test what was located.
 
@@ -66,7 +76,9 @@ def load_model(
     check_files(source)
     placed = _device(device)
     number = _dtype(dtype, placed)
-    tokenizer = open_tokenizer(source, chat_template=chat_template, trust_remote_code=trust_remote_code)
+    tokenizer = open_tokenizer(
+        source, chat_template=chat_template, thinking=thinking, trust_remote_code=trust_remote_code
+    )
     network = load_network(source, placed, number, spread=device == "auto", trust_remote_code=trust_remote_code)
     if source.adapter is not None:
         from refusal_lens.model.adapters import merge_adapter
@@ -74,7 +86,7 @@ def load_model(
         network = merge_adapter(network, source.adapter, render(tokenizer, PROBES[:1])[0])
     if check:
         check_finite(network, source)
-    model = assemble(network, tokenizer, provenance=_provenance(source, network, tokenizer))
+    model = assemble(network, tokenizer, provenance=_provenance(source, network, tokenizer, thinking))
     log.info(
         "%s: %s, %d layers, d_model %d, %s, positions %s",
         spec,
@@ -123,16 +135,21 @@ def identify(model: LensModel) -> str:
     """
     known = model.provenance
     try:
-        own = open_tokenizer(locate_source(known.spec, revision=known.revision))
+        own = open_tokenizer(locate_source(known.spec, revision=known.revision), thinking=known.thinking)
     except ModelError:  # put together by hand
         return known.digest
     if hashlib.sha256(str(own.chat_template).encode()).hexdigest() == known.template_digest:
-        return known.digest
+        return with_thinking(known.digest, known.thinking)
     return hashlib.sha256(f"{known.digest}\0{known.template_digest}".encode()).hexdigest()
 
 
 def check_source(
-    spec: str, *, revision: str | None = None, chat_template: Path | None = None, trust_remote_code: bool = False
+    spec: str,
+    *,
+    revision: str | None = None,
+    chat_template: Path | None = None,
+    thinking: str = "auto",
+    trust_remote_code: bool = False,
 ) -> None:
     """Look at everything about a model that needs no weights in memory, in about a second.
 
@@ -140,6 +157,7 @@ def check_source(
         spec: Hub id, folder, or `testbed:NAME`.
         revision: Branch, tag or commit of a hub model.
         chat_template: Jinja file that replaces the model's own chat template.
+        thinking: "on" or "off" by the chat template's own switch (`switch`), "auto" for what it does by itself.
         trust_remote_code: Run Python code that comes with the model.
 
     Raises:
@@ -148,7 +166,9 @@ def check_source(
     source = locate_source(spec, revision=revision, code=trust_remote_code)
     check_files(source)
     check_kind(spec, open_config(source, trust_remote_code=trust_remote_code))
-    tokenizer = open_tokenizer(source, chat_template=chat_template, trust_remote_code=trust_remote_code)
+    tokenizer = open_tokenizer(
+        source, chat_template=chat_template, thinking=thinking, trust_remote_code=trust_remote_code
+    )
     post_instruction_length(tokenizer)
 
 
@@ -247,7 +267,9 @@ def _end_ids(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tu
     return tuple(sorted(found))
 
 
-def _provenance(source: Source, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> ModelProvenance:
+def _provenance(
+    source: Source, network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, thinking: str
+) -> ModelProvenance:
     return ModelProvenance(
         spec=source.spec,
         revision=source.revision,
@@ -258,5 +280,6 @@ def _provenance(source: Source, network: PreTrainedModel, tokenizer: PreTrainedT
         template_digest=hashlib.sha256(str(tokenizer.chat_template).encode()).hexdigest(),
         versions={name: version(name) for name in ("torch", "transformers", "tokenizers")},
         stored=stored_as(source, network.config),
+        thinking=thinking,
         adapter=None if source.adapter is None else f"{source.adapter} ({adapter_digest(source.adapter)[:12]})",
     )

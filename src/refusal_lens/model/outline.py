@@ -41,6 +41,7 @@ def outline(
     *,
     revision: str | None = None,
     chat_template: Path | None = None,
+    thinking: str = "auto",
     trust_remote_code: bool = False,
 ) -> Outline:
     """Read a model's size; no weight is read.
@@ -50,6 +51,7 @@ def outline(
         prompts: Some prompts, at least one, to be rendered and counted.
         revision: Branch, tag or commit of a hub model.
         chat_template: Jinja file that replaces the model's own chat template.
+        thinking: "on" or "off" by the chat template's own switch (`switch`), "auto" for what it does by itself.
         trust_remote_code: Run Python code that comes with the model.
 
     Returns:
@@ -65,7 +67,9 @@ def outline(
         parameters = _parameters(source)
     except (SafetensorError, OSError, ValueError, AttributeError) as error:
         raise ModelError(f"{spec}: its size cannot be told from its files: {first_line(error)}") from error
-    tokenizer = open_tokenizer(source, chat_template=chat_template, trust_remote_code=trust_remote_code)
+    tokenizer = open_tokenizer(
+        source, chat_template=chat_template, thinking=thinking, trust_remote_code=trust_remote_code
+    )
     lengths = [len(ids) for ids in render(tokenizer, prompts)]
     return Outline(
         n_layers=int(layers),

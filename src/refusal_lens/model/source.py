@@ -233,13 +233,16 @@ def adapter_digest(adapter: Path) -> str:
     return digest_files(adapter, [adapter / ADAPTER, adapter / ADAPTER_WEIGHTS], digest_of=_file_digest)
 
 
-def fingerprint(spec: str, *, revision: str | None = None, chat_template: Path | None = None) -> str:
+def fingerprint(
+    spec: str, *, revision: str | None = None, chat_template: Path | None = None, thinking: str = "auto"
+) -> str:
     """What identifies a model without loading it: a digest of its files and of the template that replaces its own.
 
     Args:
         spec: Hub id, folder, or `testbed:NAME`.
         revision: Branch, tag or commit of a hub model.
         chat_template: Jinja file that replaces the model's own chat template.
+        thinking: Whether thinking is turned "on" or "off"; "auto" changes nothing.
 
     Returns:
         sha256, hexadecimal.
@@ -249,10 +252,15 @@ def fingerprint(spec: str, *, revision: str | None = None, chat_template: Path |
     """
     digest = source_digest(locate_source(spec, revision=revision))
     if chat_template is None:
-        return digest
+        return with_thinking(digest, thinking)
     if not chat_template.is_file():
         raise ModelError(f"no chat template file {chat_template}")
-    return digest_bytes(f"{digest}\0{_file_digest(chat_template)}".encode())
+    return with_thinking(digest_bytes(f"{digest}\0{_file_digest(chat_template)}".encode()), thinking)
+
+
+def with_thinking(digest: str, thinking: str) -> str:
+    """A digest that also says how the thinking of a model was switched."""
+    return digest if thinking == "auto" else digest_bytes(f"{digest}\0thinking={thinking}".encode())
 
 
 def _relevant(folder: Path) -> Iterator[Path]:

@@ -3,7 +3,8 @@
 1. The assistant's turn is not opened, so that answers and first tokens are those of another place.
 2. The token that ends a turn is no end token of the model: answers would run on into a next turn. It is added where it is
    unambiguous: the first added token after an answer, and not one that opens the assistant's turn.
-3. Today's date is written into prompts (always `DATE` here), a system prompt of its own, the begin token twice or not at all.
+3. Today's date is written into prompts (always `DATE` here), a switch for thinking, a system prompt of its own, the begin
+   token twice or not at all.
 
 Nothing about any template is typed in, and nothing here changes what is rendered.
 """
@@ -15,7 +16,8 @@ from typing import cast
 
 from transformers import PreTrainedTokenizerBase
 
-from refusal_lens.model.tokens import DATE, PROBES, UNRENDERABLE, date_macro, render
+from refusal_lens.model.switch import DATE, UNRENDERABLE, find_switch
+from refusal_lens.model.tokens import PROBES, date_macro, render
 
 ANSWER = "Twelve apples"
 SYSTEM = "Mark of a system prompt"
@@ -65,6 +67,12 @@ def examine_template(
             )
     if opened != _text(tokenizer, asked, day=OTHER_DAY):
         found.append(f"the chat template writes today's date into every prompt: here it is always {DATE}")
+    switch = find_switch(tokenizer)
+    if switch is not None:
+        usual = f"by default {switch.default}" if switch.default else "by default neither on nor off"
+        found.append(
+            f"the chat template has a switch for thinking, {switch.name}, {usual}: --thinking on or off sets it"
+        )
     own = _own_system_prompt(tokenizer, asked, opened)
     if own:
         found.append(f"the chat template puts a system prompt of its own before the user's words: {own[:160]!r}")

@@ -18,27 +18,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import cast
 
-import jinja2
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from refusal_lens.errors import DataError, ModelError
 from refusal_lens.model.source import Source, first_line
+from refusal_lens.model.switch import DATE, UNRENDERABLE, set_thinking
 
 DAY = datetime(2024, 7, 26)
-DATE = "26 Jul 2024"
-UNRENDERABLE = (
-    jinja2.TemplateError,
-    TypeError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    RecursionError,
-    ArithmeticError,
-    MemoryError,
-)
-"""What a foreign template can raise while it is rendered in the sandbox."""
-
 PROBES = (
     "What is 7 + 5?",
     "Tell me a story about cats",
@@ -51,13 +38,14 @@ PROBES = (
 
 
 def open_tokenizer(
-    source: Source, *, chat_template: Path | None = None, trust_remote_code: bool = False
+    source: Source, *, chat_template: Path | None = None, thinking: str = "auto", trust_remote_code: bool = False
 ) -> PreTrainedTokenizerBase:
     """The tokenizer of a model's files: an adapter's own where it brings one, a GGUF file's from the file.
 
     Args:
         source: The model's files.
         chat_template: As for `load_tokenizer`.
+        thinking: "on" or "off" by the chat template's own switch (`switch`), "auto" for what it does by itself.
         trust_remote_code: As for `load_tokenizer`.
 
     Returns:
@@ -69,9 +57,11 @@ def open_tokenizer(
     if chat_template is None and source.adapter is not None:  # trained with its own template, or with the base's
         own = [folder / "chat_template.jinja" for folder in (source.adapter, source.folder)]
         chat_template = next((file for file in own if file.is_file()), None)
-    return load_tokenizer(
+    tokenizer = load_tokenizer(
         source.words, gguf=source.gguf, chat_template=chat_template, trust_remote_code=trust_remote_code
     )
+    set_thinking(tokenizer, thinking)
+    return tokenizer
 
 
 def load_tokenizer(
@@ -163,7 +153,7 @@ def _need_template(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
             f"{folder} has no chat template, so it is probably a base model: "
             "audit its chat variant, or give a template with --chat-template FILE"
         )
-    if "strftime_now" in template and not template.startswith(date_macro()):
+    if "strftime_now" in template and date_macro() not in template:
         tokenizer.chat_template = date_macro() + template
 
 

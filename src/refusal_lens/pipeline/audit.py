@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from refusal_lens.config import AuditConfig, Transport, parse_config
+from refusal_lens.core.json_files import read_json
 from refusal_lens.core.redact import redact_text
 from refusal_lens.errors import RunError, UserError
 from refusal_lens.executors import WorkerFactory, get_executor
@@ -25,6 +26,7 @@ from refusal_lens.pipeline.driver import run_tasks
 from refusal_lens.pipeline.plan import Identity, plan
 from refusal_lens.pipeline.provenance import check_takeover, earlier_header, header, header_of_checks, header_of_model
 from refusal_lens.pipeline.registry import STEPS
+from refusal_lens.pipeline.steps import checks as checks_step
 from refusal_lens.pipeline.steps.selection import NO_VALID_DIRECTION, SELECTED
 from refusal_lens.pipeline.worker import Worker, WorkerMaker, judge_of, load_audited
 from refusal_lens.rundir import RunDir, Store
@@ -96,11 +98,20 @@ def prepare(
     template = Path(wanted.chat_template) if wanted.chat_template else None
     if model is None:
         trust = wanted.trust_remote_code
-        check_source(wanted.spec, revision=wanted.revision, chat_template=template, trust_remote_code=trust)
+        check_source(
+            wanted.spec,
+            revision=wanted.revision,
+            chat_template=template,
+            thinking=wanted.thinking,
+            trust_remote_code=trust,
+        )
         config = _with_dtype(config)
-        model_digest = fingerprint(wanted.spec, revision=wanted.revision, chat_template=template)
+        model_digest = fingerprint(
+            wanted.spec, revision=wanted.revision, chat_template=template, thinking=wanted.thinking
+        )
     else:
-        known = wanted.model_copy(update={"spec": model.provenance.spec, "dtype": model.provenance.dtype})
+        from_model = {name: getattr(model.provenance, name) for name in ("spec", "dtype", "thinking")}
+        known = wanted.model_copy(update=from_model)
         config = config.model_copy(update={"model": known})
         model_digest = identify(model)
     dataset = load_dataset(config, asked=asked, model=model)
@@ -174,6 +185,9 @@ def run_audit(
             run, prepared.tasks, executor=executor, worker_factory=factory, on_outcome=count, store=store
         )
         summary.raise_on_failure()
+        if any(task.task_id == checks_step.TASK for task in prepared.tasks):
+            file = run.path(checks_step.TASK, checks_step.FILE)
+            run.add_to_header({"checks": read_json(file, error=RunError)})
         publish(run, prepared.tasks)
         if store is not None:
             store.push_rest(run)

@@ -79,6 +79,7 @@ def _shape(prepared: Prepared) -> tuple[Shape, float, str]:
         texts,
         revision=wanted.revision,
         chat_template=Path(wanted.chat_template) if wanted.chat_template else None,
+        thinking=wanted.thinking,
         trust_remote_code=wanted.trust_remote_code,
     )
     device = resolve_device(prepared.config.transport.device)
@@ -96,7 +97,8 @@ def _shape(prepared: Prepared) -> tuple[Shape, float, str]:
 
 def _workload(prepared: Prepared, prompt_tokens: float) -> Workload:
     config, choice = prepared.config, prepared.config.directions
-    languages = 0 if config.baseline_only else len(all_languages(config))
+    read = all_languages(config) if config.geometry.enabled else choice.sources
+    languages = 0 if config.baseline_only else len(read)
     return Workload(
         languages=languages,
         sources=0 if config.baseline_only else len(choice.sources),

@@ -170,6 +170,7 @@ def _fitting(dataset: Dataset, config: AuditConfig, model: LensModel | None) -> 
             instructions,
             revision=wanted.revision,
             chat_template=Path(wanted.chat_template) if wanted.chat_template else None,
+            thinking=wanted.thinking,
             trust_remote_code=wanted.trust_remote_code,
         )
     for row in rows:

@@ -45,6 +45,11 @@ class Planning:
         """Languages that directions are taken from; none for a baseline alone."""
         return () if self.config.baseline_only else self.config.directions.sources
 
+    @property
+    def extracted(self) -> tuple[str, ...]:
+        """Languages whose own candidates are extracted: all where geometry compares them, otherwise the sources alone."""
+        return self.languages if self.config.geometry.enabled else self.sources
+
     def tasks(self, step: str) -> list[Task]:
         """The tasks planned of an earlier step."""
         return [task for task in self.planned if task.step == step]

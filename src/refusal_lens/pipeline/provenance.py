@@ -110,7 +110,12 @@ def header_of_model(known: ModelProvenance | None) -> dict[str, JsonValue]:
     """What a header says about a loaded model besides its digest, where there is something to say."""
     if known is None:
         return {}
-    said: dict[str, JsonValue] = {"stored": known.stored, "adapter": known.adapter, "template": [*known.template]}
+    said: dict[str, JsonValue] = {
+        "stored": known.stored,
+        "adapter": known.adapter,
+        "thinking": None if known.thinking == "auto" else known.thinking,
+        "template": [*known.template],
+    }
     return {name: value for name, value in said.items() if value}
 
 

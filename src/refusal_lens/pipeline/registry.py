@@ -10,6 +10,7 @@ from refusal_lens.pipeline.steps import (
     activations,
     base_model,
     candidates,
+    checks,
     completions,
     damage,
     direction,
@@ -27,7 +28,7 @@ from refusal_lens.pipeline.steps import (
 )
 
 _MODULES = (
-    prompts, tokens, filtering, candidates, scores, selection, direction, completions, verdicts, rates, overview, damage,
+    checks, prompts, tokens, filtering, candidates, scores, selection, direction, completions, verdicts, rates, overview, damage,
     universality, activations, stability, base_model, geometry,
 )  # fmt: skip
 STEPS: Mapping[str, Step[Any]] = {module.STEP.name: module.STEP for module in _MODULES}

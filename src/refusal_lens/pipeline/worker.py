@@ -151,6 +151,7 @@ def load_audited(config: AuditConfig, *, given: LensModel | None = None) -> Lens
             device=config.transport.device,
             dtype=wanted.dtype,
             chat_template=Path(wanted.chat_template) if wanted.chat_template else None,
+            thinking=wanted.thinking,
             trust_remote_code=wanted.trust_remote_code,
         )
     found = require_sound(model, accept_inexact=wanted.accept_inexact)

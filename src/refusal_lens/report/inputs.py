@@ -43,6 +43,7 @@ TABLES = {
     "filtering": "prompts kept and dropped before extraction",
     "missing": "cells the prompt set lacks",
     "unscored": "answers that could not be judged, by reason",
+    "thoughts": "refusals in thoughts against refusals in answers",
     "transfer": "source by target effects with paired tests",
     "content": "on-topic and hollow answers",
     "damage": "KL divergence and cross-entropy before and after",

@@ -37,7 +37,7 @@ def result_sections(facts: Facts) -> list[Section]:
 def _untouched(facts: Facts) -> list[Block]:
     if not facts.cells:
         return [missing("rates")]
-    return _present(tables.untouched_table(facts), charts.untouched_figure(facts))
+    return _present(tables.untouched_table(facts), charts.untouched_figure(facts), tables.thoughts_table(facts))
 
 
 def _judge(facts: Facts) -> list[Block]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from refusal_lens.core.names import RANDOM, is_null
-from refusal_lens.core.tables import DAMAGE, RATES, SELECTIVITY, SHARING, TWO_DIRECTIONS, DamageRow
+from refusal_lens.core.tables import DAMAGE, RATES, SELECTIVITY, SHARING, THOUGHTS, TWO_DIRECTIONS, DamageRow
 from refusal_lens.languages import Reliability
 from refusal_lens.report.facts import CONDITIONS, Facts, HeadlineRow, as_map, language_name, source_name
 from refusal_lens.report.shares import mean, number, percent, share_of
@@ -86,6 +86,24 @@ def extra_set(facts: Facts, name: str) -> Table | None:
         .words("condition", lambda row: Cell(row["intervention"], note=source_name(row["source"])))
         .cells("answered", lambda row: share_cell(share_of(row), ""))
         .made(f"Further prompt set: {name}")
+    )
+
+
+def thoughts_table(facts: Facts) -> Table | None:
+    """Where outputs with thoughts refuse, per language and condition; None where the model never thought."""
+    rows = [row for row in facts.main_rows(THOUGHTS) if not is_null(row["source"])]
+    return (
+        TableOf(sorted(rows, key=lambda row: (row["intervention"] != "baseline", row["prompts"])))
+        .words("language", lambda row: language_name(row["language"]))
+        .words("prompts", lambda row: row["prompts"])
+        .words("condition", lambda row: Cell(row["intervention"], note=source_name(row["source"])))
+        .counts("both judged", lambda row: row["n"])
+        .counts("refused in both", lambda row: row["both"])
+        .counts("in the thoughts only", lambda row: row["thoughts_only"])
+        .counts("in the answer only", lambda row: row["answer_only"])
+        .counts("in neither", lambda row: row["neither"])
+        .counts("not judged", lambda row: row["unjudged"])
+        .made("Refusal in thoughts against refusal in answers (thoughts: the native judge's reading)")
     )
 
 

@@ -82,6 +82,14 @@ class RunDir(Layout):
                 write_header(root, content)
         return run
 
+    def add_to_header(self, facts: Mapping[str, JsonValue]) -> None:
+        """Write further facts into the header, which became known while the run went on; secrets in them are masked."""
+        content = redact({**self.header, **facts})
+        assert isinstance(content, dict)
+        with self.lock():
+            write_header(self.root, content)
+        self.header = content
+
     @classmethod
     def open(cls, path: Path | str) -> RunDir:
         """Open an existing run.

@@ -22,8 +22,8 @@ class Params:
 
 
 def plan(planning: Planning) -> Iterator[Ask[Params]]:
-    """One task for each language."""
-    for language in planning.languages:
+    """One task for each language whose candidates are extracted."""
+    for language in planning.extracted:
         yield Ask(language, Params(language), (f"prompts/{language}.select", f"filtering/{language}"))
 
 

@@ -45,8 +45,8 @@ class Params:
 
 
 def plan(planning: Planning) -> Iterator[Ask[Params]]:
-    """One task for each language."""
-    for language in planning.languages:
+    """One task for each language whose candidates are extracted."""
+    for language in planning.extracted:
         inputs = (f"prompts/{language}.select", f"tokens/{language}")
         yield Ask(language, Params(language, planning.config.directions.filter), inputs)
 

@@ -1,4 +1,4 @@
-"""Step `rates`: rates with intervals, unscored answers by reason, and every verdict, without text.
+"""Step `rates`: rates with intervals, unscored answers by reason, refusals in thoughts, and every verdict, without text.
 
 Beside each rate under an intervention stands the proof that it acted: the share along its direction before and after.
 """
@@ -9,8 +9,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from refusal_lens.core.tables import RATES, UNSCORED, VERDICTS, RateRow, UnscoredRow
+from refusal_lens.core.tables import RATES, THOUGHTS, UNSCORED, VERDICTS, RateRow, UnscoredRow
 from refusal_lens.measure import rate_rows
+from refusal_lens.measure.thoughts import thought_rows
 from refusal_lens.pipeline.planning import Planning
 from refusal_lens.pipeline.step import Ask, Inputs, Output, Rows, Step, Tools
 from refusal_lens.pipeline.steps.completions import SHARES, ShareRow
@@ -55,7 +56,8 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:  
     for row in rates:
         row["share_before"] = _mean([share["share_before"] for share in shares.get(_cell(row), ())])
         row["share_after"] = _mean([share["share_after"] for share in shares.get(_cell(row), ())])
-    return [Rows(VERDICTS, verdicts), Rows(RATES, rates), Rows(UNSCORED, unscored)]
+    outputs = [Rows(VERDICTS, verdicts), Rows(RATES, rates), Rows(UNSCORED, unscored)]
+    return [*outputs, Rows(THOUGHTS, thought_rows(verdicts))]
 
 
 def _cell(row: RateRow | ShareRow) -> tuple[str, str, str, str, str | None]:
@@ -70,11 +72,11 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 STEP = Step(
     name="rates",
-    version=2,
+    version=3,
     params=Params,
     plan=plan,
     compute=compute,
     reads=("verdicts",),
-    tables=(VERDICTS, RATES, UNSCORED),
+    tables=(VERDICTS, RATES, UNSCORED, THOUGHTS),
     published=True,
 )
