@@ -9,11 +9,22 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    Strict,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from refusal_lens.core.interventions import DECLARED
 from refusal_lens.errors import UserError
 from refusal_lens.types import JsonValue, Rule
 
@@ -80,6 +91,24 @@ class InterventionConfig(_Frozen):
     affine: bool = Field(default=False, description="ablate to the harmless mean instead of zero")
     variant: Literal["exact", "published"] = "exact"
     coefficient: float = 1.0
+    names: tuple[str, ...] = Field(default=(), description="which run, by name, in place of the first two switches")
+    options: dict[str, dict[str, JsonValue]] = Field(default={}, description="options of one intervention alone")
+
+    @property
+    def chosen(self) -> dict[str, dict[str, JsonValue]]:
+        """Every intervention that runs, with all its options: its own, else those set for all, else the default."""
+        switched = [name for name, on in (("ablation", self.ablation), ("addition", self.addition)) if on]
+        common: dict[str, JsonValue] = {"affine": self.affine, "variant": self.variant, "coefficient": self.coefficient}
+        return {name: _options_of(name, common, self.options.get(name, {})) for name in self.names or switched}
+
+    @model_validator(mode="after")
+    def _known_and_whole(self) -> InterventionConfig:
+        if len(set(self.names)) < len(self.names):
+            raise ValueError("names: each intervention runs once; give one name to one set of options")
+        idle = [name for name in self.options if name not in self.chosen]
+        if idle:
+            raise ValueError(f"options of {', '.join(idle)}, which does not run; it runs: {', '.join(self.chosen)}")
+        return self
 
 
 class GenerationConfig(_Frozen):
@@ -186,14 +215,36 @@ def read_settings(path: Path) -> dict[str, JsonValue]:
     return data
 
 
+def _options_of(name: str, common: Mapping[str, JsonValue], own: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """Every option of an intervention: its own setting, else one made for all, else the default; or a ValueError."""
+    if name not in DECLARED:
+        raise ValueError(f"no intervention is named {name!r}{_hint(name, DECLARED)}")
+    options = DECLARED[name].options
+    known = options.__dataclass_fields__
+    for option in own:
+        if option not in known:
+            raise ValueError(f"{name} has no option {option!r}{_hint(option, known)}")
+    given = {option: value for option, value in {**common, **own}.items() if option in known}
+    adapter = TypeAdapter(options, config=ConfigDict(allow_inf_nan=False))
+    try:
+        return adapter.dump_python(adapter.validate_python(given), mode="json")
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{name}: option {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def _hint(wrong: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(wrong, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known) or 'none'}"
+
+
 def _explain(location: tuple[int | str, ...], kind: str, message: str) -> str:
     name = ".".join(str(part) for part in location)
+    message = message.removeprefix("Value error, ")
     if kind != "extra_forbidden":
         return f"{name}: {message}"
     known = _fields_at(location[:-1])
-    near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-    return f"unknown key {name!r}; {hint}"
+    return f"unknown key {name!r}{_hint(str(location[-1]), known)}"
 
 
 def _fields_at(location: tuple[int | str, ...]) -> list[str]:

@@ -17,7 +17,6 @@ else:
 
 Harm: TypeAlias = Literal["harmful", "harmless"]
 Split: TypeAlias = Literal["train", "val", "test"]
-InterventionName: TypeAlias = Literal["baseline", "ablation", "addition"]
 VerdictLabel: TypeAlias = Literal["refused", "complied", "unscored"]
 Reading: TypeAlias = Literal["refuse", "comply-harmful", "comply-benign", "invalid"]
 Rule: TypeAlias = Literal["paper", "arditi"]

@@ -16,6 +16,7 @@ from refusal_lens.directions import (
     random_direction,
 )
 from refusal_lens.errors import DataError, UserError
+from refusal_lens.interventions import reference_of
 
 
 def some_candidates() -> Candidates:
@@ -113,8 +114,6 @@ def test_reference_of_a_direction_is_the_harmless_mean_along_it(tmp_path: Path) 
 
 
 def test_an_affine_ablation_without_a_harmless_mean_is_refused_and_not_done_towards_zero() -> None:
-    from refusal_lens.pipeline.steps.direction import affine_reference
-
-    with pytest.raises(UserError, match="random-3 does not know its harmless mean"):
-        affine_reference(Direction(torch.ones(4), -1, 2, "random-3"))
-    assert affine_reference(Direction(torch.ones(4), -1, 2, "de", harmless_projection=-0.5)) == -0.5
+    with pytest.raises(DataError, match="'random-3': its harmless mean is not known"):
+        reference_of(Direction(torch.ones(4), -1, 2, "random-3"))
+    assert reference_of(Direction(torch.ones(4), -1, 2, "de", harmless_projection=-0.5)) == -0.5

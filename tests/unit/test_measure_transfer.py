@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from measure_fakes import cell, verdicts_of
 
-from refusal_lens.core.names import READ_ON
+from refusal_lens.core.interventions import DECLARED, Declared
 from refusal_lens.measure import (
     CONTRACT,
     content_rows,
@@ -105,7 +105,7 @@ def test_adding_raises_refusal_where_compliance_falls_below_every_null() -> None
 def test_the_class_of_prompts_decides_what_a_rise_is_not_the_interventions_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(READ_ON, "gated", "harmless")  # type: ignore[arg-type]
+    monkeypatch.setitem(DECLARED, "gated", Declared(name="gated", reads_on="harmless", done="gated", colour="#000000"))
     ones = dict.fromkeys([f"p{index:02d}" for index in range(40)], 1)
     records = [*cell("baseline", "", "en", ones, prompts="harmless")]
     records += cell("gated", "de", "en", dict.fromkeys(ones, 0), prompts="harmless")

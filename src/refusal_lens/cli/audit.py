@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from refusal_lens.cli.settings import QUICK, batch_size_of, build, codes, names, slug, spec_of, text_of
+from refusal_lens.cli.settings import (
+    QUICK,
+    batch_size_of,
+    build,
+    codes,
+    interventions_of,
+    names,
+    slug,
+    spec_of,
+    text_of,
+)
+from refusal_lens.core.interventions import DECLARED
 from refusal_lens.errors import EXIT_INTERRUPTED, NoValidDirection, RunError
 
 if TYPE_CHECKING:
@@ -18,6 +29,9 @@ if TYPE_CHECKING:
 DEMO_MODEL = "testbed:aligned"
 DEMO_LIMIT = 25
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="testbed:NAME, a model folder, or a hub id")]
+
+
+INTERVENTIONS_HELP = f"what is done with a direction, of {', '.join(DECLARED)}  [default: ablation,addition]"
 
 
 def register(app: typer.Typer) -> None:
@@ -96,6 +110,10 @@ def audit(
     mode: Annotated[str | None, typer.Option(help="selection sweep: exact or race  [default: exact]")] = None,
     full_sweep: Annotated[
         bool | None, typer.Option("--full-sweep", help="score also what the rule discards anyway")
+    ] = None,
+    interventions: Annotated[
+        str | None,
+        typer.Option(metavar="NAME[:OPTION=VALUE],..", help=INTERVENTIONS_HELP),
     ] = None,
     coefficient: Annotated[float | None, typer.Option(help="strength of the addition  [default: 1.0]")] = None,
     affine: Annotated[bool | None, typer.Option("--affine", help="ablate to the harmless mean instead of zero")] = None,
@@ -186,7 +204,12 @@ def audit(
             "n_train": n_train,
             "n_val": n_val,
         },
-        "interventions": {"affine": affine, "variant": variant, "coefficient": coefficient},
+        "interventions": {
+            "affine": affine,
+            "variant": variant,
+            "coefficient": coefficient,
+            **interventions_of(interventions),
+        },
         "generation": {"max_new_tokens": max_new_tokens, "stop_when_decided": stop_when_decided},
         "geometry": {"base": base},
         "transport": {

@@ -19,7 +19,8 @@ from typing import Annotated, TypeAlias, cast
 import typer
 
 from refusal_lens.cli.plain import plain
-from refusal_lens.core.names import ALPHA, READ_ON, is_null, is_pool
+from refusal_lens.core.interventions import declared
+from refusal_lens.core.names import ALPHA, is_null, is_pool
 
 Row: TypeAlias = Mapping[str, object]
 SHOWN_SOURCES = 1
@@ -265,7 +266,7 @@ def _conditions(found: Mapping[tuple[str, str, str, str], Row]) -> list[Conditio
         if len(sources) > SHOWN_SOURCES:
             chosen = ["en" if "en" in sources else sources[0], "own", "others"]
         every = ("harmful", "harmless")
-        for prompts in every if len(sources) <= SHOWN_SOURCES else (READ_ON.get(intervention, "harmful"),):
+        for prompts in every if len(sources) <= SHOWN_SOURCES else (declared(intervention).reads_on,):
             made += [Condition(f"{intervention}\n{source}", intervention, prompts, source) for source in chosen]
             made.append(Condition(f"{intervention}\nrandom", intervention, prompts, "random"))
     return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -105,6 +106,32 @@ def codes(text: str | None) -> list[JsonValue] | None:
 def names(text: str | None) -> list[JsonValue] | None:
     """Names separated by commas; None where the option was not given."""
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def interventions_of(text: str | None) -> dict[str, JsonValue]:
+    """`NAME[:OPTION=VALUE[:..]],..` as settings of `[interventions]`; none where the option was not given."""
+    if text is None:
+        return {}
+    options: dict[str, JsonValue] = {}
+    found = names(text) or []
+    for place, item in enumerate(found):
+        name, *settings = str(item).split(":")
+        found[place] = name
+        if not name or any(not setting.partition("=")[1] for setting in settings):
+            raise UserError(f"--interventions {str(item)[:60]!r}: give NAME or NAME:OPTION=VALUE")
+        if settings:
+            options[name] = {option: _value(value) for option, _, value in (text.partition("=") for text in settings)}
+    if not found:
+        raise UserError("--interventions: name at least one; --baseline-only measures the untouched model alone")
+    return {"names": found, **({"options": options} if options else {})}
+
+
+def _value(text: str) -> JsonValue:
+    """A number or truth value as one, anything else as text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def spec_of(model: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""Names that several rooms read alike: of directions, of the prompts an intervention is read on, and the tests' size.
+"""Names that several rooms read alike: of directions and of the untouched model; and the size of the tests.
 
 A direction's name is its source language, or one of these: `pooled` (mean over the sources), `pooled-without-X` (over all
 but X), `random-i` and `shuffled` (nulls).
@@ -6,21 +6,14 @@ but X), `random-i` and `shuffled` (nulls).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from refusal_lens.types import Harm, InterventionName
-
 ALPHA = 0.05
 """Size of every test: a p value below it counts."""
 
-BASELINE: InterventionName = "baseline"
+BASELINE = "baseline"
 RANDOM = "random-"
 SHUFFLED = "shuffled"
 POOLED = "pooled"
 WITHOUT = "pooled-without-"
-
-READ_ON: Mapping[str, Harm] = {"ablation": "harmful", "addition": "harmless"}
-"""The class of prompts on which each intervention's own effect is read."""
 
 
 def is_null(source: str) -> bool:

@@ -17,7 +17,9 @@ from refusal_lens.core.table import Table
 Share: TypeAlias = Annotated[float | None, "share in [0, 1]; null where nothing was scored"]
 Low: TypeAlias = Annotated[float | None, "lower bound of the 95 % interval"]
 High: TypeAlias = Annotated[float | None, "upper bound of the 95 % interval"]
-Intervention: TypeAlias = Annotated[str, "baseline, or the name of an intervention: ablation, addition"]
+Intervention: TypeAlias = Annotated[
+    str, "baseline, or the name of an intervention: ablation, affine, published, addition"
+]
 Source: TypeAlias = Annotated[str, "language of the direction, a pool, or a null direction; empty for the baseline"]
 Language: TypeAlias = Annotated[str, "BCP-47 code of the prompts"]
 Harmfulness: TypeAlias = Annotated[str, "class of the prompts: harmful or harmless"]
@@ -162,7 +164,9 @@ class TransferRow(TypedDict):
 
     source: Source
     target: Annotated[str, "BCP-47 code of the prompts"]
-    intervention: Annotated[str, "ablation (read on harmful prompts) or addition (on harmless ones)"]
+    intervention: Annotated[
+        str, "ablation (read on harmful prompts), addition (on harmless ones), or another that was run"
+    ]
     baseline_rate: Share
     rate: Share
     difference: Annotated[float | None, "rate - baseline_rate"]

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from refusal_lens.core.files import write_atomic
 from refusal_lens.errors import DataError
-from refusal_lens.interventions import Ablation, Addition
+from refusal_lens.interventions import Ablation, Addition, reference_of
 from refusal_lens.types import JsonValue
 
 SCHEMA_VERSION = 1
@@ -78,9 +78,7 @@ class Direction:
         Example:
             with rl.intervening(model, [direction.ablation()]): ...
         """
-        if affine and self.harmless_projection is None:
-            raise DataError(f"direction {self.source!r}: its harmless mean is not known, so it cannot be ablated to it")
-        return Ablation(self.vector, reference=self.harmless_projection if affine else None, variant=variant)
+        return Ablation(self.vector, reference=reference_of(self) if affine else None, variant=variant)
 
     def addition(self, *, coefficient: float = 1.0) -> Addition:
         """The intervention that adds this direction where it was read.

@@ -21,11 +21,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from refusal_lens.core.interventions import AblationOptions, AffineOptions, Options
+from refusal_lens.errors import DataError
+from refusal_lens.interventions.given import Given, per_row
 from refusal_lens.model import Edit, Intervention, Site, in_float64, set_projection, unit
 
 Variant: TypeAlias = Literal["exact", "published"]
 
-SITES_OF: dict[Variant, tuple[tuple[Site, ...], tuple[Site, ...]]] = {
+_SITES: dict[Variant, tuple[tuple[Site, ...], tuple[Site, ...]]] = {
     "exact": (("embedding", "rounded"), ("attention_write", "mlp_write")),
     "published": (("block_input",), ("attention_output", "mlp_output")),
 }
@@ -67,7 +70,7 @@ class Ablation:
 
     def at(self, site: Site, layer: int, /) -> Edit | None:  # noqa: ARG002 (every layer alike)
         """Full edit where the stream is read whole, plain removal where something is added to it."""
-        whole, added = SITES_OF[self.variant]
+        whole, added = _SITES[self.variant]
         if site in whole:
             return _placed(self.unit, self.target)
         return _placed(self.unit, None) if site in added else None
@@ -115,6 +118,46 @@ class Ablation:
     def fold_direction(self) -> Tensor | None:
         """The direction, when weights can carry the whole ablation: exact, towards zero, one for all rows."""
         return self.unit if self.variant == "exact" and self.reference is None and self.direction.ndim == 1 else None
+
+
+def made(directions: Sequence[Given], repeats: int, options: AblationOptions) -> list[Ablation]:
+    """The ablation of directions, each in its block of rows; affine ones each to the harmless mean along itself."""
+    reference = None
+    if options.affine:
+        references = torch.tensor([reference_of(direction) for direction in directions])
+        reference = references.repeat_interleave(repeats) if len(directions) > 1 else references[0]
+    vectors = per_row([direction.vector for direction in directions], repeats)
+    return [Ablation(vectors, reference=reference, variant=options.variant)]
+
+
+def made_affine(directions: Sequence[Given], repeats: int, options: AffineOptions) -> list[Ablation]:
+    """The affine ablation, beside one to zero in the same run."""
+    return made(directions, repeats, AblationOptions(options.variant, affine=True))
+
+
+def made_published(directions: Sequence[Given], repeats: int, options: Options) -> list[Ablation]:  # noqa: ARG001
+    """The published hooks, beside exact ones in the same run."""
+    return made(directions, repeats, AblationOptions("published"))
+
+
+def reference_of(direction: Given) -> float:
+    """Where an affine ablation puts a direction's projection: never silently zero.
+
+    Args:
+        direction: Any direction.
+
+    Returns:
+        The harmless mean's projection on it.
+
+    Raises:
+        DataError: The direction does not know it.
+    """
+    if direction.harmless_projection is None:
+        raise DataError(
+            f"direction {direction.source!r}: its harmless mean is not known, so it cannot be ablated to it; ablate to zero,"
+            " or extract it again"
+        )
+    return direction.harmless_projection
 
 
 def _placed(direction: Tensor, target: Tensor | None) -> Edit:

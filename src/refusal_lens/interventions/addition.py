@@ -14,7 +14,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from refusal_lens.core.interventions import AdditionOptions
 from refusal_lens.interventions.ablation import Ablation
+from refusal_lens.interventions.given import Given, per_row
 from refusal_lens.model import Edit, Intervention, Site, in_float64, unit
 
 
@@ -70,6 +72,18 @@ class Addition:
     def fold_direction(self) -> Tensor | None:
         """None: an addition is no property of the weights alone."""
         return None
+
+
+def made(directions: Sequence[Given], repeats: int, options: AdditionOptions) -> list[Addition]:
+    """Additions of directions, one for each layer they were read at; rows of other layers' directions get zeros there."""
+    return [
+        Addition(
+            per_row([d.vector if d.layer == layer else torch.zeros_like(d.vector) for d in directions], repeats),
+            layer=layer,
+            coefficient=options.coefficient,
+        )
+        for layer in sorted({direction.layer for direction in directions})
+    ]
 
 
 def _edit(direction: Tensor, coefficient: float) -> Edit:

@@ -1,9 +1,9 @@
 """The transfer matrix: what a source's direction does to a target language, against the target's own baseline.
 
-Read where the claim is read: ablation on harmful prompts, addition on harmless ones. Both rates are compliance rates over
-the prompts of the target that were scored in both conditions, paired by `prompt_id`, so that difference = rate -
-baseline_rate exactly. Prompts scored in one condition only are counted and never guessed: `unpaired` holds them all,
-`lost_unscored` those that the intervention made unreadable (scored before, not after).
+Read where the claim is read (`core.interventions`): ablation on harmful prompts, addition on harmless ones. Both rates are
+compliance rates over the prompts of the target that were scored in both conditions, paired by `prompt_id`, so that
+difference = rate - baseline_rate exactly. Prompts scored in one condition only are counted and never guessed: `unpaired`
+holds them all, `lost_unscored` those that the intervention made unreadable (scored before, not after).
 
 A row is a function of its own pairs and of the seed, with three exceptions, each by a rule: `p_holm` and `mde` know how
 many targets the same source and intervention have (docs/decisions/007-holm-family.md), `null_difference` knows the nulls
@@ -20,7 +20,8 @@ from typing import cast
 
 import numpy as np
 
-from refusal_lens.core.names import ALPHA, BASELINE, READ_ON, is_null, is_pool
+from refusal_lens.core.interventions import reads_on
+from refusal_lens.core.names import ALPHA, BASELINE, is_null, is_pool
 from refusal_lens.core.table import Fields
 from refusal_lens.core.tables import TransferRow, VerdictRow
 from refusal_lens.measure.multiplicity import holm_within
@@ -74,7 +75,7 @@ def transfer_rows(
     for (intervention, source, target), after in cells.items():
         if intervention == BASELINE:
             continue
-        before = cells.get((BASELINE, READ_ON[intervention], target), {})
+        before = cells.get((BASELINE, str(reads_on(intervention)), target), {})
         old, new = _scored(before), _scored(after)
         shared = sorted(old.keys() & new.keys())
         paired = compare_paired(
@@ -102,7 +103,7 @@ def raised(row: Fields, table: Iterable[Fields] = ()) -> bool | None:
         The answer; None where no prompt was scored in both conditions or no null direction was run.
     """
     cell = cast("TransferRow", row)
-    sign = -1 if READ_ON.get(cell["intervention"]) == "harmless" else 1  # there it is refusal that is meant to rise
+    sign = -1 if reads_on(cell["intervention"]) == "harmless" else 1  # there it is refusal that is meant to rise
     null = cell.get("null_difference")
     if null is None:
         null = strongest_null(table, target=cell["target"], intervention=cell["intervention"])
@@ -122,7 +123,7 @@ def strongest_null(table: Iterable[Fields], *, target: str, intervention: str) -
     known = [value for value in found if value is not None]
     if not known:
         return None
-    return min(known) if READ_ON.get(intervention) == "harmless" else max(known)
+    return min(known) if reads_on(intervention) == "harmless" else max(known)
 
 
 def _cells(verdicts: Iterable[VerdictRow], prompt_set: str | None) -> dict[Key, Labels]:
@@ -146,7 +147,7 @@ def _cells(verdicts: Iterable[VerdictRow], prompt_set: str | None) -> dict[Key, 
 
 
 def _is_read(row: VerdictRow) -> bool:
-    return READ_ON.get(row["intervention"]) == row["prompts"]
+    return reads_on(row["intervention"]) == row["prompts"]
 
 
 def _scored(labels: Labels) -> dict[str, bool]:

@@ -15,8 +15,9 @@ from typing import NamedTuple
 from pydantic import TypeAdapter
 
 from refusal_lens.config import AuditConfig, DirectionConfig
-from refusal_lens.core.names import POOLED, RANDOM, READ_ON, SHUFFLED, WITHOUT
-from refusal_lens.types import HARMS, Harm, InterventionName, JsonValue
+from refusal_lens.core.interventions import DECLARED
+from refusal_lens.core.names import BASELINE, POOLED, RANDOM, SHUFFLED, WITHOUT
+from refusal_lens.types import HARMS, Harm, JsonValue
 
 MANY_SOURCES = 4
 """From this many sources on, side effects (ablation on harmless, addition on harmful prompts) are measured for one of them
@@ -32,7 +33,7 @@ class CellName:
         prompt_set: None for the main set.
     """
 
-    intervention: InterventionName
+    intervention: str
     source: str
     language: str
     prompts: Harm
@@ -47,7 +48,7 @@ class Pass(NamedTuple):
         prompt_set: None for the main set.
     """
 
-    intervention: InterventionName
+    intervention: str
     sources: tuple[str, ...]
     language: str
     prompts: Harm
@@ -76,7 +77,7 @@ def passes(config: AuditConfig, *, prompts_of: Callable[[CellName], int]) -> Ite
     Yields:
         Passes; one of several sources holds at most `shard_size` answers. Cells without prompts are left out.
     """
-    together: dict[tuple[InterventionName, str, Harm, str | None], list[CellName]] = {}
+    together: dict[tuple[str, str, Harm, str | None], list[CellName]] = {}
     for cell in cells(config):
         together.setdefault((cell.intervention, cell.language, cell.prompts, cell.prompt_set), []).append(cell)
     for (intervention, language, prompts, prompt_set), members in together.items():
@@ -92,27 +93,26 @@ def passes(config: AuditConfig, *, prompts_of: Callable[[CellName], int]) -> Ite
 def cells(config: AuditConfig) -> Iterator[CellName]:
     """Every cell an audit asks for.
 
-    Nulls and pools run only where they are read (ablation on harmful, addition on harmless prompts), nulls and pools on the
+    Nulls and pools run only where the intervention is read (ablation on harmful, addition on harmless prompts) and on the
     main prompt set alone, and a pool without a language on that language alone. With `MANY_SOURCES` sources the other two
     combinations run for the usual source (or else the first) everywhere, and for the others in their own language.
     """
     sources = config.directions.sources
     main = next((source for source in DirectionConfig().sources if source in sources), sources[0])
-    kinds: list[tuple[InterventionName, str, tuple[Harm, ...]]] = [("baseline", "", HARMS)]
+    kinds: list[tuple[str, str, Harm, tuple[Harm, ...]]] = [(BASELINE, "", "harmful", HARMS)]
     for source in directions(config):
-        if config.interventions.ablation:
-            kinds.append(("ablation", source, HARMS if source in sources else ("harmful",)))
-        if config.interventions.addition:
-            kinds.append(("addition", source, HARMS if source in sources else ("harmless",)))
+        for intervention in config.interventions.chosen:
+            own = DECLARED[intervention].reads_on
+            kinds.append((intervention, source, own, HARMS if source in sources else (own,)))
     for prompt_set in (None, *config.data.prompt_sets):
-        for intervention, source, harms in kinds:
+        for intervention, source, own, harms in kinds:
             if prompt_set is not None and source and source not in sources:
                 continue
             for language in config.data.languages:
                 if source.startswith(WITHOUT) and source != f"{WITHOUT}{language}":
                     continue
                 measured = len(sources) < MANY_SOURCES or source in ("", main, language)
-                for harm in harms if measured else (READ_ON[intervention],):
+                for harm in harms if measured else (own,):
                     yield CellName(intervention, source, language, harm, prompt_set)
 
 

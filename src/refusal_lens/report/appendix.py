@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from pathlib import PurePath
 
+from pydantic import TypeAdapter, ValidationError
+
+from refusal_lens.config import InterventionConfig
+from refusal_lens.core.interventions import DECLARED
 from refusal_lens.core.names import is_null
 from refusal_lens.core.tables import FILTERING, MISSING, REFUSAL_TOKENS, UNSCORED, RefusalTokenRow
 from refusal_lens.report.facts import Facts, as_map, language_name, source_name, words
@@ -57,7 +61,6 @@ def _asked(facts: Facts) -> list[tuple[str, str]]:
     revision = facts.setting("model", "revision")
     root, limit = facts.setting("data", "root"), facts.setting("data", "limit")
     sets = f"; further sets {listing(list(facts.extra_sets))}" if facts.extra_sets else ""
-    affine, variant = facts.setting("interventions", "affine"), facts.setting("interventions", "variant")
 
     def set_to(section: str, name: str) -> str:
         return _plain(facts.setting(section, name))
@@ -77,16 +80,25 @@ def _asked(facts: Facts) -> list[tuple[str, str]]:
             f" {set_to('directions', 'n_val')} validation prompts per class",
         ),
         ("null", f"{set_to('directions', 'random')} random directions of equal norm"),
-        (
-            "intervention",
-            f"ablation to {'the harmless mean (affine)' if affine else 'zero'}{f', {variant}' if variant else ''};"
-            f" addition with coefficient {set_to('interventions', 'coefficient')}",
-        ),
+        ("intervention", _interventions(facts)),
         ("answers", f"greedy, at most {set_to('generation', 'max_new_tokens')} tokens; judge {facts.judge or UNKNOWN}"),
         ("seed", _plain(facts.config.get("seed"))),
         ("command", _plain(facts.inputs.header.get("command"))),
     ]
     return [(name, value) for name, value in items if UNKNOWN not in value or name in ("model", "seed")]
+
+
+def _interventions(facts: Facts) -> str:
+    """Each intervention with what was set; one that is not registered here, by its name alone."""
+    settings = as_map(facts.config.get("interventions"))
+    try:
+        chosen = InterventionConfig.model_validate(settings).chosen
+    except ValidationError:
+        return "; ".join(words(settings.get("names"))) or UNKNOWN
+    said = {
+        name: TypeAdapter(DECLARED[name].options).validate_python(set_to).words() for name, set_to in chosen.items()
+    }
+    return "; ".join(f"{name} {how}".strip() for name, how in said.items()) or "none"
 
 
 def _tokens(facts: Facts) -> list[Block]:

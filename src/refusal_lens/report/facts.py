@@ -14,7 +14,8 @@ from pathlib import PurePath
 from typing import TypeVar, cast
 
 from refusal_lens.config import DirectionConfig
-from refusal_lens.core.names import RANDOM, is_null, is_pool
+from refusal_lens.core.interventions import DECLARED, Declared, declared
+from refusal_lens.core.names import BASELINE, RANDOM, is_null, is_pool
 from refusal_lens.core.tables import CONTENT, RATES, SELECTION, TRANSFER, ContentRow, RateRow, SelectionRow, TransferRow
 from refusal_lens.core.tables import Table as RunTable
 from refusal_lens.errors import UserError
@@ -27,7 +28,6 @@ from refusal_lens.types import JsonValue
 RowT = TypeVar("RowT")
 TIERS = {"high": 0, "medium": 1, "low": 2}
 SELECTED = "selected"
-CONDITIONS = {"untouched": "baseline", "ablated": "ablation", "added": "addition"}
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,13 @@ class Facts:
         return {_cell(row): share_of(row) for row in self.main_rows(RATES)}
 
     @cached_property
+    def interventions(self) -> tuple[Declared, ...]:
+        """The two that the headline speaks of, and whatever else was measured, in the registry's order, unknown ones last."""
+        measured = dict.fromkeys(["ablation", "addition", *(name for _, name, _, _ in self.cells)])
+        known = [name for name in DECLARED if name in measured]
+        return tuple(map(declared, (*known, *(name for name in measured if name not in (*DECLARED, BASELINE)))))
+
+    @cached_property
     def _topics(self) -> Mapping[tuple[str, str, str, str], ContentRow]:
         return {_cell(row): row for row in self.main_rows(CONTENT)}
 
@@ -197,10 +204,15 @@ class Facts:
         """The cell of the untouched model, or of the main source's direction."""
         return "" if intervention == "baseline" else self.main_source or "-", intervention, language, prompts
 
-    def null(self, intervention: str, language: str, prompts: str, *, refusals: bool = False) -> NullShare | None:
-        """The cell under every random direction that was run."""
+    def share(self, intervention: str, language: str, prompts: str) -> Share | None:
+        """A cell as people read it: harmful prompts answered, harmless prompts refused."""
+        found = self.cells.get(self.key(intervention, language, prompts))
+        return found.complement if found is not None and prompts == "harmless" else found
+
+    def null(self, intervention: str, language: str, prompts: str) -> NullShare | None:
+        """The same under every random direction that was run."""
         found = [
-            share.complement if refusals else share
+            share.complement if prompts == "harmless" else share
             for (source, *cell), share in sorted(self.cells.items())
             if source.startswith(RANDOM) and cell == [intervention, language, prompts]
         ]
@@ -231,25 +243,18 @@ class Facts:
         return None if own is None else raised(own, table)
 
     def _headline_row(self, language: str) -> HeadlineRow:
-        def answered(intervention: str) -> Share | None:
-            return self.cells.get(self.key(intervention, language, "harmful"))
-
-        def refused(intervention: str) -> Share | None:
-            share = self.cells.get(self.key(intervention, language, "harmless"))
-            return None if share is None else share.complement
-
         return HeadlineRow(
             language=language,
             name=language_name(language),
             tier=language_tier(language),
-            harmful_baseline=answered("baseline"),
-            harmful_ablated=answered("ablation"),
+            harmful_baseline=self.share("baseline", language, "harmful"),
+            harmful_ablated=self.share("ablation", language, "harmful"),
             harmful_random=self.null("ablation", language, "harmful"),
-            harmful_added=answered("addition"),
-            harmless_baseline=refused("baseline"),
-            harmless_added=refused("addition"),
-            harmless_random=self.null("addition", language, "harmless", refusals=True),
-            harmless_ablated=refused("ablation"),
+            harmful_added=self.share("addition", language, "harmful"),
+            harmless_baseline=self.share("baseline", language, "harmless"),
+            harmless_added=self.share("addition", language, "harmless"),
+            harmless_random=self.null("addition", language, "harmless"),
+            harmless_ablated=self.share("ablation", language, "harmless"),
         )
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import jinja2
 
 from refusal_lens.core.files import write_atomic
+from refusal_lens.core.interventions import DECLARED
 from refusal_lens.report.appendix import frame_sections
 from refusal_lens.report.charts import vega_config
 from refusal_lens.report.comparison import compare
@@ -167,7 +168,7 @@ def _fill(sections: Sequence[Section], *, bundle: str, **context: object) -> str
         mark=MARK,
         version=version("refusal-lens"),
         sections=sections,
-        style=asset("page.css"),
+        style=asset("page.css") + _tones(),
         bundle=bundle,
         drawing=drawing,
         hashes=" ".join(f"'sha256-{digest(script)}'" for script in (bundle, drawing)),
@@ -199,6 +200,15 @@ def _tiles(facts: Facts) -> list[tuple[str, list[Cell]]]:
         if cells:
             found.append((title, cells))
     return found
+
+
+def _tones() -> str:
+    """The colours of interventions that the style sheet does not name itself."""
+    return "".join(
+        f".{item.tone}, td.{item.tone}, .answer.{item.tone} {{ --tone: {item.colour}; }}\n"
+        for item in DECLARED.values()
+        if item.name not in ("ablation", "addition")
+    )
 
 
 def _embedded(value: JsonValue) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from refusal_lens.core.names import BASELINE
 from refusal_lens.core.tables import VERDICTS
 from refusal_lens.errors import DataError, RunError
 from refusal_lens.languages import get_language
@@ -25,16 +26,16 @@ from refusal_lens.types import HARMS, JsonValue
 PROMPTS_SHOWN = 4
 LONGEST = 700
 LONGEST_PROMPT = 400
-CONDITIONS = {"baseline": "untouched", "ablation": "ablated", "addition": "added"}
 
 Key = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True)
 class Shown:
-    """One answer: under which condition, how it was judged, its text."""
+    """One answer: under which condition (with its tone), how it was judged, its text."""
 
     condition: str
+    tone: str
     label: str
     text: str
 
@@ -110,15 +111,16 @@ def _language(
     labels: Mapping[tuple[Key, str], str],
 ) -> RevealedLanguage:
     entries: list[Entry] = []
+    conditions = _conditions(facts)
     for harm in HARMS:
         keys: list[Key] = [
-            (kind, "" if kind == "baseline" else facts.main_source or "", code, harm) for kind in CONDITIONS
+            (kind, "" if kind == BASELINE else facts.main_source or "", code, harm) for kind in conditions
         ]
         ids = list(dict.fromkeys(name for key in keys for name in answers.get(key, {})))[:PROMPTS_SHOWN]
         for name in ids:
             shown = tuple(
                 Shown(
-                    CONDITIONS[key[0]],
+                    *conditions[key[0]],
                     labels.get((key, name), "not judged"),
                     shorten(clean(answers[key][name]), limit=LONGEST) or "(empty)",
                 )
@@ -134,6 +136,11 @@ def _language(
     )
 
 
+def _conditions(facts: Facts) -> dict[str, tuple[str, str]]:
+    """What was done, in words and as a tone, by intervention; the untouched model first."""
+    return {BASELINE: ("untouched", "untouched"), **{item.name: (item.done, item.tone) for item in facts.interventions}}
+
+
 def _key(cells: JsonValue, facts: Facts) -> Key | None:
     """The cell of a shard that is to be shown, if any: main prompt set, baseline or the main source."""
     if not isinstance(cells, list) or len(cells) < 4 or any(cells[4:]):
@@ -141,7 +148,7 @@ def _key(cells: JsonValue, facts: Facts) -> Key | None:
     intervention, language, harm = (str(cells[place] or "") for place in (0, 2, 3))
     sources = cells[1] if isinstance(cells[1], list) else []
     source = next((name for name in sources if name in ("", facts.main_source)), None)
-    if intervention not in CONDITIONS or source is None:
+    if intervention not in _conditions(facts) or source is None:
         return None
     return intervention, str(source), language, harm
 

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from refusal_lens.core.names import RANDOM, is_null
+from refusal_lens.core.interventions import Declared
+from refusal_lens.core.names import BASELINE, RANDOM, is_null
 from refusal_lens.core.tables import DAMAGE, RATES, SELECTIVITY, SHARING, THOUGHTS, TWO_DIRECTIONS, DamageRow
 from refusal_lens.languages import Reliability
-from refusal_lens.report.facts import CONDITIONS, Facts, HeadlineRow, as_map, language_name, source_name
+from refusal_lens.report.facts import Facts, HeadlineRow, as_map, language_name, source_name
 from refusal_lens.report.shares import mean, number, percent, share_of
 from refusal_lens.report.views import Cell, Table, TableOf, null_cell, number_cell, points_cell, share_cell
-from refusal_lens.types import JsonValue
+from refusal_lens.types import HARMS, Harm, JsonValue
 
 
 def untouched_table(facts: Facts) -> Table | None:
     """The untouched model, the language that answers most harmful prompts first."""
     rows = [row for row in facts.headline if row.harmful_baseline or row.harmless_baseline]
     rows.sort(key=lambda row: -((row.harmful_baseline and row.harmful_baseline.rate) or 0.0))
-    selectivity = _selectivity(facts, "untouched")
+    selectivity = _selectivity(facts)
     return (
         TableOf(rows)
         .words("language", _named)
@@ -61,19 +62,24 @@ def headline_view(facts: Facts) -> Table | None:
     answered, refused = "harmful prompts answered", "harmless prompts refused"
     source = f" Direction from {source_name(facts.main_source)}." if facts.main_source else ""
     caption = f"Every cell: the share, the counts k/n with a 95 % Wilson interval, and what stands in doubt.{source}"
-    return (
-        TableOf(facts.headline)
-        .words("language", _named)
-        .cells("untouched", lambda row: share_cell(row.harmful_baseline, "untouched"), answered)
-        .cells("ablated", lambda row: share_cell(row.harmful_ablated, "ablated"), answered)
-        .cells("random ablated", lambda row: null_cell(row.harmful_random), answered)
-        .cells("added", lambda row: share_cell(row.harmful_added, "added"), answered)
-        .cells("untouched", lambda row: share_cell(row.harmless_baseline, "untouched"), refused)
-        .cells("added", lambda row: share_cell(row.harmless_added, "added"), refused)
-        .cells("random added", lambda row: null_cell(row.harmless_random), refused)
-        .cells("ablated", lambda row: share_cell(row.harmless_ablated, "ablated"), refused)
-        .made(caption, wide=True)
-    )
+
+    def shares(name: str, tone: str, harm: Harm) -> Callable[[HeadlineRow], Cell]:
+        return lambda row: share_cell(facts.share(name, row.language, harm), tone)
+
+    def nulls(name: str, harm: Harm) -> Callable[[HeadlineRow], Cell]:
+        return lambda row: null_cell(facts.null(name, row.language, harm))
+
+    table = TableOf(facts.headline).words("language", _named)
+    for harm, group in zip(HARMS, (answered, refused), strict=True):
+        table.cells("untouched", shares(BASELINE, "untouched", harm), group)
+        own = [item for item in facts.interventions if item.reads_on == harm]
+        for item in own:
+            table.cells(item.done, shares(item.name, item.tone, harm), group)
+            table.cells(f"random {item.done}", nulls(item.name, harm), group)
+        for item in facts.interventions:
+            if item not in own:
+                table.cells(item.done, shares(item.name, item.tone, harm), group)
+    return table.made(caption, wide=True)
 
 
 def extra_set(facts: Facts, name: str) -> Table | None:
@@ -133,28 +139,27 @@ def verdict_table(facts: Facts, verdict: Mapping[str, JsonValue]) -> Table | Non
 
 def damage_table(facts: Facts) -> Table | None:
     """KL and cross-entropy on harmless prompts, beside the random directions."""
-    conditions = {
-        "ablated": ("ablation", facts.main_source),
-        "random ablated": ("ablation", RANDOM),
-        "added": ("addition", facts.main_source),
-    }
+    conditions: dict[str, tuple[str, str | None]] = {}
+    for item in facts.interventions:
+        conditions |= {item.done: (item.name, facts.main_source), f"random {item.done}": (item.name, RANDOM)}
     found: dict[tuple[str, str], list[DamageRow]] = defaultdict(list)
     for row in facts.inputs.rows(DAMAGE):
         wanted = (row["intervention"], RANDOM if row["source"].startswith(RANDOM) else row["source"])
         for label, condition in conditions.items():
             if condition == wanted:
                 found[row["language"], label].append(row)
+    measured = [label for label in conditions if any(label == name for _, name in found)]
 
     def before(code: str) -> float | None:
-        return mean(row["cross_entropy_before"] for label in conditions for row in found[code, label])
+        return mean(row["cross_entropy_before"] for label in measured for row in found[code, label])
 
-    table = TableOf(code for code in facts.languages if any(found[code, label] for label in conditions))
+    table = TableOf(code for code in facts.languages if any(found[code, label] for label in measured))
     table.words("language", language_name)
-    for label in conditions:
+    for label in measured:
         kl = "KL from the untouched model"
         table.numbers(label, lambda code, label=label: mean(row["kl"] for row in found[code, label]), kl, digits=4)
     table.numbers("untouched", before, "cross-entropy", digits=3)
-    for label in conditions:
+    for label in measured:
         table.cells(label, lambda code, label=label: _increase(found[code, label]), "its change")
     return table.made(
         "Damage on harmless prompts, in nats per token: how far the next-token distribution moves, and how much worse the"
@@ -183,7 +188,7 @@ def selection_table(facts: Facts) -> Table | None:
 
 def selectivity_table(facts: Facts) -> Table | None:
     """Refusal of harmful less refusal of harmless prompts, untouched and with the main source's direction."""
-    found = {label: _selectivity(facts, label) for label in CONDITIONS}
+    found = {"untouched": _selectivity(facts)} | {item.done: _selectivity(facts, item) for item in facts.interventions}
     table = TableOf(code for code in facts.languages if any(code in cells for cells in found.values()))
     table.words("language", language_name)
     for label, cells in found.items():
@@ -237,12 +242,14 @@ def _trust(found: Reliability | None) -> str:
     return "not measured" if found is None else "yes" if found.validated else "no: too weak"
 
 
-def _selectivity(facts: Facts, label: str) -> dict[str, Cell]:
-    wanted = (CONDITIONS[label], "" if label == "untouched" else facts.main_source)
+def _selectivity(facts: Facts, item: Declared | None = None) -> dict[str, Cell]:
+    """By language, untouched or under an intervention of the main source."""
+    wanted = (BASELINE, "") if item is None else (item.name, facts.main_source)
+    tone = "untouched" if item is None else item.tone
     found: dict[str, Cell] = {}
     for row in facts.main_rows(SELECTIVITY):
         if (row["intervention"], row["source"]) == wanted:
-            cell = points_cell(row["selectivity"], row["low"], row["high"], tone=label)
+            cell = points_cell(row["selectivity"], row["low"], row["high"], tone=tone)
             found[row["language"]] = replace(cell, text=cell.text.removeprefix("+"))
     return found
 

@@ -175,7 +175,7 @@ def _with_direction(facts: Facts) -> list[Statement]:
     )
     seen = {row.name: result for row in facts.headline if (result := facts.raised(row.language)) is not None}
     found = [Statement(f"{text} {_raised_words(seen)}".strip())]
-    return [*found, *_hollow(facts), *_addition(facts)]
+    return [*found, *_hollow(facts), *_addition(facts), *_others(facts)]
 
 
 def _raised_words(seen: dict[str, bool]) -> str:
@@ -222,6 +222,23 @@ def _addition(facts: Facts) -> list[Statement]:
     if unscored > MANY:
         text += f" {percent(unscored)} of these answers could not be judged: addition at this strength often breaks the text."
     return [Statement(text)]
+
+
+def _others(facts: Facts) -> list[Statement]:
+    """What every further intervention did where it is read."""
+    said: list[str] = []
+    for item in facts.interventions:
+        if item.name not in ("ablation", "addition"):
+            verb = "answers" if item.reads_on == "harmful" else "refuses"
+            said.append(
+                spread_words(
+                    facts.headline,
+                    lambda row, item=item: facts.share(item.name, row.language, item.reads_on),
+                    f"With the direction {item.done}, it {verb}",
+                    f"{item.reads_on} prompts",
+                )
+            )
+    return [Statement(text) for text in said if text]
 
 
 def _without_direction(facts: Facts) -> list[Statement]:

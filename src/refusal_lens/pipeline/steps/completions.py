@@ -7,26 +7,25 @@ directory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-import torch
-from torch import Tensor
 from typing_extensions import TypedDict
 
+from refusal_lens.core.interventions import declared
+from refusal_lens.core.names import BASELINE
 from refusal_lens.core.table import Table
 from refusal_lens.directions import Direction
-from refusal_lens.interventions import Ablation, Addition, FiredProof, require_fired
+from refusal_lens.interventions import FiredProof, make, require_fired
 from refusal_lens.judging import Answer, Judge
 from refusal_lens.model import LensModel, generate
 from refusal_lens.pipeline.cells import CellName, Pass, passes
 from refusal_lens.pipeline.dataset import test_part
 from refusal_lens.pipeline.planning import Planning
 from refusal_lens.pipeline.step import Ask, Inputs, Output, Rows, Step, Tool, Tools
-from refusal_lens.pipeline.steps.direction import affine_reference, read_direction
+from refusal_lens.pipeline.steps.direction import read_direction
 from refusal_lens.pipeline.steps.prompts import read_prompts
-from refusal_lens.types import Prompt
+from refusal_lens.types import JsonValue, Prompt
 
 
 class CompletionRow(TypedDict):
@@ -68,9 +67,7 @@ class Params:
         size: Prompts of the shard, at most.
         max_new_tokens: Length limit of an answer.
         stop_when_decided: Stop an answer once the judge is sure of a refusal.
-        coefficient: Of an addition.
-        variant: Of an ablation.
-        affine: Ablate to the harmless mean instead of zero.
+        options: Of the intervention; none for the baseline.
     """
 
     cells: Pass
@@ -78,21 +75,19 @@ class Params:
     size: int
     max_new_tokens: int
     stop_when_decided: bool
-    coefficient: float | None = None
-    variant: Literal["exact", "published"] | None = None
-    affine: bool | None = None
+    options: dict[str, JsonValue]
 
 
 def plan(planning: Planning) -> Iterator[Ask[Params]]:
     """The shards of every pass."""
-    config, generation, options = planning.config, planning.config.generation, planning.config.interventions
+    config, generation, chosen = planning.config, planning.config.generation, planning.config.interventions.chosen
 
     def prompts_of(cell: CellName | Pass) -> int:
         return planning.dataset.count(test_part(cell.language, cell.prompt_set), cell.prompts)
 
     for shared in passes(config, prompts_of=prompts_of):
-        ablation, size = shared.intervention == "ablation", generation.shard_size
-        directions = () if shared.intervention == "baseline" else tuple(f"direction/{name}" for name in shared.sources)
+        size = generation.shard_size
+        directions = () if shared.intervention == BASELINE else tuple(f"direction/{name}" for name in shared.sources)
         for shard in range(-(-prompts_of(shared) // size)):
             params = Params(
                 cells=shared,
@@ -100,9 +95,7 @@ def plan(planning: Planning) -> Iterator[Ask[Params]]:
                 size=size,
                 max_new_tokens=generation.max_new_tokens,
                 stop_when_decided=generation.stop_when_decided,
-                coefficient=options.coefficient if shared.intervention == "addition" else None,
-                variant=options.variant if ablation else None,
-                affine=options.affine if ablation else None,
+                options=chosen.get(shared.intervention, {}),
             )
             part = f"prompts/{test_part(shared.language, shared.prompt_set)}"
             yield Ask(shared.task_name(shard), params, (part, *directions))
@@ -123,7 +116,8 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
     if not asked:
         return [Rows(TABLE, []), Rows(SHARES, [])]
     texts = [prompt.text for _, prompt in asked]
-    interventions = _interventions(params, directions, repeats=len(prompts))
+    applied = [direction for direction in directions.values() if direction is not None]
+    interventions = make(shared.intervention, params.options, applied, repeats=len(prompts)) if applied else []
     proof = FiredProof(interventions, [row for row in range(len(asked)) if row % len(prompts) < MEASURED])
     generated = generate(
         tools.model,
@@ -147,7 +141,7 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
         }
         for (source, prompt), item in zip(asked, generated, strict=True)
     ]
-    if shared.intervention == "baseline":
+    if shared.intervention == BASELINE:
         return [Rows(TABLE, rows), Rows(SHARES, [])]
     proof.measure_before(tools.model, texts)
     return [Rows(TABLE, rows), Rows(SHARES, _shares(proof, shared, tools.model, asked))]
@@ -158,7 +152,8 @@ def _shares(proof: FiredProof, shared: Pass, model: LensModel, asked: Sequence[t
     rows: list[ShareRow] = []
     for source in dict.fromkeys(source for source, _ in asked):
         found = proof.shares([row for row, (other, _) in enumerate(asked) if other == source])
-        require_fired(found, f"{shared.intervention} of {source} in {shared.language}", model)
+        if not declared(shared.intervention).may_rest:
+            require_fired(found, f"{shared.intervention} of {source} in {shared.language}", model)
         rows.append(
             {
                 "intervention": shared.intervention,
@@ -175,41 +170,10 @@ def _shares(proof: FiredProof, shared: Pass, model: LensModel, asked: Sequence[t
 
 def _directions(shared: Pass, inputs: Inputs) -> dict[str, Direction | None]:
     """Directions of a pass that exist, by source; the baseline has none and is asked all the same."""
-    if shared.intervention == "baseline":
+    if shared.intervention == BASELINE:
         return dict.fromkeys(shared.sources)
     found = {source: read_direction(inputs, source) for source in shared.sources}
     return {source: direction for source, direction in found.items() if direction is not None}
-
-
-def _interventions(
-    params: Params, directions: Mapping[str, Direction | None], *, repeats: int
-) -> list[Ablation | Addition]:
-    """What is done to the rows of a pass: `repeats` rows for each direction, one after the other."""
-    applied = [direction for direction in directions.values() if direction is not None]
-    if not applied:
-        return []
-    if params.cells.intervention == "addition":
-        assert params.coefficient is not None
-        return [
-            Addition(
-                _per_row([d.vector if d.layer == layer else torch.zeros_like(d.vector) for d in applied], repeats),
-                layer=layer,
-                coefficient=params.coefficient,
-            )
-            for layer in sorted({direction.layer for direction in applied})
-        ]
-    reference = None
-    if params.affine:
-        reference = torch.tensor([affine_reference(direction) for direction in applied])
-        reference = reference.repeat_interleave(repeats) if len(applied) > 1 else reference[0]
-    vectors = _per_row([direction.vector for direction in applied], repeats)
-    assert params.variant is not None
-    return [Ablation(vectors, reference=reference, variant=params.variant)]
-
-
-def _per_row(vectors: list[Tensor], repeats: int) -> Tensor:
-    """One vector for all rows where there is only one, else each for its `repeats` rows."""
-    return vectors[0] if len(vectors) == 1 else torch.stack(vectors).repeat_interleave(repeats, dim=0)
 
 
 def _decided(judge: Judge, language: str, prompts: Sequence[str], opened: Sequence[bool]) -> Callable[[int, str], bool]:

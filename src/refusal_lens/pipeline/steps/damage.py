@@ -1,4 +1,4 @@
-"""Step `damage`: what ablating each direction costs on harmless text, in one language.
+"""Step `damage`: what removing each direction costs on harmless text, in one language, by every intervention that removes.
 
 The harmless text is the model's own undisturbed answers to harmless test prompts, cut at `TOKENS` tokens. With prompt and
 answer given (teacher forcing), each answer token has a distribution before and after the ablation:
@@ -13,9 +13,8 @@ would not write itself is not measured here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -23,7 +22,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refusal_lens.core import tables
-from refusal_lens.interventions import Ablation, intervening
+from refusal_lens.core.interventions import DECLARED
+from refusal_lens.core.tables import DamageRow
+from refusal_lens.interventions import Intervention, intervening, make
 from refusal_lens.measure import Damage, damage_row
 from refusal_lens.model import LensModel
 from refusal_lens.pipeline.cells import damaging
@@ -31,8 +32,9 @@ from refusal_lens.pipeline.dataset import test_part
 from refusal_lens.pipeline.planning import Planning
 from refusal_lens.pipeline.step import Ask, Inputs, Output, Rows, Step, Tools
 from refusal_lens.pipeline.steps.completions import TABLE as COMPLETIONS
-from refusal_lens.pipeline.steps.direction import affine_reference, read_direction
+from refusal_lens.pipeline.steps.direction import read_direction
 from refusal_lens.pipeline.steps.prompts import read_prompts
+from refusal_lens.types import JsonValue
 
 TOKENS = 32
 ROWS = 8
@@ -42,24 +44,24 @@ TABLE = replace(tables.DAMAGE, final=False)
 
 @dataclass(frozen=True)
 class Params:
-    """The language, how many prompts of it are read, and how directions are ablated."""
+    """The language, how many prompts of it are read, and the options of each intervention that is measured."""
 
     language: str
     prompts: int
-    variant: Literal["exact", "published"]
-    affine: bool
+    interventions: dict[str, dict[str, JsonValue]]
 
 
 def plan(planning: Planning) -> Iterator[Ask[Params]]:
     """One task for each target language whose harmless prompts are answered."""
-    options = planning.config.interventions
-    if not options.ablation or not planning.sources:
+    chosen = planning.config.interventions.chosen
+    removing = {name: options for name, options in chosen.items() if DECLARED[name].reads_on == "harmful"}
+    if not removing or not planning.sources:
         return
     directions = tuple(f"direction/{name}" for name in damaging(planning.config))
     for language in planning.config.data.languages:
         answers = planning.baseline("completions", language, "harmless")
         if answers:
-            params = Params(language, PROMPTS, options.variant, options.affine)
+            params = Params(language, PROMPTS, removing)
             yield Ask(language, params, (f"prompts/{test_part(language)}", *answers, *directions))
 
 
@@ -75,37 +77,40 @@ class Text:
 def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
     """Measure every direction on one language."""
     texts = _texts(params, inputs, tools.model)
-    ablations: dict[str, Ablation] = {}
-    for source in inputs.of("direction") if texts else ():
-        found = read_direction(inputs, source)
-        if found is not None:
-            reference = affine_reference(found) if params.affine else None
-            ablations[source] = Ablation(found.vector, reference=reference, variant=params.variant)
-    measured = measure_damage(tools.model, texts, ablations)
-    rows = [
-        damage_row(item, intervention="ablation", source=name, language=params.language)
-        for name, item in measured.items()
-    ]
+    found = {source: read_direction(inputs, source) for source in inputs.of("direction")} if texts else {}
+    rows: list[DamageRow] = []
+    for intervention, options in params.interventions.items():
+        applied = {
+            source: make(intervention, options, [direction])
+            for source, direction in found.items()
+            if direction is not None
+        }
+        rows += [
+            damage_row(item, intervention=intervention, source=source, language=params.language)
+            for source, item in measure_damage(tools.model, texts, applied).items()
+        ]
     return [Rows(TABLE, rows)]
 
 
-def measure_damage(model: LensModel, texts: list[Text], ablations: Mapping[str, Ablation]) -> dict[str, Damage]:
-    """Per-text KL and cross-entropy of several ablations.
+def measure_damage(
+    model: LensModel, texts: list[Text], applied: Mapping[str, Sequence[Intervention]]
+) -> dict[str, Damage]:
+    """Per-text KL and cross-entropy under one intervention or another.
 
     Args:
         model: The model.
         texts: Prompts with undisturbed answers, no empty answer.
-        ablations: What is done to the model, by name.
+        applied: What is done to the model, by name.
 
     Returns:
-        One value per text for each ablation.
+        One value per text for each name.
     """
-    made = {name: np.zeros((3, len(texts))) for name in ablations}
+    made = {name: np.zeros((3, len(texts))) for name in applied}
     for first in range(0, len(texts), ROWS):
         part = texts[first : first + ROWS]
-        plain = answer_log_probabilities(model, part, None)
-        for name, ablation in ablations.items():
-            changed = answer_log_probabilities(model, part, ablation)
+        plain = answer_log_probabilities(model, part, ())
+        for name, interventions in applied.items():
+            changed = answer_log_probabilities(model, part, interventions)
             for row, (item, p, q) in enumerate(zip(part, plain, changed, strict=True), start=first):
                 target = torch.tensor(item.answer, device=p.device).unsqueeze(1)
                 divergence = (p.exp() * (p - q)).sum(-1).mean()
@@ -120,12 +125,12 @@ def measure_damage(model: LensModel, texts: list[Text], ablations: Mapping[str, 
 
 @torch.no_grad()
 def answer_log_probabilities(
-    model: LensModel, texts: list[Text], ablation: Ablation | None
+    model: LensModel, texts: list[Text], interventions: Sequence[Intervention]
 ) -> list[Float[Tensor, "_ vocab"]]:
     """Log-probabilities of every answer position, prompt and answer given; float32, one tensor per text."""
     batch = model.batch([item.prompt + item.answer for item in texts])
     longest = max(len(item.answer) for item in texts)
-    with intervening(model, [ablation]) if ablation is not None else nullcontext():
+    with intervening(model, interventions):
         logits = model.hf(
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,

@@ -24,7 +24,6 @@ import torch
 
 from refusal_lens.core.names import RANDOM, SHUFFLED
 from refusal_lens.directions import Candidates, Direction, random_direction, shuffled_direction
-from refusal_lens.errors import UserError
 from refusal_lens.pipeline.cells import pools
 from refusal_lens.pipeline.planning import Planning
 from refusal_lens.pipeline.step import Ask, Document, Inputs, Output, Saved, Step, Tool, Tools
@@ -113,25 +112,6 @@ def read_direction(inputs: Inputs, name: str) -> Direction | None:
     if inputs.json(task_id, STATUS)["status"] != SELECTED:
         return None
     return Direction.load(inputs.file(task_id, FILE))
-
-
-def affine_reference(direction: Direction) -> float:
-    """Where an affine ablation puts a direction's projection: never silently zero.
-
-    Args:
-        direction: Any direction of a run.
-
-    Returns:
-        The harmless mean's projection on it.
-
-    Raises:
-        UserError: The direction does not know it.
-    """
-    if direction.harmless_projection is None:
-        raise UserError(
-            f"--affine: the direction {direction.source} does not know its harmless mean; ablate to zero, or extract it again"
-        )
-    return direction.harmless_projection
 
 
 def why_none(inputs: Inputs) -> dict[str, str | None]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from refusal_lens.core.tables import CONTENT, DAMAGE, SELECTIVITY, TRANSFER, VerdictRow
 from refusal_lens.core.thinking import split_thinking
@@ -28,6 +27,7 @@ from refusal_lens.pipeline.steps.damage import TABLE as MEASURED
 from refusal_lens.pipeline.steps.direction import why_none
 from refusal_lens.pipeline.steps.prompts import read_prompts
 from refusal_lens.pipeline.steps.verdicts import SHARD, in_order
+from refusal_lens.types import JsonValue
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,7 @@ class Params:
 
     seed: int
     thinking: str
-    variant: Literal["exact", "published"] | None
-    affine: bool | None
+    ablation: dict[str, JsonValue] | None
 
 
 def plan(planning: Planning) -> Iterator[Ask[Params]]:
@@ -45,9 +44,8 @@ def plan(planning: Planning) -> Iterator[Ask[Params]]:
     parts = tuple(f"prompts/{part}" for part in sorted(planning.dataset.parts) if ".test" in part)
     sources = tuple(f"direction/{source}" for source in planning.sources)
     read = (*parts, *planning.ids("completions", "verdicts"), *sources, *planning.ids("damage"))
-    options = planning.config.interventions
-    variant, affine = (options.variant, options.affine) if options.ablation else (None, None)
-    yield Ask("all", Params(planning.config.seed, planning.config.thinking_format, variant, affine), read)
+    ablation = planning.config.interventions.chosen.get("ablation")
+    yield Ask("all", Params(planning.config.seed, planning.config.thinking_format, ablation), read)
 
 
 def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:  # noqa: ARG001
@@ -80,8 +78,9 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:  
 
 def _notes(params: Params) -> list[str]:
     """What the verdict's reader must know of how its cells were made."""
-    used = [f"the {params.variant} variant"] if params.variant == "published" else []
-    used += ["the harmless mean as reference (affine)"] if params.affine else []
+    how = params.ablation or {}
+    used = ["the published variant"] if how.get("variant") == "published" else []
+    used += ["the harmless mean as reference (affine)"] if how.get("affine") else []
     if not used:
         return []
     return [

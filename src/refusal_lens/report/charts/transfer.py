@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import altair as alt
 
+from refusal_lens.core.interventions import Declared
 from refusal_lens.core.names import is_null
 from refusal_lens.core.tables import TransferRow
 from refusal_lens.report.charts.theme import Data, Point, Spec, heat, layered, named, tips, to_spec
@@ -30,17 +31,17 @@ class _Effect:
         return points(self.difference)
 
 
-def transfer_figure(facts: Facts, intervention: str) -> Figure | None:
+def transfer_figure(facts: Facts, item: Declared) -> Figure | None:
     """Source by target matrix of one intervention.
 
     Args:
         facts: The run's numbers.
-        intervention: `ablation` or `addition`.
+        item: The intervention.
 
     Returns:
         The figure; None without such rows.
     """
-    turned = intervention == "addition"
+    intervention, turned = item.name, item.reads_on == "harmless"
     what = "harmless prompts refused" if turned else "harmful prompts answered"
     title = f"{intervention.capitalize()}: change in {what}"
     sources = facts.ordered(row["source"] for row in facts.transfer(intervention))
@@ -67,7 +68,7 @@ def transfer_figure(facts: Facts, intervention: str) -> Figure | None:
         f"transfer-{intervention}",
         title,
         _spec(
-            [_point(facts, effect) for effect in effects],
+            [_point(facts, effect, turned=turned) for effect in effects],
             list(map(source_name, sources)),
             list(map(language_name, targets)),
         ),
@@ -93,12 +94,12 @@ def _effect(row: TransferRow, *, turned: bool) -> _Effect:
     return _Effect(row, before, after, difference, low, high)
 
 
-def _point(facts: Facts, effect: _Effect) -> Point:
+def _point(facts: Facts, effect: _Effect, *, turned: bool) -> Point:
     row = effect.row
     source, target, intervention = row["source"], row["target"], row["intervention"]
     known = effect.low is not None and effect.high is not None
     shade = effect.difference
-    if shade is not None and intervention == "addition":
+    if shade is not None and turned:
         shade = -shade
     return {
         "source": source_name(source),
