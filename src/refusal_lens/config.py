@@ -8,6 +8,7 @@ never enters a step's key; everything else may.
 from __future__ import annotations
 
 import difflib
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -83,6 +84,33 @@ class DirectionConfig(_Frozen):
     pooled: bool = True
 
 
+def _options_of(name: str, common: Mapping[str, JsonValue], own: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
+    """Every option of an intervention: its own setting, else one made for all, else the default; or a ValueError."""
+    if name not in DECLARED:
+        raise ValueError(f"no intervention is named {name!r}{_hint(name, DECLARED)}")
+    options = DECLARED[name].options
+    known = options.__dataclass_fields__
+    for option in own:
+        if option not in known:
+            raise ValueError(f"{name} has no option {option!r}{_hint(option, known)}")
+    given = {option: value for option, value in {**common, **own}.items() if option in known}
+    adapter = TypeAdapter(options)
+    try:
+        made: dict[str, JsonValue] = adapter.dump_python(adapter.validate_python(given))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{name}: option {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    for option, value in made.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name}: option {option}: Input should be a finite number")
+    return made
+
+
+def _hint(wrong: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(wrong, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known) or 'none'}"
+
+
 class InterventionConfig(_Frozen):
     """What is done with a direction."""
 
@@ -105,9 +133,10 @@ class InterventionConfig(_Frozen):
     def _known_and_whole(self) -> InterventionConfig:
         if len(set(self.names)) < len(self.names):
             raise ValueError("names: each intervention runs once; give one name to one set of options")
-        idle = [name for name in self.options if name not in self.chosen]
+        chosen = self.chosen  # a wrong name or option is an error here, not when the audit is planned
+        idle = [name for name in self.options if name not in chosen]
         if idle:
-            raise ValueError(f"options of {', '.join(idle)}, which does not run; it runs: {', '.join(self.chosen)}")
+            raise ValueError(f"options of {', '.join(idle)}, which does not run; what runs: {', '.join(chosen)}")
         return self
 
 
@@ -213,29 +242,6 @@ def read_settings(path: Path) -> dict[str, JsonValue]:
         if _fields_at((name,)) and not isinstance(data[name], dict):
             raise UserError(f"{path}: {name}: should be a table, [{name}] with a setting a line")
     return data
-
-
-def _options_of(name: str, common: Mapping[str, JsonValue], own: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """Every option of an intervention: its own setting, else one made for all, else the default; or a ValueError."""
-    if name not in DECLARED:
-        raise ValueError(f"no intervention is named {name!r}{_hint(name, DECLARED)}")
-    options = DECLARED[name].options
-    known = options.__dataclass_fields__
-    for option in own:
-        if option not in known:
-            raise ValueError(f"{name} has no option {option!r}{_hint(option, known)}")
-    given = {option: value for option, value in {**common, **own}.items() if option in known}
-    adapter = TypeAdapter(options, config=ConfigDict(allow_inf_nan=False))
-    try:
-        return adapter.dump_python(adapter.validate_python(given), mode="json")
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ValueError(f"{name}: option {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-
-
-def _hint(wrong: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(wrong, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known) or 'none'}"
 
 
 def _explain(location: tuple[int | str, ...], kind: str, message: str) -> str:

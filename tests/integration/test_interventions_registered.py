@@ -20,7 +20,7 @@ from refusal_lens.interventions import Ablation, Addition, Given, make, per_row,
 from refusal_lens.interventions.making import MAKERS
 from refusal_lens.model import Edit, Intervention, Site
 from refusal_lens.pipeline import prepare, run_audit
-from refusal_lens.report import write_report
+from refusal_lens.report import build_report
 
 
 def settings(**interventions: object) -> AuditConfig:
@@ -108,7 +108,7 @@ def test_a_registered_intervention_runs_from_the_audit_to_the_page(gated: None, 
     assert measured["gated", "en", "harmless"]["rate"] < measured["baseline", "", "harmless"]["rate"]
     assert {row["intervention"] for row in run.transfer.to_pylist()} == {"ablation", "affine", "gated"}
     assert {row["intervention"] for row in run.table("damage").to_pylist()} == {"ablation", "affine"}
-    page = write_report(result.path).read_text("utf-8")
+    page = build_report(result.path).read_text("utf-8")
     for shown in ("added at a gate", "With the direction added at a gate, it refuses", "transfer-gated", "#147a6b"):
         assert shown in page, shown
     assert "gated above -1000000.0, with coefficient 2.0" in page, "an option named like a common setting is set by it"
@@ -180,7 +180,7 @@ def test_a_wrong_name_or_option_is_refused_with_what_would_do(text: str, said: s
 
 
 def test_options_of_an_intervention_that_does_not_run_are_refused() -> None:
-    with pytest.raises(UserError, match="options of affine, which does not run; it runs: ablation, addition"):
+    with pytest.raises(UserError, match="options of affine, which does not run; what runs: ablation, addition"):
         settings(options={"affine": {"variant": "exact"}})
 
 

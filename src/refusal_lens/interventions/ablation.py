@@ -25,11 +25,12 @@ from refusal_lens.core.interventions import AblationOptions, AffineOptions, Opti
 from refusal_lens.errors import DataError
 from refusal_lens.interventions.given import Given, per_row
 from refusal_lens.model import Edit, Intervention, Site, in_float64, set_projection, unit
+from refusal_lens.model.projection import EXACT, removing
 
 Variant: TypeAlias = Literal["exact", "published"]
 
 _SITES: dict[Variant, tuple[tuple[Site, ...], tuple[Site, ...]]] = {
-    "exact": (("embedding", "rounded"), ("attention_write", "mlp_write")),
+    "exact": EXACT,
     "published": (("block_input",), ("attention_output", "mlp_output")),
 }
 """Where each variant edits the whole stream, and where it edits what is added to it."""
@@ -68,12 +69,9 @@ class Ablation:
         """Activations with the projection set to the reference; x itself is left alone."""
         return set_projection(x, self.unit.to(x.device), None if self.target is None else self.target.to(x.device))
 
-    def at(self, site: Site, layer: int, /) -> Edit | None:  # noqa: ARG002 (every layer alike)
+    def at(self, site: Site, layer: int, /) -> Edit | None:
         """Full edit where the stream is read whole, plain removal where something is added to it."""
-        whole, added = _SITES[self.variant]
-        if site in whole:
-            return _placed(self.unit, self.target)
-        return _placed(self.unit, None) if site in added else None
+        return removing(self.unit, self.target, sites=_SITES[self.variant])(site, layer)
 
     @property
     def holds(self) -> bool:
@@ -158,15 +156,3 @@ def reference_of(direction: Given) -> float:
             " or extract it again"
         )
     return direction.harmless_projection
-
-
-def _placed(direction: Tensor, target: Tensor | None) -> Edit:
-    """An edit that keeps its tensors on the device where it is called."""
-    at: dict[torch.device, tuple[Tensor, Tensor | None]] = {}
-
-    def edit(x: Tensor) -> Tensor:
-        if x.device not in at:
-            at[x.device] = direction.to(x.device), None if target is None else target.to(x.device)
-        return set_projection(x, *at[x.device])
-
-    return edit

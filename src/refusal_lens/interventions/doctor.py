@@ -67,7 +67,7 @@ def doctor(model: LensModel) -> Doctor:
         model: The model.
 
     Returns:
-        The findings; `ok` only if every check passed.
+        The results of the checks; `ok` only if every check passed.
     """
     directions = probing_directions(model)
     found = check_model(model)

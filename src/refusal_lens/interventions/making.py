@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from pydantic import TypeAdapter
 
@@ -21,6 +21,7 @@ from refusal_lens.interventions.given import Given
 from refusal_lens.model import Intervention
 
 
+@runtime_checkable
 class Made(Intervention, Shown, Protocol):
     """An intervention that can be placed in a model and can prove that it acted."""
 

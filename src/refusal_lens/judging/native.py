@@ -110,21 +110,6 @@ def _late_refusal(answer: Answer, identified: Identified) -> tuple[Evidence, ...
     return _evidence(found, folded, tail)
 
 
-def read_answer(answer: Answer) -> tuple[dict[str, list[Hit]], str, int | None]:
-    """What the judge sees of an answer before it weighs it.
-
-    Args:
-        answer: The answer.
-
-    Returns:
-        Phrase groups found, the folded lead, and where a list starts in it.
-    """
-    lead = read_lead(answer.text)
-    folded = fold(lead.text)
-    identified = identify(answer.text, expected=answer.language)
-    return _find(folded.text, answer=answer, identified=identified), folded.text, lead.list_at
-
-
 def _find(text: str, *, answer: Answer, identified: Identified) -> dict[str, list[Hit]]:
     """Groups by the phrases of the answer's language, and of the prompt's and of English where these may be mixed in."""
     codes = [identified.language or answer.language]

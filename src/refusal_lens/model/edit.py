@@ -8,7 +8,7 @@ The interventions themselves live in the room of that name; this file does not k
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -26,15 +26,10 @@ Site: TypeAlias = Literal[
 - `attention_write`, `mlp_write`: what is added to the residual stream: the same tensors after that norm, where there is one.
 """
 
-SITES: tuple[Site, ...] = (
-    "embedding",
-    "block_input",
-    "rounded",
-    "attention_output",
-    "mlp_output",
-    "attention_write",
-    "mlp_write",
-)
+SITES: tuple[Site, ...] = get_args(Site)
+
+Placement: TypeAlias = "Callable[[Site, int], Edit | None]"
+"""For a place and a layer, the function applied there; None where nothing is done."""
 
 FULL_PRECISION = frozenset({torch.float32, torch.float64})
 """Formats in which a sum of the residual stream loses nothing that matters."""

@@ -16,7 +16,7 @@ Never exact with post-norms (gain and scale act after the projection), nor for q
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
@@ -25,12 +25,12 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from refusal_lens.model.edit import FULL_PRECISION, Edit, Intervention, Site
+from refusal_lens.model.edit import FULL_PRECISION
 from refusal_lens.model.forward import record
-from refusal_lens.model.hooking import editing_inputs, rounded_inputs
+from refusal_lens.model.hooking import editing_inputs, placed, rounded_inputs
 from refusal_lens.model.layout import Event, same_memory, watching
 from refusal_lens.model.lens import LensModel
-from refusal_lens.model.projection import set_projection, unit
+from refusal_lens.model.projection import projecting, removing, unit
 from refusal_lens.model.tokens import PROBES
 
 AGREEMENT = {torch.float32: 0.01, torch.float64: 0.01}
@@ -106,7 +106,7 @@ def folding(plan: FoldPlan, direction: Tensor) -> Generator[None, None, None]:
             removed = _without(original, direction.to(original.device), item.axis)
             stack.callback(setattr, item.owner, item.name, original)
             setattr(item.owner, item.name, nn.Parameter(removed, requires_grad=False))
-        stack.enter_context(editing_inputs(plan.rounded, Removal(direction).remove))
+        stack.enter_context(editing_inputs(plan.rounded, projecting(direction)))
         yield
 
 
@@ -194,42 +194,10 @@ def _proved(model: LensModel, plan: FoldPlan) -> bool:
         return False
     batch = model.batch(model.render(PROBES[:3]))
     plain = model.logits(batch).float()
-    with model.edited([Removal(direction)]):
+    with placed(model.layout, [removing(direction)], dtype=model.dtype):
         hooked = model.logits(batch).float()
     with folding(plan, direction):
         folded = model.logits(batch).float()
     change = float((hooked - plain).abs().max())
     allowed = AGREEMENT.get(model.dtype, LOW_PRECISION_AGREEMENT) * change + 1e-6 * float(plain.abs().max())
     return float((folded - hooked).abs().max()) <= allowed
-
-
-@dataclass(frozen=True, eq=False)
-class Removal:
-    """The plainest exact removal of a unit direction, by hooks: what folding must equal. Users take `Ablation`."""
-
-    direction: Tensor
-
-    def at(self, site: Site, layer: int, /) -> Edit | None:  # noqa: ARG002 (every layer alike)
-        """Acts where the stream begins, wherever something is added to it, and where its sums are rounded."""
-        return self.remove if site in {"embedding", "rounded", "attention_write", "mlp_write"} else None
-
-    @property
-    def holds(self) -> bool:
-        """No reader sees the direction."""
-        return True
-
-    def after(self, earlier: Sequence[Intervention], /) -> Removal:  # noqa: ARG002 (used alone)
-        """Itself."""
-        return self
-
-    def rows(self, indices: Sequence[int], /) -> Removal:  # noqa: ARG002 (one for all rows)
-        """Itself."""
-        return self
-
-    def fold_direction(self) -> Tensor | None:
-        """Its direction."""
-        return self.direction
-
-    def remove(self, x: Tensor) -> Tensor:
-        """Activations without the direction."""
-        return set_projection(x, self.direction.to(x.device), None)

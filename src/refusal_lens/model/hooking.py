@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import Tensor, nn
 
-from refusal_lens.model.edit import FULL_PRECISION, Edit, Intervention, Site
+from refusal_lens.model.edit import FULL_PRECISION, Edit, Intervention, Placement, Site
 from refusal_lens.model.layout import Layout
 
 
@@ -30,20 +30,39 @@ def edited(
 
     Yields:
         Nothing; hooks are removed at the end, also after an error.
+    """
+    with placed(layout, [intervention.at for intervention in _resolved(interventions)], dtype=dtype):
+        yield
+
+
+@contextmanager
+def placed(
+    layout: Layout, placements: Sequence[Placement], *, dtype: torch.dtype = torch.float32
+) -> Generator[None, None, None]:
+    """The same for edits by place alone, composed in the order given.
+
+    Args:
+        layout: Parts of the model to act on.
+        placements: What is done at each place.
+        dtype: Number format of the residual stream.
+
+    Yields:
+        Nothing; hooks are removed at the end, also after an error.
 
     Raises:
-        ValueError: An intervention acts nowhere in this model.
+        ValueError: One of them acts nowhere in this model.
     """
     edits: dict[tuple[nn.Module, bool], list[Edit]] = {}
-    for intervention in _resolved(interventions):
+    for at in placements:
         found = False
         for layer, site, module, is_input in _places(layout, rounds=dtype not in FULL_PRECISION):
-            edit = intervention.at(site, layer)
+            edit = at(site, layer)
             if edit is not None:
                 edits.setdefault((module, is_input), []).append(edit)
                 found = True
         if not found:
-            raise ValueError(f"{type(intervention).__name__} acts nowhere in a model of {layout.n_layers} layers")
+            name = type(getattr(at, "__self__", at)).__name__
+            raise ValueError(f"{name} acts nowhere in a model of {layout.n_layers} layers")
     with ExitStack() as stack:
         for (module, is_input), functions in edits.items():
             handle = (

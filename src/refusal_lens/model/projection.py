@@ -6,9 +6,16 @@ A zero direction has no unit: it becomes zeros, and projecting it out changes no
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from refusal_lens.model.edit import Edit, Placement, Site
+
+EXACT = (("embedding", "rounded"), ("attention_write", "mlp_write"))
+"""Sites that together keep every reader from seeing a direction: where the stream is read whole, where something is added."""
 
 
 def in_float64(x: Tensor) -> Tensor:
@@ -62,3 +69,38 @@ def set_projection(x: Tensor, direction: Tensor, target: Tensor | None) -> Tenso
     if target is not None:
         along = along - target.reshape(-1, 1, 1)
     return torch.addcmul(rows, along, direction.unsqueeze(1), value=-1).reshape(x.shape).to(x.dtype)
+
+
+def projecting(direction: Tensor, target: Tensor | None = None) -> Edit:
+    """`set_projection` as an edit that keeps its tensors on the device where it is called."""
+    at: dict[torch.device, tuple[Tensor, Tensor | None]] = {}
+
+    def edit(x: Tensor) -> Tensor:
+        if x.device not in at:
+            at[x.device] = direction.to(x.device), None if target is None else target.to(x.device)
+        return set_projection(x, *at[x.device])
+
+    return edit
+
+
+def removing(
+    direction: Tensor, target: Tensor | None = None, *, sites: tuple[Collection[Site], Collection[Site]] = EXACT
+) -> Placement:
+    """The projection set to its target where the stream is read whole, and taken from all that is added to it.
+
+    Args:
+        direction: Unit [d_model], or [batch, d_model].
+        target: As in `set_projection`.
+        sites: Where the stream is read whole, and where something is added.
+
+    Returns:
+        What is done at each site, in every layer alike.
+    """
+    whole, added = sites
+
+    def at(site: Site, _layer: int, /) -> Edit | None:
+        if site in whole:
+            return projecting(direction, target)
+        return projecting(direction) if site in added else None
+
+    return at

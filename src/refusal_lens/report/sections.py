@@ -116,7 +116,7 @@ def _transfer(facts: Facts) -> list[Block]:
         alone = source_name(facts.valid_sources[0])
         more = "--sources all fills the matrix and says whether every language's direction serves the others."
         blocks.append(Note(f"Directions come from {alone} alone; {more}"))
-    return [*blocks, *_present(*(charts.transfer_figure(facts, item) for item in facts.interventions))]
+    return [*blocks, *_present(*(charts.transfer_figure(facts, item.name) for item in facts.interventions))]
 
 
 def _geometry(facts: Facts) -> list[Block]:

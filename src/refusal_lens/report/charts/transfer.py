@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import altair as alt
 
-from refusal_lens.core.interventions import Declared
+from refusal_lens.core.interventions import declared
 from refusal_lens.core.names import is_null
 from refusal_lens.core.tables import TransferRow
 from refusal_lens.report.charts.theme import Data, Point, Spec, heat, layered, named, tips, to_spec
@@ -31,17 +31,17 @@ class _Effect:
         return points(self.difference)
 
 
-def transfer_figure(facts: Facts, item: Declared) -> Figure | None:
+def transfer_figure(facts: Facts, intervention: str) -> Figure | None:
     """Source by target matrix of one intervention.
 
     Args:
         facts: The run's numbers.
-        item: The intervention.
+        intervention: Its name.
 
     Returns:
         The figure; None without such rows.
     """
-    intervention, turned = item.name, item.reads_on == "harmless"
+    turned = declared(intervention).reads_on == "harmless"
     what = "harmless prompts refused" if turned else "harmful prompts answered"
     title = f"{intervention.capitalize()}: change in {what}"
     sources = facts.ordered(row["source"] for row in facts.transfer(intervention))
