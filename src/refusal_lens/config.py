@@ -168,6 +168,8 @@ class Transport(_Frozen):
     store: str | None = None
     batch_size: Literal["auto"] | Positive = "auto"
     device: str = "auto"
+    engine: Literal["auto", "hf"] = "auto"
+    plain: bool = False
 
 
 class AuditConfig(_Frozen):

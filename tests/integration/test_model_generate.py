@@ -108,7 +108,7 @@ def test_out_of_memory_halves_and_keeps_what_is_done(lens: LensModel, monkeypatc
 
     def small(*, input_ids: torch.Tensor, past_key_values: object, **rest: object) -> object:
         rows_seen.append(input_ids.shape[0])
-        if input_ids.shape[0] > 4 and len(rows_seen) > 3:
+        if input_ids.shape[0] > 4 and len(rows_seen) > 1:
             raise RuntimeError(
                 "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
             )
@@ -120,7 +120,7 @@ def test_out_of_memory_halves_and_keeps_what_is_done(lens: LensModel, monkeypatc
         lens, PROMPTS, max_new_tokens=LIMIT, batch_size="auto", progress=lambda done, total: told.append((done, total))
     )
     assert found == expected
-    assert max(rows_seen) == 8
+    assert max(rows_seen) > 4 >= max(rows_seen[2:]), "after the error no pass is as large"
     assert [done for done, _ in told] == list(range(1, 9)), "every answer is done once"
 
 

@@ -144,6 +144,12 @@ def audit(
     stop_when_decided: Annotated[
         bool | None, typer.Option("--stop-when-decided", help="stop an answer once it is surely a refusal")
     ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="what writes answers: auto or hf (transformers)  [default: auto]")
+    ] = None,
+    plain: Annotated[
+        bool | None, typer.Option("--plain", help="call the model anew for every token: slower, the same answers")
+    ] = None,
     executor: Annotated[str | None, typer.Option(help="local or ray  [default: local]")] = None,
     workers: Annotated[
         int | None,
@@ -220,6 +226,8 @@ def audit(
             "store": store,
             "batch_size": batch_size_of(batch_size),
             "device": device,
+            "engine": engine,
+            "plain": plain,
         },
     }
     top: dict[str, JsonValue] = {

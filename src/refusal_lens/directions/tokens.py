@@ -23,7 +23,7 @@ from torch import Tensor
 
 from refusal_lens.directions.extraction import texts
 from refusal_lens.judging import Answer, Judge, split_answer, thinking_of
-from refusal_lens.model import BatchSize, LensModel, generate, in_float64, next_token_logits
+from refusal_lens.model import ENGINE, BatchSize, Engine, LensModel, generate, in_float64, next_token_logits
 from refusal_lens.types import Prompt, Verdict
 
 FLOOR = 0.01
@@ -72,6 +72,7 @@ def discover_refusal_tokens(
     prompts_per_class: int = 64,
     max_new_tokens: int = 48,
     batch_size: BatchSize = "auto",
+    engine: Engine = ENGINE,
 ) -> RefusalTokens:
     """Find the tokens that open a model's refusals in one language.
 
@@ -84,6 +85,7 @@ def discover_refusal_tokens(
         prompts_per_class: Prompts answered per class.
         max_new_tokens: Length of an answer in tokens; a refusal shows in its first sentence.
         batch_size: Prompts of one pass, or "auto".
+        engine: What writes the answers.
 
     Returns:
         The tokens with shares and coverage, or none and the reason.
@@ -92,7 +94,7 @@ def discover_refusal_tokens(
     if not prompts:
         return _none(language, [], "there are no train prompts to answer")
     instructions = texts(prompts)
-    answers = generate(model, instructions, max_new_tokens=max_new_tokens, batch_size=batch_size)
+    answers = generate(model, instructions, max_new_tokens=max_new_tokens, batch_size=batch_size, engine=engine)
     asked = [prompt.english or prompt.text if isinstance(prompt, Prompt) else prompt for prompt in prompts]
     read = [
         Answer(text=answer.text, language=language, prompt=question, finished=answer.finished, opened=answer.opened)

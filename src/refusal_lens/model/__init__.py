@@ -1,12 +1,14 @@
 """The model room: the only one that knows transformers. Load, locate, render, record, generate, self-check."""
 
+from refusal_lens.model.answers import Generated
 from refusal_lens.model.batches import Batch, BatchSize, is_out_of_memory, run_shrinking
 from refusal_lens.model.checks import layer_error, placement_error
 from refusal_lens.model.edit import FULL_PRECISION, SITES, Edit, Intervention, Site
+from refusal_lens.model.engine import ENGINE, Engine, EngineName
 from refusal_lens.model.fit import too_long
 from refusal_lens.model.folding import FoldPlan, fold_plan, folding
 from refusal_lens.model.forward import next_token_logits, record
-from refusal_lens.model.generate import Generated, generate
+from refusal_lens.model.generate import generate
 from refusal_lens.model.hooking import edited
 from refusal_lens.model.layout import Block, Layout, hidden_input, hidden_output
 from refusal_lens.model.lens import LensModel, ModelProvenance
@@ -17,6 +19,7 @@ from refusal_lens.model.source import fingerprint
 from refusal_lens.model.tokens import PROBES, replaced_by_type
 
 __all__ = [
+    "ENGINE",
     "FULL_PRECISION",
     "PROBES",
     "SITES",
@@ -24,6 +27,8 @@ __all__ = [
     "BatchSize",
     "Block",
     "Edit",
+    "Engine",
+    "EngineName",
     "FoldPlan",
     "Generated",
     "Intervention",

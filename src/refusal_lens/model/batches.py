@@ -144,6 +144,12 @@ def run_shrinking(groups: Iterator[list[int]], compute: Callable[[list[int]], Re
             release_memory()
 
 
+def free_memory(device: torch.device) -> int:
+    """Bytes of a CUDA device that an allocation can have: what nobody holds, and what is held here and not used."""
+    held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + held
+
+
 def release_memory() -> None:
     """Give cached accelerator memory back after a failed allocation."""
     if torch.cuda.is_available():

@@ -26,6 +26,7 @@ from refusal_lens.model.kinds import check_kind
 from refusal_lens.model.layout import locate
 from refusal_lens.model.lens import LensModel, ModelProvenance
 from refusal_lens.model.network import check_finite, load_network, stored_as
+from refusal_lens.model.products import arrange_for_cpu
 from refusal_lens.model.source import (
     Source,
     adapter_digest,
@@ -84,6 +85,7 @@ def load_model(
         from refusal_lens.model.adapters import merge_adapter
 
         network = merge_adapter(network, source.adapter, render(tokenizer, PROBES[:1])[0])
+    arrange_for_cpu(network)
     if check:
         check_finite(network, source)
     model = assemble(network, tokenizer, provenance=_provenance(source, network, tokenizer, thinking))

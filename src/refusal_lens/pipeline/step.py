@@ -21,7 +21,7 @@ from pydantic import TypeAdapter
 from refusal_lens.core.table import RowT, Table
 from refusal_lens.errors import RunError
 from refusal_lens.judging import Judge
-from refusal_lens.model import BatchSize, LensModel
+from refusal_lens.model import ENGINE, BatchSize, Engine, LensModel
 from refusal_lens.pipeline.planning import Planning
 from refusal_lens.types import JsonValue, Prompt, Task
 
@@ -39,6 +39,7 @@ class Kit:
         judge: The judge of the audit.
         prompts: The prompts of one part, from their source.
         batch_size: Rows of a forward pass: transport, never part of a key.
+        engine: What writes answers: transport too.
     """
 
     model: Callable[[], LensModel]
@@ -46,6 +47,7 @@ class Kit:
     judge: Callable[[], Judge]
     prompts: Callable[[str], tuple[Prompt, ...]]
     batch_size: BatchSize = "auto"
+    engine: Engine = ENGINE
 
 
 class Tools:
@@ -75,6 +77,11 @@ class Tools:
     def batch_size(self) -> BatchSize:
         """Rows of a forward pass; changes nothing of a result."""
         return self._kit.batch_size
+
+    @property
+    def engine(self) -> Engine:
+        """What writes answers; changes nothing of a result."""
+        return self._kit.engine
 
     def prompts(self, part: str) -> tuple[Prompt, ...]:
         """The prompts of one part, from their source."""

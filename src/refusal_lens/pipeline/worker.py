@@ -17,7 +17,7 @@ from pathlib import Path
 from refusal_lens.config import AuditConfig
 from refusal_lens.interventions import require_sound
 from refusal_lens.judging import Judge, ThinkingJudge, TranslatedJudge, get_judge
-from refusal_lens.model import LensModel, load_model
+from refusal_lens.model import Engine, LensModel, load_model
 from refusal_lens.pipeline.dataset import Dataset, load_dataset
 from refusal_lens.pipeline.registry import STEPS
 from refusal_lens.pipeline.step import Inputs, Kit
@@ -87,6 +87,7 @@ class Worker:
             judge=lambda: self.judge,
             prompts=lambda part: self.dataset.parts[part],
             batch_size=self.config.transport.batch_size,
+            engine=Engine(self.config.transport.engine, plain=self.config.transport.plain),
         )
 
     def __call__(self, task: Task) -> None:

@@ -124,6 +124,7 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
         texts,
         max_new_tokens=params.max_new_tokens,
         batch_size=tools.batch_size,
+        engine=tools.engine,
         interventions=interventions,
         watch=proof.watch if interventions else None,
         stop_when=_decided(tools.judge, shared.language, texts, tools.model.opens_thoughts(texts))

@@ -40,6 +40,7 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
         judge=tools.judge,
         prompts_per_class=params.prompts,
         batch_size=tools.batch_size,
+        engine=tools.engine,
     )
     return [Document(FILE, asdict(found))]
 
