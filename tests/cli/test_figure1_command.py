@@ -105,7 +105,7 @@ def test_the_recorded_counts_are_the_papers(shared: Path) -> None:
     ],
 )
 def test_a_run_stands_beside_its_own_model(recorded: str, model: str, same: bool) -> None:
-    assert drawing._same_model(recorded, model) is same
+    assert drawing.same_model(recorded, model) is same
 
 
 def test_what_cannot_be_drawn_is_said_and_writes_nothing(tmp_path: Path) -> None:

@@ -18,6 +18,9 @@ OPTIONAL = {
     "fsspec": "ray",
     "peft": "adapters",
     "gguf": "gguf",
+    "inspect_ai": "inspect",
+    "anyio": "inspect",
+    "cryptography": "sign",
 }  # import -> extra; imported inside a function or a module of its own
 NEVER_IMPORTED = {"accelerate": "transformers needs it to place a model on devices"}
 

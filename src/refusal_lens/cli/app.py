@@ -21,10 +21,12 @@ from refusal_lens.cli import (
     direction,
     directions,
     doctor,
+    export,
     judge,
     language,
     report,
     runs,
+    seals,
     testbed,
 )
 from refusal_lens.cli.plain import plain
@@ -32,8 +34,8 @@ from refusal_lens.errors import LensError
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Start": ("demo", "doctor", "audit", "resume", "status"),
-    "Look": ("rates", "transfer", "geometry", "verdict", "direction", "report", "compare", "figure1"),
-    "Release": ("gate", "verify", "scrub"),
+    "Look": ("rates", "transfer", "geometry", "verdict", "direction", "report", "compare", "figure1", "export"),
+    "Release": ("preregister", "gate", "sign", "verify", "scrub"),
     "Laboratory": ("extract", "score", "select", "judge", "agreement", "data", "testbed"),
 }
 LAST = "Laboratory"
@@ -69,7 +71,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (audit, runs, report, analysis, direction, directions, doctor, judge, data, language, testbed):
+for group in (
+    audit,
+    runs,
+    report,
+    export,
+    seals,
+    analysis,
+    direction,
+    directions,
+    doctor,
+    judge,
+    data,
+    language,
+    testbed,
+):
     group.register(app)
 
 

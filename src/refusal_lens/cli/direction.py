@@ -23,7 +23,6 @@ HELP = """Use the direction that an audit found: show it, export it to one safet
 Example: refusal-lens direction export runs/qwen --source en --out en.safetensors
 """
 SUFFIX = ".safetensors"
-METADATA = "direction_metadata.json"
 Out = Annotated[Path, typer.Option("--out", metavar="FILE.safetensors", help="file to write")]
 Force = Annotated[bool, typer.Option("--force", help="replace a file that is in the way")]
 
@@ -94,29 +93,40 @@ def export(
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(metavar="direction.pt", help="published direction: a tensor, no code")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="direction.pt, or a vector of another engine: no code is run")
+    ],
     out: Out,
     metadata: Annotated[
-        Path | None, typer.Option(metavar="JSON", help=f"its position and layer  [default: {METADATA} beside it]")
+        Path | None,
+        typer.Option(
+            metavar="JSON", help="its position and layer  [default: NAME_metadata.json, direction_metadata.json]"
+        ),
     ] = None,
-    source: Annotated[str, typer.Option(help="its name: the language it was extracted from")] = "imported",
+    source: Annotated[
+        str | None,
+        typer.Option(help="its name: the language it was extracted from  [default: the file's, or imported]"),
+    ] = None,
+    layer: Annotated[
+        int | None,
+        typer.Option(min=0, help="which layer, where the file has several or says none (block N writes layer N + 1)"),
+    ] = None,
+    position: Annotated[
+        int | None, typer.Option(max=-1, help="token it was read at  [default: the file's, or -1]")
+    ] = None,
     force: Force = False,
 ) -> None:
-    """Import a direction that the published code wrote (direction.pt and direction_metadata.json).
+    """Import a direction of the published code (.pt and direction_metadata.json), llama.cpp, repeng, lm-eval or steering-vectors.
 
     Example: refusal-lens direction import direction.pt --metadata direction_metadata.json --source en --out en.safetensors
 
-    The pickle is read as a plain tensor; one that needs code to be read is refused. The model stays unknown.
+    The pickle is read as plain tensors; one that needs code to be read is refused. The model stays unknown unless the file is
+    one of `refusal-lens export`.
     """
-    from refusal_lens.core.json_files import read_object
-    from refusal_lens.directions import import_direction, site_of
+    from refusal_lens.directions import import_foreign
 
-    place = file.parent / METADATA if metadata is None else metadata
-    _check_out(out, force=force, reads=(file, place))
-    position, layer = site_of(
-        read_object(place, advice='--metadata names a JSON file such as {"pos": -1, "layer": 15}'), str(place)
-    )
-    _write(import_direction(file, position=position, layer=layer, source=source), out)
+    _check_out(out, force=force, reads=(file, metadata) if metadata else (file,))
+    _write(import_foreign(file, metadata=metadata, layer=layer, position=position, source=source), out)
 
 
 def _read(path: Path, *, several: bool) -> list[tuple[str, DirectionStatus]]:

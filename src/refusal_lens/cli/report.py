@@ -55,6 +55,9 @@ def report(
         list[Path], typer.Argument(metavar="RUN [RUN..]", help="run directories of audits; two or more are compared")
     ],
     reveal: Annotated[bool, typer.Option("--reveal", help="show completion texts")] = False,
+    with_paper: Annotated[
+        bool, typer.Option("--with-paper", help="put the paper's recorded values beside the run's")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="where the page goes  [default: RUN/report.html]")] = None,
     show: Annotated[bool, typer.Option("--open", help="open the page in the browser")] = False,
 ) -> None:
@@ -68,9 +71,9 @@ def report(
         raise UserError("a page that compares runs needs --out FILE, and shows no texts (leave --reveal out)")
     with Console(stderr=True).status("building the report"):
         page = (
-            build_report(runs[0], out=out, reveal=reveal)
+            build_report(runs[0], out=out, reveal=reveal, paper=with_paper)
             if len(runs) == 1
-            else build_comparison(runs, out=out or Path())
+            else build_comparison(runs, out=out or Path(), paper=with_paper)
         )
     typer.echo(str(page))
     if show:

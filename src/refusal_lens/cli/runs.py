@@ -108,12 +108,20 @@ def rates(
         print_rows(rows, COLUMNS, format)
 
 
-def verify(run: RunArgument) -> None:
+def verify(
+    run: RunArgument,
+    key: Annotated[
+        Path | None,
+        typer.Option("--key", metavar="PUB", help="also check the run's signature with this public key (PEM)"),
+    ] = None,
+) -> None:
     """Recompute every digest of a run, follow the chain to the final tables, and derive the rates again from the verdicts.
 
     Prints OK and exits 0, or lists what is off and exits 2. An unfinished run can be OK: what is there is sound.
 
     Example: refusal-lens verify runs/qwen
+
+    With --key also: the signature (`refusal-lens sign`) is that key's, and the run is what was signed.
     """
     from refusal_lens.cli.plain import plain
     from refusal_lens.cli.rederive import rederive_rates
@@ -122,11 +130,17 @@ def verify(run: RunArgument) -> None:
     opened = RunDir.open(run)
     found = verify_chain(opened)
     problems = [*found.problems, *rederive_rates(opened)]
+    if key is not None:
+        from refusal_lens.seals import check_signature
+
+        problems += check_signature(run, key)
     notes = f"{found.files} files hashed"
     if found.scrubbed:
         notes += f", text of {found.scrubbed} scrubbed (digests kept)"
     if found.unfinished:
         notes += f", {found.unfinished} tasks not finished"
+    if key is not None and not problems:
+        notes += ", signed by this key"
     if not problems:
         typer.echo(f"OK: {notes}")
         return

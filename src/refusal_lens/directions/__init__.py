@@ -5,6 +5,7 @@ from refusal_lens.directions.direction import Direction, import_direction, rando
 from refusal_lens.directions.estimate import Estimate, Shape, Speed, Workload, estimate, probe_speed
 from refusal_lens.directions.extraction import balanced_halves, extract, mean_activations, shuffled_direction
 from refusal_lens.directions.finding import behaving, find_direction
+from refusal_lens.directions.foreign import import_foreign
 from refusal_lens.directions.formulas import Divergence, refusal_score
 from refusal_lens.directions.score_files import CandidateScore, published_rows, read_scores
 from refusal_lens.directions.scoring import refusal_scores, score
@@ -32,6 +33,7 @@ __all__ = [
     "find_direction",
     "import_candidates",
     "import_direction",
+    "import_foreign",
     "layer_limit",
     "mean_activations",
     "probe_speed",

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -129,7 +129,7 @@ class Direction:
             raise DataError(
                 f"{path}: not a direction of schema {SCHEMA_VERSION}; read foreign vectors with import_direction"
             )
-        _check(vector, path)
+        check_vector(vector, path)
         position, layer = site_of(facts, str(path), position="position")
         digest, projection = facts.get("model_digest"), facts.get("harmless_projection")
         known = isinstance(projection, (int, float)) and math.isfinite(projection)
@@ -177,7 +177,7 @@ def import_direction(path: Path, *, position: int, layer: int, source: str) -> D
         DataError: When the file holds anything but one finite vector.
     """
     vector = read_tensor(path)
-    _check(vector, path)
+    check_vector(vector, path)
     return Direction(vector.float(), position, layer, source)
 
 
@@ -210,16 +210,7 @@ def read_tensor(path: Path) -> Tensor:
     Raises:
         DataError: When the file is unreadable or holds anything but one tensor.
     """
-    try:
-        if path.suffix == ".safetensors":
-            found: object = load_file(path)
-        else:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-    except _UNREADABLE as error:
-        why = (str(error).splitlines() or [""])[0]
-        if isinstance(error, pickle.UnpicklingError):  # torch's own message advises to run what the file names
-            why = "no tensor file, or one whose reading would run code"
-        raise DataError(f"{path}: cannot be read as a plain tensor ({why})") from None
+    found = read_foreign(path)
     if isinstance(found, dict) and len(found) == 1:
         found = next(iter(found.values()))
     if not isinstance(found, Tensor):
@@ -227,7 +218,21 @@ def read_tensor(path: Path) -> Tensor:
     return found
 
 
-def _check(vector: Tensor, path: Path) -> None:
+def read_foreign(path: Path) -> object:
+    """What a foreign file of tensors holds, without running anything in it; DataError where it cannot be read so."""
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return cast("object", torch.load(path, map_location="cpu", weights_only=True))
+    except _UNREADABLE as error:
+        why = (str(error).splitlines() or [""])[0]
+        if isinstance(error, pickle.UnpicklingError):  # torch's own message advises to run what the file names
+            why = "no tensor file, or one whose reading would run code"
+        raise DataError(f"{path}: cannot be read as a plain tensor ({why})") from None
+
+
+def check_vector(vector: Tensor, path: Path) -> None:
+    """A direction is one finite, non-zero vector; DataError for anything else."""
     if vector.ndim != 1 or not torch.isfinite(vector).all() or vector.float().norm() == 0:
         raise DataError(f"{path}: expected one finite, non-zero vector [d_model], found shape {tuple(vector.shape)}")
 

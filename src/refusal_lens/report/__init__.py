@@ -14,13 +14,14 @@ from refusal_lens.report.shares import NullShare, Share
 from refusal_lens.report.words import Statement, headline, verdict_of
 
 
-def build_report(run_dir: Path, *, out: Path | None = None, reveal: bool = False) -> Path:
+def build_report(run_dir: Path, *, out: Path | None = None, reveal: bool = False, paper: bool = False) -> Path:
     """Build the report of a run, its figures as SVG and PDF, and the CSV files its tables lack.
 
     Args:
         run_dir: The run, finished or not.
         out: Where the page goes; None for `RUN/report.html`. The figures always go to `RUN/figures`.
         reveal: Include completion texts; the page is then readable by its owner alone.
+        paper: Put the paper's recorded values beside the run's.
 
     Returns:
         The page.
@@ -31,15 +32,16 @@ def build_report(run_dir: Path, *, out: Path | None = None, reveal: bool = False
     """
     from refusal_lens.report import page  # the chart libraries take a second to load; the rest of this room needs none
 
-    return page.build_report(run_dir, out=out, reveal=reveal)
+    return page.build_report(run_dir, out=out, reveal=reveal, paper=paper)
 
 
-def build_comparison(runs: Sequence[Path], *, out: Path) -> Path:
+def build_comparison(runs: Sequence[Path], *, out: Path, paper: bool = False) -> Path:
     """Build one page that puts two or more runs side by side, paired with the first where the prompts match.
 
     Args:
         runs: Run directories, at least two; the first is the reference.
         out: Where the page goes.
+        paper: Put the paper's recorded values beside every run's.
 
     Returns:
         The page.
@@ -52,7 +54,7 @@ def build_comparison(runs: Sequence[Path], *, out: Path) -> Path:
     """
     from refusal_lens.report import page
 
-    return page.build_comparison(runs, out=out)
+    return page.build_comparison(runs, out=out, paper=paper)
 
 
 def build_figure1(runs: Sequence[Path], *, paper: bool, out: Path) -> Path:

@@ -120,7 +120,7 @@ def figure_one(runs: Sequence[Path], *, paper: bool, stem: str) -> FigureOne:
     )
     means = TableOf(panels).words("model", lambda panel: panel.title)
     for condition, label in CONDITIONS.items():
-        means.cells(label, lambda panel, condition=condition: _mean_cell(panel, condition), "mean over languages")
+        means.cells(label, lambda panel, condition=condition: mean_cell(panel, condition), "mean over languages")
         numbers.cells(label, lambda row, condition=condition: share_cell(row[0].shares.get((row[1], condition)), ""))
     figure = Figure(
         NAME,
@@ -160,12 +160,12 @@ def _panels(runs: Sequence[Path], *, paper: bool) -> list[Panel]:
         raise UserError("the same run is named twice: name different runs")
     short = [clean(run.resolve().name) for run in runs]
     names = short if len({*short, PAPER}) > len(short) else [clean(str(run.resolve())) for run in runs]
-    recorded = {name: _of_paper(name) for name in published()["models"]} if paper else {}
+    recorded = {name: of_paper(name) for name in published()["models"]} if paper else {}
     panels: list[Panel] = []
     for run, name in zip(runs, names, strict=True):
         panel = _of_run(run, name)
         panels.append(panel)
-        same = next((model for model in recorded if _same_model(model, panel.model)), None)
+        same = next((model for model in recorded if same_model(model, panel.model)), None)
         if same is not None:
             panels.append(recorded.pop(same))
     return [*panels, *recorded.values()]
@@ -183,7 +183,8 @@ def _of_run(run: Path, name: str) -> Panel:
     return Panel(facts.model, name, facts.main_source or "", shares)
 
 
-def _of_paper(name: str) -> Panel:
+def of_paper(name: str) -> Panel:
+    """The published values of one of the paper's models."""
     paper = published()
     shares = {
         (code, condition): Share(k, paper["n"], 0, k / paper["n"], *wilson(k, paper["n"]))
@@ -193,7 +194,7 @@ def _of_paper(name: str) -> Panel:
     return Panel(name, PAPER, "en", shares)
 
 
-def _same_model(recorded: str, model: str) -> bool:
+def same_model(recorded: str, model: str) -> bool:
     """Whether a run's model is one of the paper's: Qwen2.5-7B is Qwen/Qwen2.5-7B-Instruct, and not Qwen2.5-72B."""
     wanted, given = (
         re.sub(r"^meta-|-(instruct|chat|it)$", "", name.rpartition("/")[2].lower()) for name in (recorded, model)
@@ -206,7 +207,8 @@ def _change(panel: Panel) -> str:
     return f"{' to '.join(percent(value) for value in means)} of harmful prompts answered on average"
 
 
-def _mean_cell(panel: Panel, condition: str) -> Cell:
+def mean_cell(panel: Panel, condition: str) -> Cell:
+    """Mean share of a condition over the languages, with the language of its least and of its most."""
     shares = {code: share.rate for (code, name), share in panel.shares.items() if name == condition}
     rates = {code: rate for code, rate in shares.items() if rate is not None}
     if not rates:

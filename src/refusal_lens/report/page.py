@@ -25,6 +25,7 @@ from refusal_lens.report.facts import Facts, source_name
 from refusal_lens.report.figure1 import figure_one
 from refusal_lens.report.figures import draw_figures, script_bundle
 from refusal_lens.report.inputs import MARK, PUBLIC, asset, digest, read_inputs, state_of, write_missing_csv
+from refusal_lens.report.paper import paper_section
 from refusal_lens.report.reveal import reveal_texts
 from refusal_lens.report.sections import figures_of, result_sections
 from refusal_lens.report.shares import percent
@@ -38,13 +39,14 @@ from refusal_lens.types import JsonValue
 PRIVATE = 0o600
 
 
-def build_report(run_dir: Path, *, out: Path | None = None, reveal: bool = False) -> Path:
+def build_report(run_dir: Path, *, out: Path | None = None, reveal: bool = False, paper: bool = False) -> Path:
     """Build the report of a run, its figures as SVG and PDF, and the CSV files its tables lack.
 
     Args:
         run_dir: The run, finished or not.
         out: Where the page goes; None for `RUN/report.html`. The figures always go to `RUN/figures`.
         reveal: Include completion texts.
+        paper: Put the paper's recorded values beside the run's.
 
     Returns:
         The page.
@@ -58,10 +60,11 @@ def build_report(run_dir: Path, *, out: Path | None = None, reveal: bool = False
     with ThreadPoolExecutor(1) as pool:
         bundling = pool.submit(_bundle)
         facts = Facts(inputs)
-        sections = [*result_sections(facts), *frame_sections(facts)]
+        beside = [paper_section(facts)] if paper else []
+        sections = [*result_sections(facts), *beside, *frame_sections(facts)]
         figures = {f"figures/{name}": content for name, content in draw_figures(figures_of(sections)).items()}
         write_missing_csv(run_dir)
-        page = _render(facts, sections, bundle=bundling.result(), reveal=reveal)
+        page = _render(facts, sections, bundle=bundling.result(), reveal=reveal, paper=paper)
     content = page.encode("utf-8", errors="replace")
     if out is None or out.absolute() == run.report_path:
         own = run.report_path.name
@@ -72,12 +75,13 @@ def build_report(run_dir: Path, *, out: Path | None = None, reveal: bool = False
     return out
 
 
-def build_comparison(runs: Sequence[Path], *, out: Path) -> Path:
+def build_comparison(runs: Sequence[Path], *, out: Path, paper: bool = False) -> Path:
     """Build one page that puts runs side by side.
 
     Args:
         runs: Run directories, at least two; the first is the reference.
         out: Where the page goes.
+        paper: Put the paper's recorded values beside every run's.
 
     Returns:
         The page.
@@ -89,8 +93,10 @@ def build_comparison(runs: Sequence[Path], *, out: Path) -> Path:
         StorageError: The page cannot be written.
     """
     found = compare(runs)
+    named = enumerate(zip(found.names, runs, strict=True)) if paper else ()
+    beside = [paper_section(Facts(read_inputs(run)), name=name, at=at) for at, (name, run) in named]
     page = _fill(
-        found.sections,
+        [*found.sections, *beside],
         bundle=_bundle(),
         state="",
         title=f"{listing(list(found.names))} side by side",
@@ -132,11 +138,11 @@ def build_figure1(runs: Sequence[Path], *, paper: bool, out: Path) -> Path:
     return out
 
 
-def _render(facts: Facts, sections: Sequence[Section], *, bundle: str, reveal: bool) -> str:
+def _render(facts: Facts, sections: Sequence[Section], *, bundle: str, reveal: bool, paper: bool) -> str:
     return _fill(
         sections,
         bundle=bundle,
-        state=state_of(facts.inputs, reveal=reveal),
+        state=state_of(facts.inputs, reveal=reveal, paper=paper),
         model=facts.model,
         n_languages=len(facts.languages),
         source=source_name(facts.main_source) if facts.main_source else None,

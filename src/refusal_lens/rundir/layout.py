@@ -2,7 +2,7 @@
 
     run.json  plan.json  history.jsonl  published.json  rendered.json  failures.json  lock
     tasks/<step>/<name>.json    records        data/<step>/<name>/*    outputs, readable by their owner alone
-    tables/  figures/  report.html             aside/  quarantine      tmp/  what is being written
+    tables/  figures/  report.html  signature.json    aside/  quarantine      tmp/  what is being written
 
 Quarantine: a file that is damaged, out of date or unknown is moved to `aside/`, with the reason, and never deleted.
 """
@@ -22,7 +22,7 @@ from refusal_lens.types import Task
 
 KNOWN_NAMES = frozenset({
     "run.json", "plan.json", "history.jsonl", "published.json", "rendered.json", "failures.json", "lock",
-    "tasks", "data", "tables", "figures", "report.html", "aside", "tmp",
+    "tasks", "data", "tables", "figures", "report.html", "aside", "tmp", "signature.json",
 })  # fmt: skip
 _LOG = logging.getLogger(__name__)
 
