@@ -49,14 +49,16 @@ def hooked(*, before: Sequence[Hook] = (), after: Sequence[Hook] = ()) -> Iterat
             handle.remove()
 
 
-def batches(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Rendered prompts in file order, 32 at a time, padded on the left."""
+def batches(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], *, device: torch.device | str = "cpu"
+) -> Iterator[dict[str, Tensor]]:
+    """Rendered prompts in file order, 32 at a time, padded on the left, on the model's device as its authors keep them."""
     tokenizer.padding_side = "left"
     for start in range(0, len(prompts), BATCH):
         chats = [[{"role": "user", "content": prompt}] for prompt in prompts[start : start + BATCH]]
         texts = [tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True) for chat in chats]
         encoded = tokenizer(texts, padding=True, truncation=False, add_special_tokens=False, return_tensors="pt")
-        yield {"input_ids": encoded.input_ids, "attention_mask": encoded.attention_mask}
+        yield {"input_ids": encoded.input_ids.to(device), "attention_mask": encoded.attention_mask.to(device)}
 
 
 def mean_activations(
@@ -65,6 +67,7 @@ def mean_activations(
     """float64 [position, layer, d_model]: mean input of every block."""
     blocks = parts_of(model).blocks
     total = torch.zeros(len(positions), len(blocks), model.config.hidden_size, dtype=torch.float64)
+    total = total.to(model.device)
 
     def keep(layer: int) -> Callable[..., None]:
         def hook(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -73,7 +76,7 @@ def mean_activations(
         return hook
 
     with hooked(before=[(block, keep(layer)) for layer, block in enumerate(blocks)]):
-        for batch in batches(tokenizer, prompts):
+        for batch in batches(tokenizer, prompts, device=model.device):
             model(**batch)
     return total
 
@@ -121,7 +124,7 @@ def refusal_scores(
     """float32 [prompt]: log-odds of the refusal tokens as first answer token."""
     found: list[Tensor] = []
     with hooked(**(hooks or {})):
-        for batch in batches(tokenizer, prompts):
+        for batch in batches(tokenizer, prompts, device=model.device):
             logits = model(**batch).logits.to(torch.float64)
             probabilities = torch.nn.functional.softmax(logits[:, -1, :], dim=-1)
             p = probabilities[:, list(token_ids)].sum(dim=-1)
@@ -138,7 +141,7 @@ def last_logits(
     """[prompt, vocab] logits of the last position."""
     found: Tensor | None = None
     with hooked(**(hooks or {})):
-        for batch in batches(tokenizer, prompts):
+        for batch in batches(tokenizer, prompts, device=model.device):
             logits = model(**batch).logits
             last = logits[:, -1, :]
             found = last if found is None else torch.cat((found, last), dim=0)

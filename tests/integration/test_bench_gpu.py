@@ -1,0 +1,63 @@
+"""`python -m bench.gpu` on a CPU: every part runs at a tiny shape and writes what it promises."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("bench") / "new"
+    command = [sys.executable, "-m", "bench.gpu", "--out", str(out), "--shape", "tiny"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return out
+
+
+def test_the_record_has_the_promised_keys_and_sane_numbers(written: Path) -> None:
+    found = json.loads((written / "gpu.json").read_text(encoding="utf-8"))
+    assert set(found) == {"device", "generation", "sweep", "extraction", "projection"}
+    assert set(found["sweep"]) == {"exact", "pruned", "race", "published"}
+    assert all(seconds > 0 for part in ("sweep", "extraction") for seconds in found[part].values())
+    keys = {"engine", "mode", "batch", "tokens_per_s", "step_ms", "floor_ms"}
+    assert all(set(row) == keys and row["tokens_per_s"] > 0 and row["floor_ms"] > 0 for row in found["generation"])
+    modes = {(row["engine"], row["mode"]) for row in found["generation"]}
+    assert modes == {
+        *(("hf", mode) for mode in ("plain", "folded", "hooks", "mixed directions")),
+        ("hf --plain", "plain"),
+        ("transformers generate", "plain"),
+    }
+    for row in found["generation"]:
+        steps = row["batch"] / row["tokens_per_s"] * 1e3
+        assert row["step_ms"] < 3 * steps, "a step takes no longer than a token of the whole run, the noise aside"
+    row, matrix = found["projection"]["hf"]["figure1_row"], found["projection"]["hf"]["matrix_14x15"]
+    assert matrix > row > found["projection"]["floor"]["figure1_row"] > 0
+
+
+def test_the_table_shows_every_row(written: Path) -> None:
+    rows = json.loads((written / "gpu.json").read_text(encoding="utf-8"))["generation"]
+    text = (written / "gpu.md").read_text(encoding="utf-8")
+    assert all(f"| {row['engine']} | {row['mode']} | {row['batch']} |" in text for row in rows)
+
+
+def test_a_projection_adds_up() -> None:
+    sys.path.insert(0, str(REPOSITORY))
+    from bench.gpu import projection
+
+    def row(mode: str, rate: float) -> dict[str, object]:
+        return {"engine": "hf", "mode": mode, "batch": 512, "tokens_per_s": rate, "step_ms": 25.6, "floor_ms": 8.192}
+
+    found = projection([row("plain", 20000), row("folded", 20000), row("mixed directions", 17000)])
+    one = 14 * 572 * 512 / 60  # tokens of one pass over all languages, a minute
+    assert found["hf"] == {
+        "figure1_row": round(2 * one / 20000, 2),
+        "matrix_14x15": round(one / 20000 + 14 * one / 17000, 2),
+    }
+    assert found["floor"] == {"figure1_row": round(2 * one / 62500, 2), "matrix_14x15": round(15 * one / 62500, 2)}
