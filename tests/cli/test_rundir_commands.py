@@ -242,3 +242,14 @@ def test_status_tells_a_dead_holder_from_one_at_work(root: Path) -> None:
     holder = {"pid": dead.pid, "host": socket.gethostname(), "since": "2026-01-01T00:00:00+00:00"}
     (root / "lock").write_text(json.dumps(holder))
     assert f"left by process {dead.pid} on" in " ".join(lens("status", root).stdout.split())
+
+
+@pytest.mark.parametrize("how", ["table", "csv", "json"])
+def test_numbers_of_an_inexact_run_say_so_beside_them(root: Path, how: str) -> None:
+    """On stderr, so that the machine formats hold nothing else; a sound run says nothing."""
+    assert "inexact" not in lens("rates", str(root), "--format", how).stderr
+    sound = lens("rates", str(root), "--format", how).stdout
+    RunDir.open(root).add_to_header({"checks": {"inexact": "not true: padding changes no logit, 3.0e-01"}})
+    done = lens("rates", str(root), "--format", how)
+    assert "failed its checks (not true: padding changes no logit, 3.0e-01), as accepted" in done.stderr
+    assert done.stdout == sound

@@ -144,6 +144,20 @@ def test_damaged_tables_are_named_and_the_rest_is_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("quick")
+def test_refusals_in_thoughts_stand_beside_those_in_answers(tmp_path: Path) -> None:
+    """Only where the model thought: a run without such a table, or with an empty one, says nothing about thoughts."""
+    run = make_run(tmp_path / "run", languages=("en", "yo"))
+    caption = "Refusal in thoughts against refusal in answers"
+    assert caption not in html_of(build_report(run.root))
+    counts = {"n": 31, "both": 3, "thoughts_only": 17, "answer_only": 2, "neither": 9, "unjudged": 41}
+    row = {"intervention": "baseline", "source": "", "language": "yo", "prompts": "harmful", **counts}
+    write_rows(run, "thoughts", [row])
+    text = html_of(build_report(run.root))
+    table = re.sub(r"<[^>]+>", " ", text[text.index(caption) - 3000 : text.index(caption) + 3000])
+    assert caption in text and all(f" {count} " in table for count in counts.values())
+
+
+@pytest.mark.usefixtures("quick")
 def test_no_valid_direction_names_the_best_candidate_and_its_fate(tmp_path: Path) -> None:
     text = html_of(build_report(make_run(tmp_path / "run", valid=False).root))
     assert "No valid direction from English: Every candidate was dropped." in text

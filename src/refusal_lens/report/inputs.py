@@ -43,7 +43,6 @@ TABLES = {
     "filtering": "prompts kept and dropped before extraction",
     "missing": "cells the prompt set lacks",
     "unscored": "answers that could not be judged, by reason",
-    "thoughts": "refusals in thoughts against refusals in answers",
     "transfer": "source by target effects with paired tests",
     "content": "on-topic and hollow answers",
     "damage": "KL divergence and cross-entropy before and after",
@@ -54,6 +53,9 @@ TABLES = {
     "sharing": "shared and private part of every language's direction",
     "two_directions": "harmfulness and refusal read at two places",
 }
+
+UNSAID = ("thoughts",)
+"""Tables read too that finished runs of earlier versions lack: without one there is nothing to finish, and nothing is said."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def read_inputs(run_dir: Path) -> RunInputs:
     summaries: dict[str, JsonValue] = {}
     problems: list[str] = []
     digest = hashlib.sha256(json.dumps(dict(run.header), sort_keys=True).encode())
-    for file in [*(f"{name}.parquet" for name in TABLES), "verdict.json", "geometry.json"]:
+    for file in [*(f"{name}.parquet" for name in (*TABLES, *UNSAID)), "verdict.json", "geometry.json"]:
         name = Path(file).stem
         try:
             data = (run.tables_dir / file).read_bytes()
