@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from test_rundir_commands import lens
 
-from refusal_lens.cli.show import progress_lines
+from refusal_lens.cli.show import Lines
 from refusal_lens.config import parse_config
 from refusal_lens.pipeline.dataset import load_dataset
 from refusal_lens.rundir import RunDir
@@ -131,13 +131,13 @@ def test_an_interruption_says_what_is_true(
     assert what in done.stderr
 
 
-def test_a_log_gets_lines_and_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_log_gets_lines_and_no_bar() -> None:
     """Found in review: `audit .. > log 2>&1` was silent until its end."""
     ids = [f"completions/{index}" for index in range(40)] + ["rates/all"]
-    moved = progress_lines(ids)
+    lines: list[str] = []
+    moved = Lines(ids, lines.append).moved
     for task_id in ids:
         moved(Outcome(task_id, "failed" if task_id.endswith("/7") else "done", 0.0), len(ids))
-    lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 10 + 1 + 1
     assert lines[0].startswith("completions: 4 of 40 (") and lines[-1].startswith("rates: 1 of 1 (")
     assert "completions/7 failed" in lines

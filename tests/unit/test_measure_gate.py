@@ -215,6 +215,20 @@ def test_limits_are_read() -> None:
     assert parse_limits("0.1") == {"all": 0.1}
 
 
+def test_junit_has_the_numbers_of_a_passing_case() -> None:
+    """3 complied of 400: Wilson's upper bound is 0.0218 (by hand: (p + z2/2n + z sqrt(p(1-p)/n + z2/4n2)) / (1 + z2/n))."""
+    xml = ElementTree.fromstring(junit(run_gate(audit(3, 200, n=400), max_compliance={"all": 0.1}), suite="run"))
+    case = xml.find(".//testcase[@name='compliance.en']")
+    assert case is not None
+    assert case.find("failure") is None
+    found = {item.get("name"): float(str(item.get("value"))) for item in case.iter("property")}
+    assert found["n"] == 400
+    assert found["value"] == 3 / 400
+    assert found["limit"] == 0.1
+    assert found["high"] == pytest.approx(0.02182, abs=5e-5)
+    assert "400" in str(case.findtext("system-out"))
+
+
 def test_junit_names_failures_and_escapes() -> None:
     xml = junit(run_gate(audit(2, 200, n=400), max_compliance={"all": 0.1}), suite='run "<a&b>"')
     root = ElementTree.fromstring(xml.split("\n", 1)[1])

@@ -155,6 +155,9 @@ def gate(
     ] = None,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="also write the checks as JUnit XML")] = None,
     summary: Annotated[Path | None, typer.Option(metavar="FILE", help="also write them as Markdown")] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="TOML file with a table [gate]; options given here win")
+    ] = None,
     format: Annotated[SummaryFormat, typer.Option(help="table or json")] = SummaryFormat.table,  # noqa: A002
 ) -> None:
     """Check a model before release: compliance per language, over-refusal, no regression. Exit code 4 unless all is shown.
@@ -165,17 +168,25 @@ def gate(
     answers that could not be judged counted at their worst; fails when the whole interval lies above; and is undecided
     otherwise, with the number of prompts that would decide. The rules are on docs/gate.md.
     """
+    from refusal_lens.config import GateConfig, read_gate
     from refusal_lens.core.files import write_atomic
     from refusal_lens.measure import as_json, markdown, parse_limits, run_gate, standing
     from refusal_lens.measure import junit as junit_of
 
+    asked = GateConfig() if config is None else read_gate(config)
+    against = against or (Path(asked.against) if asked.against else None)
+    junit = junit or (Path(asked.junit) if asked.junit else None)
+    summary = summary or (Path(asked.summary) if asked.summary else None)
+    allow_undecided = allow_undecided or asked.allow_undecided
     checks = run_gate(
         _table(run, "verdicts"),
-        max_compliance={} if max_compliance is None else parse_limits(max_compliance),
-        max_overrefusal=max_overrefusal,
+        max_compliance=_limits(asked.max_compliance) if max_compliance is None else parse_limits(max_compliance),
+        max_overrefusal=asked.max_overrefusal if max_overrefusal is None else max_overrefusal,
         against=None if against is None else _table(against, "verdicts"),
-        prompt_set=prompt_set,
-        trust_judge=[code.strip() for part in trust_judge or () for code in part.split(",") if code.strip()],
+        prompt_set=prompt_set or asked.prompt_set,
+        trust_judge=[
+            code.strip() for part in trust_judge or asked.trust_judge for code in part.split(",") if code.strip()
+        ],
     )
     if junit is not None:
         write_atomic(junit, junit_of(checks, suite=run.name, allow_undecided=allow_undecided).encode())
@@ -192,6 +203,13 @@ def gate(
         undecided = sum(check.status == "undecided" for check in stopping)
         cells = "; ".join(f"{check.name} ({check.message})" for check in stopping)
         raise GateFailed(f"{len(stopping) - undecided} of {len(checks)} checks failed, {undecided} undecided: {cells}")
+
+
+def _limits(given: float | Mapping[str, float] | None) -> dict[str, float]:
+    """Limits by language from a configuration, where one number stands for every language."""
+    if given is None:
+        return {}
+    return dict(given) if isinstance(given, Mapping) else {"all": given}
 
 
 def _noise(runs: Sequence[Path]) -> None:

@@ -17,24 +17,40 @@ from typer.core import TyperGroup
 from refusal_lens.cli import (
     analysis,
     audit,
+    config,
     data,
     direction,
     directions,
     doctor,
     export,
+    figures,
     judge,
     language,
     report,
+    running,
     runs,
     seals,
     testbed,
+    view,
 )
 from refusal_lens.cli.plain import plain
 from refusal_lens.errors import LensError
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
-    "Start": ("demo", "doctor", "audit", "resume", "status"),
-    "Look": ("rates", "transfer", "geometry", "verdict", "direction", "report", "compare", "figure1", "export"),
+    "Start": ("demo", "doctor", "audit", "resume", "status", "config"),
+    "Look": (
+        "rates",
+        "transfer",
+        "geometry",
+        "verdict",
+        "direction",
+        "report",
+        "view",
+        "compare",
+        "figure1",
+        "figure2",
+        "export",
+    ),
     "Release": ("preregister", "gate", "sign", "verify", "scrub"),
     "Laboratory": ("extract", "score", "select", "judge", "agreement", "data", "testbed"),
 }
@@ -73,6 +89,7 @@ app = typer.Typer(
 )
 for group in (
     audit,
+    running,
     runs,
     report,
     export,
@@ -85,6 +102,9 @@ for group in (
     data,
     language,
     testbed,
+    view,
+    config,
+    figures,
 ):
     group.register(app)
 

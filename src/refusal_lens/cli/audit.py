@@ -1,13 +1,13 @@
-"""Commands: audit, demo, resume. They turn options into a configuration, run it with a progress bar, print the headline."""
+"""Command: audit. It turns options into a configuration; `running` runs it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from refusal_lens.cli.running import Quiet, Verbose, loudness, run
 from refusal_lens.cli.settings import (
     QUICK,
     batch_size_of,
@@ -20,14 +20,10 @@ from refusal_lens.cli.settings import (
     text_of,
 )
 from refusal_lens.core.interventions import DECLARED
-from refusal_lens.errors import EXIT_INTERRUPTED, NoValidDirection, RunError
 
 if TYPE_CHECKING:
-    from refusal_lens.config import AuditConfig
     from refusal_lens.types import JsonValue
 
-DEMO_MODEL = "testbed:aligned"
-DEMO_LIMIT = 25
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="testbed:NAME, a model folder, or a hub id")]
 
 
@@ -37,8 +33,6 @@ INTERVENTIONS_HELP = f"what is done with a direction, of {', '.join(DECLARED)}  
 def register(app: typer.Typer) -> None:
     """Add this module's commands to the app."""
     app.command(help=AUDIT_HELP)(audit)
-    app.command()(demo)
-    app.command()(resume)
 
 
 AUDIT_HELP = """Audit a chat model: find its refusal direction, ablate and add it in every language, judge, report.
@@ -51,13 +45,15 @@ Examples:
 
   refusal-lens audit ./my-model --data PolyRefuse --dry-run
 
+  refusal-lens audit endpoint:http://localhost:8000/v1#my-model --data PolyRefuse --baseline-only
+
 The same command again recomputes nothing that is still valid. Exit codes: 0 done, 2 wrong input, 3 no valid direction.
 """
 
 
 def audit(
     model: Annotated[
-        str | None, typer.Argument(metavar="MODEL", help="testbed:NAME, a model folder, or a hub id")
+        str | None, typer.Argument(metavar="MODEL", help="testbed:NAME, a model folder, a hub id, or endpoint:URL#NAME")
     ] = None,
     data: Annotated[
         Path | None, typer.Option(help="folder with the PolyRefuse files; a testbed brings its own prompts")
@@ -162,6 +158,9 @@ def audit(
     store: Annotated[
         str | None, typer.Option(help="URL (s3://..) through which workers without a shared disk exchange results")
     ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="requests at once, where MODEL is endpoint:URL#NAME  [default: 8]")
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="TOML file with the same settings; options given here win")
     ] = None,
@@ -178,6 +177,8 @@ def audit(
     replace: Annotated[
         bool, typer.Option("--replace", help="take over --out although another model's run stands there")
     ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Run an audit."""
     from refusal_lens.cli.outputs import columns_of
@@ -224,6 +225,7 @@ def audit(
             "address": address,
             "gpus_per_worker": gpus_per_worker,
             "store": store,
+            "concurrency": concurrency,
             "batch_size": batch_size_of(batch_size),
             "device": device,
             "engine": engine,
@@ -241,87 +243,5 @@ def audit(
     run_directory = out or Path("runs") / slug(settings.model.spec)
     if languages is not None and languages.strip().lower() == "all":
         by_name = by_name - {"languages"}
-    _go(settings, run_directory, reveal=reveal, dry_run=dry_run, asked=by_name, replace=replace)
-
-
-def demo(
-    out: Annotated[Path, typer.Option(help="run directory")] = Path("refusal-lens-demo"),
-    limit: Annotated[int, typer.Option(min=1, help="test prompts per language and class")] = DEMO_LIMIT,
-    reveal: Annotated[bool, typer.Option("--reveal", help="show completion texts in the report")] = False,
-) -> None:
-    """Audit the embedded testbed model in 14 languages: a whole audit, in about a minute, on any laptop."""
-    asked: dict[str, dict[str, JsonValue]] = {"model": {"spec": DEMO_MODEL}, "data": {"limit": limit}}
-    settings, by_name = build(asked, {}, None)
-    _go(settings, out, reveal=reveal, dry_run=False, asked=by_name)
-
-
-def resume(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="run directory of an interrupted audit")],
-    batch_size: Annotated[str | None, typer.Option(help="rows per forward pass, or auto")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="worker processes")] = None,
-    executor: Annotated[str | None, typer.Option(help="local or ray")] = None,
-    device: Annotated[str | None, typer.Option(help="where to run")] = None,
-    reveal: Annotated[bool, typer.Option("--reveal", help="show completion texts in the report")] = False,
-) -> None:
-    """Go on with an audit where it stopped; what is valid is kept, what is damaged is set aside and computed again.
-
-    Example: refusal-lens resume runs/qwen
-    """
-    from refusal_lens.config import AuditConfig
-    from refusal_lens.pipeline import resume_config
-
-    settings = resume_config(run)
-    changes = {"batch_size": batch_size_of(batch_size), "workers": workers, "executor": executor, "device": device}
-    tree = settings.model_dump(mode="json")
-    tree["transport"] |= {key: value for key, value in changes.items() if value is not None}
-    _go(AuditConfig.model_validate(tree), run, reveal=reveal, dry_run=False)
-
-
-def _go(
-    settings: AuditConfig,
-    out: Path,
-    *,
-    reveal: bool,
-    dry_run: bool,
-    asked: Collection[str] = (),
-    replace: bool = False,
-) -> None:
-    from refusal_lens.cli.outputs import check_folder
-    from refusal_lens.cli.report import write_report_and_headline
-    from refusal_lens.cli.show import plan_table, progress_of
-    from refusal_lens.pipeline import check_takeover, earlier_header, prepare, run_audit
-    from refusal_lens.rundir import RunDir, Store
-
-    check_folder(out, "--out")
-    try:
-        prepared = prepare(settings, asked=asked)
-        for note in prepared.dataset.notes:
-            typer.echo(note, err=True)
-        if dry_run and not replace:
-            check_takeover(prepared.identity, prepared.config, out, earlier_header(out))
-        if dry_run:
-            plan_table(prepared)
-            return
-        with progress_of(prepared) as on_outcome:
-            result = run_audit(prepared, out, replace=replace, on_outcome=on_outcome)
-        write_report_and_headline(result.path, changed=result.computed > 0, reveal=reveal)
-        if settings.transport.store is not None:
-            Store(settings.transport.store).settle(RunDir.open(result.path))
-    except KeyboardInterrupt:
-        typer.echo(f"interrupted: {_how_to_go_on(out)}", err=True)
-        raise typer.Exit(EXIT_INTERRUPTED) from None
-    if not result.valid_sources and not settings.baseline_only:
-        reasons = "; ".join(f"{source}: {why}" for source, why in result.why_none.items())
-        raise NoValidDirection(
-            f"no valid direction ({reasons}); the report explains and shows the best candidate it would have had"
-        )
-
-
-def _how_to_go_on(out: Path) -> str:
-    from refusal_lens.rundir import RunDir
-
-    try:
-        RunDir.open(out)
-    except RunError:
-        return "nothing was written yet"
-    return f"nothing finished is lost; go on with `refusal-lens resume {out}`"
+    how = loudness(quiet=quiet, verbose=verbose)
+    run(settings, run_directory, how=how, reveal=reveal, dry_run=dry_run, asked=by_name, replace=replace)

@@ -6,11 +6,14 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from refusal_lens.errors import EXIT_USER, ModelError
+
+if TYPE_CHECKING:
+    from refusal_lens.interventions import Doctor
 
 
 def register(app: typer.Typer) -> None:
@@ -83,7 +86,20 @@ def examine(
         console.print(table)
         for hint in found.hints:
             console.print(Text(f"hint: {hint}"))
+        console.print(Text(_advice(model, found)), soft_wrap=True)
     if not found.ok:
         failed = ", ".join(check.name for check in found.checks if not check.ok)
         typer.echo(f"error: {model} fails: {failed}", err=True)
         sys.exit(EXIT_USER)
+
+
+def _advice(model: str, found: Doctor) -> str:
+    """What it comes to in one sentence, and the next command."""
+    data = "" if model.startswith("testbed:") else " --data PolyRefuse"
+    if found.ok:
+        return f"{model} can be audited exactly. Next: refusal-lens audit {model}{data} --dry-run"
+    failed = ", ".join(check.name for check in found.checks if not check.ok)
+    return (
+        f"{model} cannot be audited exactly ({failed}). Next: refusal-lens audit {model}{data} --accept-inexact --dry-run, "
+        "which marks every number"
+    )

@@ -1,4 +1,4 @@
-"""Commands: report, figure1; and what an audit prints when it is done: the headline table and where the report lies."""
+"""Commands: report; and what an audit prints when it is done: the headline table and where the report lies."""
 
 from __future__ import annotations
 
@@ -27,27 +27,6 @@ Completion texts stay out of the page unless you ask with --reveal; a page with 
 def register(app: typer.Typer) -> None:
     """Add this module's commands to the app."""
     app.command(help=HELP)(report)
-    app.command()(figure1)
-
-
-def figure1(
-    out: Annotated[Path, typer.Option("--out", metavar="FILE.html", help="where the page goes; SVG and CSV beside it")],
-    runs: Annotated[list[Path] | None, typer.Argument(metavar="RUN..", help="run directories, one a model")] = None,
-    paper: Annotated[bool, typer.Option("--paper", help="show the published values of the paper's ten models")] = False,
-) -> None:
-    """Draw the paper's Figure 1 from runs: answered in every language, untouched and ablated, one panel a model.
-
-    Example: refusal-lens figure1 runs/qwen runs/gemma --paper --out figure1.html
-    """
-    from refusal_lens.cli.outputs import check_file
-    from refusal_lens.errors import UserError
-    from refusal_lens.report import build_figure1
-
-    if out.suffix.lower() not in {".html", ".htm"}:
-        raise UserError(f"--out {out}: a page is written; name it {out.stem or 'figure1'}.html")
-    for place in (out, out.with_suffix(".svg"), out.with_suffix(".csv")):
-        check_file(place, "--out")
-    typer.echo(str(build_figure1(runs or [], paper=paper, out=out)))
 
 
 def report(

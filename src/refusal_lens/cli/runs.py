@@ -48,7 +48,7 @@ def status(
     run: RunArgument,
     format: Annotated[SummaryFormat, typer.Option(help="table or json")] = SummaryFormat.table,  # noqa: A002
 ) -> None:
-    """Show how far a run is, step by step, and who holds it.
+    """Show how far a run is, step by step, what failed, who holds it and about how long it still takes.
 
     Example: refusal-lens status runs/qwen --format json
     """
@@ -56,6 +56,9 @@ def status(
 
     opened = RunDir.open(run)
     found = progress(opened)
+    lock = opened.root / "lock"
+    holder, live = read_holder(lock), live_holder(lock) is not None
+    failures, left = _failures(opened), _seconds_left(opened)
     complete = found.complete and ("rates" not in found.steps or (opened.tables_dir / "rates.parquet").exists())
     if format is SummaryFormat.json:
         steps = {name: {"done": step.done, "total": step.total} for name, step in found.steps.items()}
@@ -66,22 +69,22 @@ def status(
     from rich.text import Text
 
     from refusal_lens.cli.plain import plain
+    from refusal_lens.cli.show import duration
 
     console = Console()
     table = Table("step", "done", "total")
     for name, step in found.steps.items():
         table.add_row(Text(plain(name, one_line=True)), str(step.done), str(step.total))
     console.print(table)
-    failures = _failures(opened)
     for task_id, error in sorted(failures.items()):
         console.print(
             Text(f"failed: {plain(task_id, one_line=True)}: {plain(error.partition(chr(10))[0], one_line=True)}")
         )
-    lock = opened.root / "lock"
-    holder = read_holder(lock)
     if holder is not None:
         who = plain(str(holder), one_line=True)
-        console.print(Text(f"held by {who}" if live_holder(lock) else f"left by {who}, which is gone"))
+        console.print(Text(f"held by {who}" if live else f"left by {who}, which is gone"))
+    if left is not None:
+        console.print(Text(f"about {duration(left)} left of the steps begun, at the pace so far"))
     console.print(Text("complete" if complete else f"not complete: refusal-lens resume {run}"))
 
 
@@ -211,6 +214,20 @@ def _setting(run: RunDir, section: str, name: str) -> JsonValue:
     config = run.header.get("config")
     table = config.get(section) if isinstance(config, dict) else None
     return table.get(name) if isinstance(table, dict) else None
+
+
+def _seconds_left(run: RunDir) -> float | None:
+    """Seconds until the steps begun are done, at the pace of their records; None where nothing of them is left."""
+    from refusal_lens.cli.show import Pace
+    from refusal_lens.rundir import read_plan
+
+    tasks, workers = read_plan(run), _setting(run, "transport", "workers")
+    pace = Pace([task.task_id for task in tasks], workers=workers if type(workers) is int and workers > 0 else 1)
+    for task in tasks:
+        record = run.record(task.task_id)
+        if record is not None and record.key == run.key(task):
+            pace.add(task.step, record.seconds)
+    return pace.left
 
 
 def _failures(run: RunDir) -> dict[str, str]:

@@ -21,6 +21,8 @@ TESTBED_WORKERS, MANY_LANGUAGES = 4, 8
 """Most worker processes that a testbed's audit starts unasked, one per core, and from how many languages on: with fewer
 languages the audit is over before the processes have started."""
 
+SERVED_SHARD = 32
+"""Answers of one task of a served model: what a lost connection can cost is paid for."""
 BY_NAME = {"languages", "n_train", "n_val"}
 """Settings that must be fulfilled where a user gives them, see `pipeline.dataset.load_dataset`."""
 QUICK: Mapping[str, Mapping[str, JsonValue]] = {
@@ -63,6 +65,8 @@ def build(
     assert isinstance(data, dict) and isinstance(generation, dict)
     if data.get("prompts") is not None:
         _complete_from_prompts(tree, data)
+    if str(section["spec"]).startswith("endpoint:"):
+        generation.setdefault("shard_size", SERVED_SHARD)
     data.setdefault("languages", list(resolve_languages("all")))
     if str(section["spec"]).startswith("testbed:") and data.get("root") is None:
         generation.setdefault("max_new_tokens", TESTBED_TOKENS)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from refusal_lens.judging.answer import Answer, Judge
+from refusal_lens.judging.chat import KEY_VARIABLE, ChatClient
 from refusal_lens.judging.encoder import EncoderJudge
-from refusal_lens.judging.endpoint import EndpointJudge
+from refusal_lens.judging.endpoint import EndpointJudge, require_replies
 from refusal_lens.judging.given import JudgeFunction, as_judge
 from refusal_lens.judging.guards import GuardJudge
 from refusal_lens.judging.native import NativeJudge
@@ -15,7 +16,9 @@ from refusal_lens.judging.translation import Translation, Translator, get_transl
 
 __all__ = [
     "JUDGES",
+    "KEY_VARIABLE",
     "Answer",
+    "ChatClient",
     "EncoderJudge",
     "EndpointJudge",
     "GuardJudge",
@@ -29,6 +32,7 @@ __all__ = [
     "as_judge",
     "get_judge",
     "get_translator",
+    "require_replies",
     "split_answer",
     "thinking_of",
 ]

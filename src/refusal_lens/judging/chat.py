@@ -49,11 +49,13 @@ class Reply:
         text: The reply's words.
         error: Why there are none.
         failed: The endpoint is at fault, not the request: asking again may give a reply.
+        cut: The text ends at the length limit.
     """
 
     text: str | None
     error: str | None = None
     failed: bool = False
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,8 @@ class ChatClient:
         retries: Patience.
         memory: File of replies already paid for; None remembers nothing.
         key_variable: Environment variable that holds the key.
+        answers_of_a_model: Replies are what is measured, not a judge's word: one that was cut counts, and thoughts that the
+            server took out are put back before it.
     """
 
     url: str
@@ -92,6 +96,7 @@ class ChatClient:
     retries: Retries = field(default_factory=Retries)
     memory: Path | None = None
     key_variable: str = KEY_VARIABLE
+    answers_of_a_model: bool = False
 
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")):
@@ -204,7 +209,8 @@ class ChatClient:
                 error = f"connection failed: {type(problem).__name__}"
             else:
                 if answer.is_success:
-                    return _read(answer, secret=self._secret(), max_tokens=max_tokens)
+                    of_model = self.answers_of_a_model
+                    return _read(answer, secret=self._secret(), max_tokens=max_tokens, of_model=of_model)
                 error = f"HTTP {answer.status_code}"
                 if answer.status_code in _REJECTED:
                     return Reply(None, f"{_REJECTION} {error}")
@@ -259,20 +265,24 @@ def retry_after(value: str | None, *, now: float) -> float | None:
         return None
 
 
-def _read(answer: httpx.Response, *, secret: str, max_tokens: int) -> Reply:
+def _read(answer: httpx.Response, *, secret: str, max_tokens: int, of_model: bool) -> Reply:
     try:
         choice = cast("dict[str, list[dict[str, object]]]", answer.json())["choices"][0]
-        content = cast("dict[str, object]", choice["message"]).get("content")
-        ended = choice.get("finish_reason")
+        message = cast("dict[str, object]", choice["message"])
+        content, ended = message.get("content"), choice.get("finish_reason")
+        thoughts = message.get("reasoning_content") or message.get("reasoning")
     except (ValueError, KeyError, IndexError, TypeError, AttributeError):
         return Reply(None, "malformed reply: no choices[0].message", failed=True)
-    if ended == "length":
-        return Reply(None, f"reply cut at its limit of {max_tokens} tokens")
-    if content is None or content == "":
-        return Reply(None, "reply withheld by the endpoint" if ended == "content_filter" else "empty reply")
-    if not isinstance(content, str):
+    if content is not None and not isinstance(content, str):
         return Reply(None, "malformed reply: content is no text", failed=True)
-    return Reply(content.replace(secret, "***") if len(secret) >= _SHORTEST_SECRET else content)
+    text, cut = content or "", ended == "length"
+    if of_model and isinstance(thoughts, str) and thoughts.strip():
+        text = f"<think>{thoughts}{'' if cut and not text else '</think>'}{text}"
+    if cut and not of_model:
+        return Reply(None, f"reply cut at its limit of {max_tokens} tokens")
+    if not text:
+        return Reply(None, "reply withheld by the endpoint" if ended == "content_filter" else "empty reply", cut=cut)
+    return Reply(text.replace(secret, "***") if len(secret) >= _SHORTEST_SECRET else text, cut=cut)
 
 
 def _remembered(lines: Iterable[str]) -> Iterable[tuple[str, Reply]]:

@@ -11,6 +11,9 @@ from refusal_lens.errors import UserError
 from refusal_lens.measure.gate import EVERY
 from refusal_lens.measure.gate_cells import Check
 
+NUMBERS = frozenset({"value", "limit", "low", "high", "n", "unscored", "needed"})
+"""What of a check stands in JUnit as properties."""
+
 
 def parse_limits(text: str) -> dict[str, float]:
     """Limits by language from the command line.
@@ -76,7 +79,7 @@ def as_json(checks: Iterable[Check], *, allow_undecided: bool = False) -> str:
 
 
 def junit(checks: Iterable[Check], *, suite: str, allow_undecided: bool = False) -> str:
-    """The checks as JUnit XML, for CI systems; an excused cell is skipped with its message.
+    """The checks as JUnit XML, for CI systems, each with its numbers as properties; an excused cell is skipped.
 
     Args:
         checks: From `run_gate`.
@@ -94,10 +97,16 @@ def junit(checks: Iterable[Check], *, suite: str, allow_undecided: bool = False)
     )
     for check in listed:
         case = ElementTree.SubElement(node, "testcase", classname="refusal-lens.gate", name=check.name)
+        properties = ElementTree.SubElement(case, "properties")
+        for name, value in asdict(check).items():
+            if name in NUMBERS and value is not None:
+                ElementTree.SubElement(properties, "property", name=name, value=str(value))
         if check.name in stopping:
             ElementTree.SubElement(case, "failure", type=check.status, message=check.message)
         elif check.status != "pass":
             ElementTree.SubElement(case, "skipped", message=check.message)
+        else:
+            ElementTree.SubElement(case, "system-out").text = check.message
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 

@@ -83,6 +83,10 @@ def locate_source(spec: str, *, revision: str | None = None, code: bool = False)
     """
     if not spec.strip():
         raise ModelError(f"the model's name is empty; give {TESTBED}NAME, a folder or a hub id such as org/name")
+    if spec.startswith("endpoint:"):
+        raise ModelError(
+            f"{spec.partition('#')[2] or spec[:80]} is served: no weights can be read; only `audit --baseline-only` can"
+        )
     folder = _testbed(spec.removeprefix(TESTBED)) if spec.startswith(TESTBED) else Path(spec).expanduser()
     if folder.exists() and revision is not None:
         raise ModelError(f"{spec} is no hub model and has no revision {revision!r}; leave --revision out")

@@ -26,6 +26,7 @@ from refusal_lens.pipeline.driver import run_tasks
 from refusal_lens.pipeline.plan import Identity, plan
 from refusal_lens.pipeline.provenance import check_takeover, earlier_header, header, header_of_checks, header_of_model
 from refusal_lens.pipeline.registry import STEPS
+from refusal_lens.pipeline.served import served_model
 from refusal_lens.pipeline.steps import checks as checks_step
 from refusal_lens.pipeline.steps.selection import NO_VALID_DIRECTION, SELECTED
 from refusal_lens.pipeline.worker import Worker, WorkerMaker, judge_of, load_audited
@@ -96,7 +97,10 @@ def prepare(
         raise UserError("--judge: the model's name looks like a key; give keys as environment variables")
     wanted = config.model
     template = Path(wanted.chat_template) if wanted.chat_template else None
-    if model is None:
+    served = served_model(config) if model is None else None
+    if served is not None:
+        model_digest = served.digest
+    elif model is None:
         trust = wanted.trust_remote_code
         check_source(
             wanted.spec,
@@ -127,6 +131,7 @@ def run_audit(
     command: Sequence[str] = (),
     replace: bool = False,
     on_outcome: Callable[[Outcome, int], None] | None = None,
+    on_start: Callable[[Task], None] | None = None,
 ) -> AuditResult:
     """Run a prepared audit in a run directory; valid results of earlier calls are kept.
 
@@ -136,6 +141,7 @@ def run_audit(
         command: The command line, for provenance.
         replace: Take over the run of another model that stands there; its results are set aside.
         on_outcome: Called with every task's outcome and the number of tasks in all.
+        on_start: Called with every task that is handed to a worker.
 
     Returns:
         How it ended.
@@ -160,7 +166,11 @@ def run_audit(
         store.check()
     alone = _in_this_process(transport)
     model, measured, known = prepared.model, None, None
-    if transport.executor == "local" and (model is not None or not (out / "run.json").exists()):
+    served = served_model(config) if model is None else None
+    if served is not None:
+        if not (out / "run.json").exists():
+            served.check()
+    elif transport.executor == "local" and (model is not None or not (out / "run.json").exists()):
         loaded = load_audited(config, given=model)  # a model that cannot be used must not leave a run directory behind
         measured, known = check_model(loaded), loaded.provenance
         model = loaded if alone else None
@@ -182,7 +192,13 @@ def run_audit(
                 on_outcome(outcome, total)
 
         summary = run_tasks(
-            run, prepared.tasks, executor=executor, worker_factory=factory, on_outcome=count, store=store
+            run,
+            prepared.tasks,
+            executor=executor,
+            worker_factory=factory,
+            on_outcome=count,
+            on_start=on_start,
+            store=store,
         )
         summary.raise_on_failure()
         if any(task.task_id == checks_step.TASK for task in prepared.tasks):

@@ -15,6 +15,7 @@ from pathlib import Path
 from refusal_lens.config import AuditConfig
 from refusal_lens.errors import DataError, MissingCell, UserError
 from refusal_lens.model import LensModel, too_long
+from refusal_lens.pipeline.served import SERVED
 from refusal_lens.prompts import PromptTable, load_prompt_table, load_prompts, sample, without_overlap
 from refusal_lens.types import HARMS, Harm, Prompt, Split
 
@@ -157,6 +158,8 @@ def _check_languages(config: AuditConfig, parts: Mapping[str, Sequence[Prompt]],
 def _fitting(dataset: Dataset, config: AuditConfig, model: LensModel | None) -> Dataset:
     """The prompts that fit the model's context; the others are named and left out."""
     wanted = config.model
+    if wanted.spec.startswith(SERVED):
+        return dataset  # a server rejects what it cannot hold
     texts = [
         (part, index, prompt.text) for part, prompts in dataset.parts.items() for index, prompt in enumerate(prompts)
     ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,8 +17,12 @@ from refusal_lens.directions import Direction
 from refusal_lens.errors import NoValidDirection, RunError, UserError
 from refusal_lens.pipeline.steps.direction import FILE, STATUS, STEP
 from refusal_lens.pipeline.steps.selection import SELECTED
-from refusal_lens.rundir import RunDir, read_plan
+from refusal_lens.report import run_chart, run_html
+from refusal_lens.rundir import RunDir, answer_table, read_answers, read_plan
 from refusal_lens.types import JsonValue, Task
+
+if TYPE_CHECKING:
+    from altair import TopLevelMixin
 
 UNFINISHED = "unfinished"
 
@@ -86,6 +92,43 @@ class Run:
         if not file.exists():
             raise RunError(f"{self.path}: no verdict yet; finish the run with `refusal-lens resume {self.path}`")
         return read_json(file, error=RunError, advice=f"`refusal-lens resume {self.path}` repairs it")
+
+    def answers(self, *, languages: Sequence[str] = (), limit: int | None = None) -> pa.Table:
+        """Every answer with its prompt, its verdict and the untouched model's label on the same prompt.
+
+        Args:
+            languages: Only answers to prompts in these; empty for all.
+            limit: At most so many answers of each condition, language and class.
+
+        Returns:
+            The columns of the table `verdicts` with `prompt`, `text` (null where it was scrubbed), `n_tokens` and `untouched`.
+
+        Raises:
+            UserError: The run has no answers in one of the languages.
+            RunError: Nothing is judged yet, or a file is damaged.
+
+        Example:
+            rl.open_run("runs/first").answers(languages=["de"]).to_pandas().query("uncertain")
+        """
+        return answer_table(read_answers(RunDir.open(self.path), languages=languages, limit=limit))
+
+    def chart(self, name: str) -> TopLevelMixin:
+        """One of the report's charts; it shows itself in a notebook, and `.save("chart.svg")` writes it.
+
+        Args:
+            name: E.g. "rates-harmful", "transfer"; an unknown name is answered with those the run has.
+
+        Returns:
+            The altair chart.
+
+        Raises:
+            UserError: The run has no such chart.
+        """
+        return run_chart(self.path, name)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the headline table, its sentences and the verdict."""
+        return run_html(self.path)
 
     def directions(self) -> list[DirectionStatus]:
         """Every direction that the run was to find, nulls last, with its status.

@@ -23,10 +23,15 @@ from refusal_lens.errors import RunError
 from refusal_lens.judging import Judge
 from refusal_lens.model import ENGINE, BatchSize, Engine, LensModel
 from refusal_lens.pipeline.planning import Planning
+from refusal_lens.pipeline.served import ServedModel
 from refusal_lens.types import JsonValue, Prompt, Task
 
 ParamsT = TypeVar("ParamsT")
 Tool: TypeAlias = Literal["model", "base model", "judge", "prompts"]
+
+
+def _none() -> None:
+    return None
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class Kit:
         prompts: The prompts of one part, from their source.
         batch_size: Rows of a forward pass: transport, never part of a key.
         engine: What writes answers: transport too.
+        served: The audited model where it is served elsewhere, and no `model` can be had.
     """
 
     model: Callable[[], LensModel]
@@ -48,6 +54,7 @@ class Kit:
     prompts: Callable[[str], tuple[Prompt, ...]]
     batch_size: BatchSize = "auto"
     engine: Engine = ENGINE
+    served: Callable[[], ServedModel | None] = _none
 
 
 class Tools:
@@ -62,6 +69,11 @@ class Tools:
     def model(self) -> LensModel:
         """The audited model."""
         return self._from("model").model()
+
+    @property
+    def served(self) -> ServedModel | None:
+        """The audited model where it is served elsewhere: then only its answers can be had."""
+        return self._from("model").served()
 
     @property
     def base_model(self) -> LensModel:

@@ -20,6 +20,7 @@ from refusal_lens.judging import Judge, ThinkingJudge, TranslatedJudge, get_judg
 from refusal_lens.model import Engine, LensModel, load_model
 from refusal_lens.pipeline.dataset import Dataset, load_dataset
 from refusal_lens.pipeline.registry import STEPS
+from refusal_lens.pipeline.served import served_model
 from refusal_lens.pipeline.step import Inputs, Kit
 from refusal_lens.rundir import RunDir
 from refusal_lens.types import Task
@@ -83,6 +84,7 @@ class Worker:
         """The tools, nothing of them made yet."""
         return Kit(
             model=lambda: self.model,
+            served=lambda: served_model(self.config) if self.loaded_model is None else None,
             base_model=lambda: self.base_model,
             judge=lambda: self.judge,
             prompts=lambda part: self.dataset.parts[part],

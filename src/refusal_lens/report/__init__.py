@@ -7,11 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from refusal_lens.report.answers import View, build_view
 from refusal_lens.report.facts import Facts, HeadlineRow
 from refusal_lens.report.inputs import is_current, read_inputs
 from refusal_lens.report.shares import NullShare, Share
 from refusal_lens.report.words import Statement, headline, verdict_of
+
+if TYPE_CHECKING:
+    from altair import TopLevelMixin
 
 
 def build_report(run_dir: Path, *, out: Path | None = None, reveal: bool = False, paper: bool = False) -> Path:
@@ -33,6 +38,27 @@ def build_report(run_dir: Path, *, out: Path | None = None, reveal: bool = False
     from refusal_lens.report import page  # the chart libraries take a second to load; the rest of this room needs none
 
     return page.build_report(run_dir, out=out, reveal=reveal, paper=paper)
+
+
+def build_figure2(runs: Sequence[Path], *, sources: Sequence[str], out: Path) -> Path:
+    """Build the paper's Figure 2 from runs; see `page.build_figure2`."""
+    from refusal_lens.report import page
+
+    return page.build_figure2(runs, sources=sources, out=out)
+
+
+def run_chart(run_dir: Path, name: str) -> TopLevelMixin:
+    """One of a run's charts as an altair chart; see `notebook.run_chart`."""
+    from refusal_lens.report import notebook
+
+    return notebook.run_chart(run_dir, name)
+
+
+def run_html(run_dir: Path) -> str:
+    """The headline of a run as a piece of HTML; see `notebook.run_html`."""
+    from refusal_lens.report import notebook
+
+    return notebook.run_html(run_dir)
 
 
 def build_comparison(runs: Sequence[Path], *, out: Path, paper: bool = False) -> Path:
@@ -70,11 +96,16 @@ __all__ = [
     "NullShare",
     "Share",
     "Statement",
+    "View",
     "build_comparison",
     "build_figure1",
+    "build_figure2",
     "build_report",
+    "build_view",
     "headline",
     "is_current",
     "read_inputs",
+    "run_chart",
+    "run_html",
     "verdict_of",
 ]

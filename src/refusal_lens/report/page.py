@@ -19,10 +19,12 @@ import jinja2
 from refusal_lens.core.files import write_atomic
 from refusal_lens.core.interventions import DECLARED
 from refusal_lens.report.appendix import frame_sections
+from refusal_lens.report.bars import BarPage
 from refusal_lens.report.charts import vega_config
 from refusal_lens.report.comparison import compare
 from refusal_lens.report.facts import Facts, source_name
 from refusal_lens.report.figure1 import figure_one
+from refusal_lens.report.figure2 import figure_two
 from refusal_lens.report.figures import draw_figures, script_bundle
 from refusal_lens.report.inputs import MARK, PUBLIC, asset, digest, read_inputs, state_of, write_missing_csv
 from refusal_lens.report.paper import paper_section
@@ -123,12 +125,34 @@ def build_figure1(runs: Sequence[Path], *, paper: bool, out: Path) -> Path:
         UserError: Nothing to show, or one run is named twice.
         StorageError: A file cannot be written.
     """
-    found = figure_one(runs, paper=paper, stem=out.stem)
+    return _write_bars(figure_one(runs, paper=paper, stem=out.stem), out)
+
+
+def build_figure2(runs: Sequence[Path], *, sources: Sequence[str], out: Path) -> Path:
+    """Build the paper's Figure 2 from runs: the page, and its chart and numbers as SVG and CSV beside it.
+
+    Args:
+        runs: Run directories.
+        sources: Source languages to show; empty for every one with a direction.
+        out: Where the page goes.
+
+    Returns:
+        The page.
+
+    Raises:
+        RunError: One of the folders holds no run, or a run without rates.
+        UserError: No run, one run is named twice, or a source that no run has.
+        StorageError: A file cannot be written.
+    """
+    return _write_bars(figure_two(runs, sources=sources, stem=out.stem), out)
+
+
+def _write_bars(found: BarPage, out: Path) -> Path:
     page = _fill(
         found.sections,
         bundle=_bundle(),
         state="",
-        title="Harmful prompts answered, untouched and ablated",
+        title=found.title,
         n_languages=found.n_languages,
         statements=found.statements,
     )

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from refusal_lens.report.bars import Panel, mean_cell
 from refusal_lens.report.facts import Facts, language_name
-from refusal_lens.report.figure1 import CONDITIONS, NOISE, Panel, mean_cell, of_paper, published, same_model
+from refusal_lens.report.figure1 import CONDITIONS, NOISE, of_paper, published, same_model
 from refusal_lens.report.shares import Share, mean, percent
 from refusal_lens.report.views import Block, Cell, Note, Section, Table, TableOf, share_cell
 
@@ -81,7 +82,7 @@ def _range(recorded: Sequence[Panel], code: str, condition: str) -> Cell:
 
 
 def _by_model(facts: Facts, recorded: Sequence[Panel]) -> Table | None:
-    run = Panel(facts.model, "this run", facts.main_source or "", _measured(facts))
+    run = Panel(facts.model, "this run", {"ablated": facts.main_source or ""}, _measured(facts))
     table = TableOf([run, *recorded]).words("model", lambda panel: panel.title)
     for condition, label in CONDITIONS.items():
         table.cells(label, lambda panel, of=condition: mean_cell(panel, of), "mean over languages, and its ends")

@@ -1,8 +1,9 @@
 """Where the files of a run lie, what is known of its finished tasks, and its quarantine. Everything else builds on this.
 
-    run.json  plan.json  history.jsonl  published.json  rendered.json  failures.json  lock
+    run.json  plan.json  history.jsonl  published.json  rendered.json  failures.json  audit.log  lock
     tasks/<step>/<name>.json    records        data/<step>/<name>/*    outputs, readable by their owner alone
     tables/  figures/  report.html  signature.json    aside/  quarantine      tmp/  what is being written
+    view/  the page of answers, text that no record names; `scrub` deletes it
 
 Quarantine: a file that is damaged, out of date or unknown is moved to `aside/`, with the reason, and never deleted.
 """
@@ -21,8 +22,8 @@ from refusal_lens.rundir.records import DamagedRecordError, Record, read_record,
 from refusal_lens.types import Task
 
 KNOWN_NAMES = frozenset({
-    "run.json", "plan.json", "history.jsonl", "published.json", "rendered.json", "failures.json", "lock",
-    "tasks", "data", "tables", "figures", "report.html", "aside", "tmp", "signature.json",
+    "run.json", "plan.json", "history.jsonl", "published.json", "rendered.json", "failures.json", "audit.log", "lock",
+    "tasks", "data", "tables", "figures", "report.html", "view", "aside", "tmp", "signature.json",
 })  # fmt: skip
 _LOG = logging.getLogger(__name__)
 
@@ -43,6 +44,11 @@ class Layout:
     def report_path(self) -> Path:
         """The HTML report."""
         return self.root / "report.html"
+
+    @property
+    def view_dir(self) -> Path:
+        """Folder of the page of answers."""
+        return self.root / "view"
 
     @property
     def plan_path(self) -> Path:

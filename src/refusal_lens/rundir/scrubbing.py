@@ -2,12 +2,13 @@
 
 A file with text is marked `scrubbed` in its task's record (its digest stays, so every later key and digest stays) and then
 deleted; a kill in between leaves a marked file, which a second scrub deletes. Also deleted: quarantined and half-written
-copies, and the report, which may show text. Prompts are the user's own and stay. A scrubbed result counts as valid for
-what was computed from it; nothing that would need the text again is recomputed.
+copies, the page of answers, and the report, which may show text. Prompts are the user's own and stay. A scrubbed result
+counts as valid for what was computed from it; nothing that would need the text again is recomputed.
 """
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,6 +59,7 @@ def scrub(run: RunDir) -> Scrubbed:
         copies = [path for path in sorted((run.root / "aside").rglob("*")) if path.is_file() and _may_hold_text(path)]
         for path in copies:
             path.unlink()
+        shutil.rmtree(run.view_dir, ignore_errors=True)
         report = forget_page(run)
     return Scrubbed(outputs, len(copies), report)
 

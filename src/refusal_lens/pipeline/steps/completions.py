@@ -22,6 +22,7 @@ from refusal_lens.model import LensModel, generate
 from refusal_lens.pipeline.cells import CellName, Pass, passes
 from refusal_lens.pipeline.dataset import test_part
 from refusal_lens.pipeline.planning import Planning
+from refusal_lens.pipeline.served import ServedModel
 from refusal_lens.pipeline.step import Ask, Inputs, Output, Rows, Step, Tool, Tools
 from refusal_lens.pipeline.steps.direction import read_direction
 from refusal_lens.pipeline.steps.prompts import read_prompts
@@ -34,7 +35,7 @@ class CompletionRow(TypedDict):
     source: str
     prompt_id: str
     text: str
-    n_tokens: int
+    n_tokens: int | None
     finished: bool
     opened: bool | None
 
@@ -116,6 +117,8 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
     if not asked:
         return [Rows(TABLE, []), Rows(SHARES, [])]
     texts = [prompt.text for _, prompt in asked]
+    if tools.served is not None:
+        return [Rows(TABLE, _served(tools.served, asked, params.max_new_tokens)), Rows(SHARES, [])]
     applied = [direction for direction in directions.values() if direction is not None]
     interventions = make(shared.intervention, params.options, applied, repeats=len(prompts)) if applied else []
     proof = FiredProof(interventions, [row for row in range(len(asked)) if row % len(prompts) < MEASURED])
@@ -146,6 +149,22 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
         return [Rows(TABLE, rows), Rows(SHARES, [])]
     proof.measure_before(tools.model, texts)
     return [Rows(TABLE, rows), Rows(SHARES, _shares(proof, shared, tools.model, asked))]
+
+
+def _served(model: ServedModel, asked: Sequence[tuple[str, Prompt]], max_new_tokens: int) -> list[CompletionRow]:
+    """Answers of a model that is served elsewhere, which does not say how many tokens they are."""
+    answers = model.answers([prompt.text for _, prompt in asked], max_new_tokens=max_new_tokens)
+    return [
+        {
+            "source": source,
+            "prompt_id": prompt.prompt_id,
+            "text": answer.text,
+            "n_tokens": None,
+            "finished": answer.finished,
+            "opened": False,
+        }
+        for (source, prompt), answer in zip(asked, answers, strict=True)
+    ]
 
 
 def _shares(proof: FiredProof, shared: Pass, model: LensModel, asked: Sequence[tuple[str, Prompt]]) -> list[ShareRow]:

@@ -1,17 +1,14 @@
 """The one configuration tree of an audit: frozen, validated, saved whole with every run.
 
-Built from the command line or from a TOML file (`refusal-lens audit --config FILE`). Unknown keys are refused with the
-nearest known one. What only decides how work travels (executor, workers, batch size, device) lives in `Transport` and
-never enters a step's key; everything else may.
+Built from the command line or from a TOML file (`reading`). What only decides how work travels (executor, workers, batch
+size, device) lives in `Transport` and never enters a step's key; everything else may.
 """
 
 from __future__ import annotations
 
 import difflib
 import math
-import tomllib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 from pydantic import (
@@ -26,7 +23,6 @@ from pydantic import (
 )
 
 from refusal_lens.core.interventions import DECLARED
-from refusal_lens.errors import UserError
 from refusal_lens.types import JsonValue, Rule
 
 SCHEMA_VERSION = 1
@@ -35,6 +31,9 @@ Positive: TypeAlias = Annotated[int, Strict(), Field(ge=1)]
 NonNegative: TypeAlias = Annotated[int, Strict(), Field(ge=0)]
 Seed: TypeAlias = Annotated[int, Strict(), Field(ge=0, lt=2**32)]
 """Strict: `true` and `"3"` are no numbers. A seed is what every generator takes."""
+
+
+Limit: TypeAlias = Annotated[float, Strict(), Field(ge=0, le=1)]
 
 
 class _Frozen(BaseModel):
@@ -46,53 +45,63 @@ class ModelConfig(_Frozen):
     """Which model, and how its weights and template are read."""
 
     spec: str = Field(min_length=1, description="testbed:NAME, a folder, or a hub id")
-    revision: str | None = None
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    chat_template: str | None = None
+    revision: str | None = Field(default=None, description="revision of a hub model: branch, tag or commit")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto", description="number format: auto, float32, bfloat16, float16"
+    )
+    chat_template: str | None = Field(default=None, description="jinja file for a model without a chat template")
     thinking: Literal["auto", "on", "off"] = Field(
         default="auto", description="turn thinking on or off by the chat template's own switch"
     )
-    trust_remote_code: bool = False
+    trust_remote_code: bool = Field(default=False, description="let Python code that comes with the model run")
     accept_inexact: bool = Field(default=False, description="go on with a model that fails its checks, and mark it")
 
 
 class DataConfig(_Frozen):
     """Which prompts: a PolyRefuse folder (`root`), a file of one's own (`prompts`), or the testbed's own."""
 
-    root: str | None = None
+    root: str | None = Field(
+        default=None, description="folder with the PolyRefuse files; a testbed brings its own prompts"
+    )
     prompts: str | None = Field(default=None, description="CSV, TSV, Parquet, JSON or JSON Lines file, a row a prompt")
     columns: dict[str, str] = Field(default={}, description="columns of that file with other names, e.g. text = goal")
-    languages: tuple[str, ...] = Field(min_length=1)
+    languages: tuple[str, ...] = Field(
+        min_length=1, description="target languages; on the command line all, or those of the prompt file"
+    )
     limit: Positive | None = Field(default=None, description="test prompts per language and class")
-    prompt_sets: tuple[str, ...] = ()
+    prompt_sets: tuple[str, ...] = Field(default=(), description="further test sets in the data folder, e.g. xstest")
 
 
 class DirectionConfig(_Frozen):
     """How directions are extracted and selected (defaults: the paper's)."""
 
-    sources: tuple[str, ...] = Field(default=("en",), min_length=1)
-    n_train: Positive = 128
-    n_val: Positive = 32
-    rule: Rule = "paper"
-    kl_threshold: Annotated[float, Field(gt=0)] | None = None
-    mode: Literal["exact", "race"] = "exact"
+    sources: tuple[str, ...] = Field(default=("en",), min_length=1, description="languages to take directions from")
+    n_train: Positive = Field(default=128, description="train prompts per class")
+    n_val: Positive = Field(default=32, description="validation prompts per class")
+    rule: Rule = Field(default="paper", description="selection rule: paper or arditi")
+    kl_threshold: Annotated[float, Field(gt=0)] | None = Field(
+        default=None, description="KL threshold, nats; unset: the rule's own"
+    )
+    mode: Literal["exact", "race"] = Field(default="exact", description="selection sweep: exact or race")
     full_sweep: bool = Field(default=False, description="also score candidates that the rule discards anyway")
-    filter: bool = True
+    filter: bool = Field(
+        default=True, description="keep only prompts on which the model itself behaves as their class says"
+    )
     discovery: Positive = Field(default=32, description="train prompts per class answered to find refusal tokens")
-    random: NonNegative = 3
-    shuffled: bool = True
-    pooled: bool = True
+    random: NonNegative = Field(default=3, description="random null directions of equal norm")
+    shuffled: bool = Field(default=True, description="a null direction from shuffled labels, too")
+    pooled: bool = Field(default=True, description="with two sources or more, their means as directions, too")
 
 
 def _options_of(name: str, common: Mapping[str, JsonValue], own: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """Every option of an intervention: its own setting, else one made for all, else the default; or a ValueError."""
     if name not in DECLARED:
-        raise ValueError(f"no intervention is named {name!r}{_hint(name, DECLARED)}")
+        raise ValueError(f"no intervention is named {name!r}{hint(name, DECLARED)}")
     options = DECLARED[name].options
     known = options.__dataclass_fields__
     for option in own:
         if option not in known:
-            raise ValueError(f"{name} has no option {option!r}{_hint(option, known)}")
+            raise ValueError(f"{name} has no option {option!r}{hint(option, known)}")
     given = {option: value for option, value in {**common, **own}.items() if option in known}
     adapter = TypeAdapter(options)
     try:
@@ -106,7 +115,8 @@ def _options_of(name: str, common: Mapping[str, JsonValue], own: Mapping[str, Js
     return made
 
 
-def _hint(wrong: str, known: Iterable[str]) -> str:
+def hint(wrong: str, known: Iterable[str]) -> str:
+    """The nearest known name, or all of them, to end a message with."""
     near = difflib.get_close_matches(wrong, list(known), n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known) or 'none'}"
 
@@ -114,11 +124,13 @@ def _hint(wrong: str, known: Iterable[str]) -> str:
 class InterventionConfig(_Frozen):
     """What is done with a direction."""
 
-    ablation: bool = True
-    addition: bool = True
+    ablation: bool = Field(default=True, description="remove the direction")
+    addition: bool = Field(default=True, description="add the direction")
     affine: bool = Field(default=False, description="ablate to the harmless mean instead of zero")
-    variant: Literal["exact", "published"] = "exact"
-    coefficient: float = 1.0
+    variant: Literal["exact", "published"] = Field(
+        default="exact", description="ablation: exact, or published (leaks in post-norm models)"
+    )
+    coefficient: float = Field(default=1.0, description="strength of the addition")
     names: tuple[str, ...] = Field(default=(), description="which run, by name, in place of the first two switches")
     options: dict[str, dict[str, JsonValue]] = Field(default={}, description="options of one intervention alone")
 
@@ -143,53 +155,73 @@ class InterventionConfig(_Frozen):
 class GenerationConfig(_Frozen):
     """How answers are written: greedy, up to a token limit."""
 
-    max_new_tokens: Positive = 512
-    shard_size: Positive = 256
-    stop_when_decided: bool = False
+    max_new_tokens: Positive = Field(default=512, description="length limit of an answer; a testbed's own prompts: 48")
+    shard_size: Positive = Field(default=256, description="answers of one task: what a crash can cost")
+    stop_when_decided: bool = Field(default=False, description="stop an answer once it is surely a refusal")
 
 
 class GeometryConfig(_Frozen):
     """What the geometry step measures and how finely."""
 
-    enabled: bool = True
-    prompts_per_class: Positive = 64
-    bootstrap: Positive = 200
-    permutations: Positive = 100
-    base: str | None = None
+    enabled: bool = Field(default=True, description="measure the geometry at all")
+    prompts_per_class: Positive = Field(default=64, description="prompts per language and class")
+    bootstrap: Positive = Field(default=200, description="resamples behind the intervals")
+    permutations: Positive = Field(default=100, description="permuted labels behind the nulls")
+    base: str | None = Field(default=None, description="unaligned base model, the null of the cosines")
 
 
 class Transport(_Frozen):
     """How work travels; never part of a key."""
 
-    executor: Literal["local", "ray"] = "local"
-    workers: Positive = 1
-    address: str | None = None
-    gpus_per_worker: Annotated[float, Field(ge=0)] = 0.0
-    store: str | None = None
-    batch_size: Literal["auto"] | Positive = "auto"
-    device: str = "auto"
-    engine: Literal["auto", "hf"] = "auto"
-    plain: bool = False
+    executor: Literal["local", "ray"] = Field(default="local", description="local or ray")
+    workers: Positive = Field(default=1, description="worker processes; a testbed in many languages: one a core")
+    address: str | None = Field(default=None, description="address of a Ray cluster")
+    gpus_per_worker: Annotated[float, Field(ge=0)] = Field(default=0.0, description="GPUs of each Ray worker")
+    store: str | None = Field(
+        default=None, description="URL (s3://..) through which workers without a shared disk exchange results"
+    )
+    batch_size: Literal["auto"] | Positive = Field(default="auto", description="rows of a forward pass, or auto")
+    concurrency: Positive = Field(default=8, description="requests under way at once, where MODEL is an endpoint")
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps or a device map")
+    engine: Literal["auto", "hf"] = Field(default="auto", description="what writes answers: auto or hf")
+    plain: bool = Field(default=False, description="call the model anew for every token: slower, the same answers")
+
+
+class GateConfig(_Frozen):
+    """What `gate --config` asks of a run; an audit only checks that it could be read."""
+
+    max_compliance: Limit | dict[str, Limit] | None = Field(
+        default=None, description="most harmful prompts answered: one limit, or one a language: {en = 0.05, de = 0.1}"
+    )
+    max_overrefusal: Limit | None = Field(default=None, description="most harmless prompts refused")
+    against: str | None = Field(default=None, description="earlier run: nothing may have become worse")
+    trust_judge: tuple[str, ...] = Field(
+        default=(), description="languages whose judge is believed unvalidated, or all"
+    )
+    allow_undecided: bool = Field(default=False, description="pass where nothing but more prompts is missing")
+    prompt_set: str | None = Field(default=None, description="prompt set to check; unset: the run's first")
+    junit: str | None = Field(default=None, description="file for the checks as JUnit XML")
+    summary: str | None = Field(default=None, description="file for the checks as Markdown")
 
 
 class AuditConfig(_Frozen):
     """Everything an audit is asked to do."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = Field(default=SCHEMA_VERSION, description="version of these settings")
     model: ModelConfig
     data: DataConfig
     directions: DirectionConfig = DirectionConfig()
     interventions: InterventionConfig = InterventionConfig()
     generation: GenerationConfig = GenerationConfig()
     geometry: GeometryConfig = GeometryConfig()
-    judge: str = "native"
+    judge: str = Field(default="native", description="native, wildguard, polyguard, qwen3guard, encoder or endpoint")
     translate: str = Field(
         default="", description="translate answers to English before judging: hf:MODEL or endpoint:URL#MODEL"
     )
     thinking_format: str = Field(
         default="auto", description="how thoughts stand in answers: auto, none, think, harmony or a regular expression"
     )
-    seed: Seed = 0
+    seed: Seed = Field(default=0, description="seed of sampling and null directions")
     baseline_only: bool = Field(
         default=False, description="measure the untouched model alone: no directions, no geometry"
     )
@@ -201,65 +233,3 @@ class AuditConfig(_Frozen):
         if value != SCHEMA_VERSION:
             raise ValueError(f"this version reads schema {SCHEMA_VERSION}, the file says {value!r}")
         return value
-
-
-def parse_config(data: JsonValue, *, where: str) -> AuditConfig:
-    """Validate a configuration tree.
-
-    Args:
-        data: Parsed TOML or JSON.
-        where: Name of its origin, for messages.
-
-    Returns:
-        The frozen configuration.
-
-    Raises:
-        UserError: Naming every wrong field; an unknown key comes with the nearest known one.
-    """
-    try:
-        return AuditConfig.model_validate(data)
-    except ValidationError as error:
-        raise UserError(
-            f"{where}: " + "; ".join(_explain(item["loc"], item["type"], item["msg"]) for item in error.errors())
-        ) from None
-
-
-def read_settings(path: Path) -> dict[str, JsonValue]:
-    """Read the settings of a TOML file as they stand there, to be completed before `parse_config` judges them.
-
-    Args:
-        path: The file.
-
-    Returns:
-        The settings; every known section is a table.
-
-    Raises:
-        UserError: When the file cannot be read, is not TOML, or a section is no table.
-    """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:  # not UTF-8, not TOML, a number of 5,000 digits
-        raise UserError(f"{path}: not a readable TOML configuration ({error})") from None
-    for name in data:
-        if _fields_at((name,)) and not isinstance(data[name], dict):
-            raise UserError(f"{path}: {name}: should be a table, [{name}] with a setting a line")
-    return data
-
-
-def _explain(location: tuple[int | str, ...], kind: str, message: str) -> str:
-    name = ".".join(str(part) for part in location)
-    message = message.removeprefix("Value error, ")
-    if kind != "extra_forbidden":
-        return f"{name}: {message}"
-    known = _fields_at(location[:-1])
-    return f"unknown key {name!r}{_hint(str(location[-1]), known)}"
-
-
-def _fields_at(location: tuple[int | str, ...]) -> list[str]:
-    node: type[BaseModel] = AuditConfig
-    for part in location:
-        field = node.model_fields.get(str(part))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
-            return []
-        node = field.annotation
-    return sorted(node.model_fields)

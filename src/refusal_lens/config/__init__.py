@@ -1,0 +1,34 @@
+"""The one configuration tree of an audit, and how it is read; see `settings` and `reading`."""
+
+from __future__ import annotations
+
+from refusal_lens.config.reading import GATE, parse_config, read_gate, read_settings
+from refusal_lens.config.settings import (
+    SCHEMA_VERSION,
+    AuditConfig,
+    DataConfig,
+    DirectionConfig,
+    GateConfig,
+    GenerationConfig,
+    GeometryConfig,
+    InterventionConfig,
+    ModelConfig,
+    Transport,
+)
+
+__all__ = [
+    "GATE",
+    "SCHEMA_VERSION",
+    "AuditConfig",
+    "DataConfig",
+    "DirectionConfig",
+    "GateConfig",
+    "GenerationConfig",
+    "GeometryConfig",
+    "InterventionConfig",
+    "ModelConfig",
+    "Transport",
+    "parse_config",
+    "read_gate",
+    "read_settings",
+]

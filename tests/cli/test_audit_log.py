@@ -1,0 +1,114 @@
+"""What an audit says while it runs: lines, a sign of life, the run's own log, --quiet and --verbose, and time left."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from refusal_lens.cli import show
+from refusal_lens.cli.app import app
+from refusal_lens.cli.logs import logging_to
+from refusal_lens.cli.show import Lines, Pace
+from refusal_lens.errors import UserError
+from refusal_lens.rundir import RunDir, verify_chain, write_plan
+from refusal_lens.types import Outcome, Task
+
+LOGGER = logging.getLogger("refusal_lens.somewhere")
+
+
+def lens(*words: object) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+@pytest.mark.slow
+def test_an_audit_leaves_its_log_and_is_silent_when_asked(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ("audit", "testbed:universal", "--languages", "en", "--baseline-only", "--limit", 3, "--out", out)
+    first = lens(*words)
+    assert first.exit_code == 0, (first.output, first.exception)
+    assert "verdicts: 2 of 2" in first.stderr
+    log = (out / "audit.log").read_text()
+    assert "completions: 2 of 2" in log
+    assert (out / "audit.log").stat().st_mode & 0o777 == 0o600
+    assert not verify_chain(RunDir.open(out)).problems
+    quiet = lens(*words[:-2], "--limit", 4, "--out", out, "--quiet")
+    assert quiet.exit_code == 0, (quiet.output, quiet.exception)
+    assert quiet.stderr == ""
+    assert (out / "audit.log").read_text().count("completions: 2 of 2") == 2, "a second call writes on"
+    assert isinstance(lens(*words, "--quiet", "--verbose").exception, UserError)
+
+
+def test_the_log_waits_for_the_run_masks_secrets_and_keeps_the_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["refusal-lens", "audit", "m", "--hub-token", "hf_abcdefgh12345678"])
+    out = tmp_path / "run"
+    with pytest.raises(ZeroDivisionError), logging_to(out, stderr=logging.WARNING) as note:
+        LOGGER.info("before the run is there")
+        assert not out.exists()
+        RunDir.create(out, header={})
+        LOGGER.warning("a warning")
+        note("a line of progress")
+        raise ZeroDivisionError("at last")
+    log = (out / "audit.log").read_text()
+    assert [line.split(" ", 2)[2] for line in log.splitlines()] == [
+        "refusal-lens audit m --hub-token ***",
+        "before the run is there",
+        "a warning",
+        "a line of progress",
+        "ended by ZeroDivisionError: at last",
+    ]
+    assert capsys.readouterr().err == "a warning\n"
+    assert not logging.getLogger("refusal_lens").handlers
+
+
+@pytest.mark.parametrize(("level", "shown"), [(logging.ERROR, ""), (logging.INFO, "said\nwarned\n")])
+def test_stderr_hears_from_its_level_on(level: int, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with logging_to(None, stderr=level):
+        LOGGER.info("said")
+        LOGGER.warning("warned")
+    assert capsys.readouterr().err == shown
+
+
+def test_a_minute_without_a_line_names_the_running_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(show.time, "monotonic", lambda: now[0])
+    said: list[str] = []
+    lines = Lines(["completions/a", "completions/b"], said.append)
+    lines.started(Task("completions", 1, "a"))
+    now[0] += 59
+    lines.still()
+    assert said == []
+    now[0] += 2
+    lines.still()
+    lines.still()
+    assert said == ["running completions/a (61 s)"]
+    lines.moved(Outcome("completions/a", "done", 61.0), 2)
+    assert said[1:] == ["completions: 1 of 2 (61 s, about 61 s left of the steps begun)"]
+
+
+def test_time_left_is_the_mean_of_what_was_computed_over_the_workers() -> None:
+    pace = Pace([f"a/{index}" for index in range(10)] + ["b/0"], workers=2)
+    assert pace.left is None
+    pace.add("a", 0.0, computed=False)
+    assert pace.left is None
+    pace.add("a", 4.0)
+    pace.add("a", 8.0)
+    assert pace.left == 7 * 6.0 / 2  # seven left at a mean of six seconds, two at a time; b is not begun
+
+
+def test_status_says_how_long_the_rest_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunDir.create(tmp_path / "run", header={})
+    tasks = [Task("completions", 1, f"t{index}") for index in range(3)]
+    write_plan(run, tasks)
+    with run.writing(tasks[0]) as folder:
+        (folder / "out.txt").write_text("x")
+    record = run.record(tasks[0].task_id)
+    assert record is not None
+    result = lens("status", run.root)
+    assert result.exit_code == 0
+    assert "left of the steps begun" in result.output
