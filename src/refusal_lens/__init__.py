@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from refusal_lens.interventions import Ablation, Addition, intervening
     from refusal_lens.judging import get_judge
     from refusal_lens.model import LensModel, generate, load_model
+    from refusal_lens.monitor import Monitor
     from refusal_lens.pipeline import Run, open_run
     from refusal_lens.prompts import load_prompts
 
@@ -51,6 +52,7 @@ _HOMES = {
     "get_judge": "judging",
     "LensModel": "model",
     "generate": "model",
+    "Monitor": "monitor",
     "load_model": "model",
     "Run": "pipeline",
     "open_run": "pipeline",
@@ -65,6 +67,7 @@ __all__ = [
     "Candidates",
     "Direction",
     "LensModel",
+    "Monitor",
     "Run",
     "Selection",
     "audit",

@@ -26,10 +26,12 @@ from refusal_lens.cli import (
     figures,
     judge,
     language,
+    monitor,
     report,
     running,
     runs,
     seals,
+    tamper,
     testbed,
     view,
 )
@@ -52,6 +54,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "export",
     ),
     "Release": ("preregister", "gate", "sign", "verify", "scrub"),
+    "Defend": ("monitor", "tamper"),
     "Laboratory": ("extract", "score", "select", "judge", "agreement", "data", "testbed"),
 }
 LAST = "Laboratory"
@@ -105,6 +108,8 @@ for group in (
     view,
     config,
     figures,
+    monitor,
+    tamper,
 ):
     group.register(app)
 

@@ -15,7 +15,7 @@ from refusal_lens.model.lens import LensModel, ModelProvenance
 from refusal_lens.model.load import assemble, check_source, identify, load_model, resolve_device, resolve_dtype
 from refusal_lens.model.outline import Outline, outline
 from refusal_lens.model.projection import in_float64, set_projection, unit
-from refusal_lens.model.source import fingerprint
+from refusal_lens.model.source import fingerprint, locate_source
 from refusal_lens.model.tokens import PROBES, replaced_by_type
 
 __all__ = [
@@ -51,6 +51,7 @@ __all__ = [
     "is_out_of_memory",
     "layer_error",
     "load_model",
+    "locate_source",
     "next_token_logits",
     "outline",
     "placement_error",
