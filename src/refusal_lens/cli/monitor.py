@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from refusal_lens.cli import monitor_measure
+from refusal_lens.cli import monitor_measure, monitor_serve
 from refusal_lens.cli.outputs import check_file, check_folder
 from refusal_lens.cli.printing import Format
 from refusal_lens.errors import UserError
@@ -39,6 +39,7 @@ def register(app: typer.Typer) -> None:
     group.command("show")(show)
     group.command("recalibrate")(recalibrate)
     monitor_measure.register(group)
+    monitor_serve.register(group)
     app.add_typer(group, name="monitor")
 
 
@@ -227,8 +228,8 @@ def _warn(monitor: Monitor) -> None:
     weak = [code for code, one in card.calibrations.items() if one.promised is None and code != "*"]
     if weak:
         typer.echo(
-            f"no promise for {', '.join(weak)}: their prompts do not fall into two clear groups along this direction; a few labels "
-            "help (`monitor recalibrate`)",
+            f"no promise for {', '.join(weak)}: their prompts do not fall into two clear groups along this direction; a few "
+            "labels help (`monitor recalibrate`)",
             err=True,
         )
     quality = card.validation.get("auc")

@@ -26,7 +26,7 @@ HOWS: Mapping[str, str] = {
     "labels": "split-conformal on labelled harmful prompts of the language",
     "unlabelled": "no label of the language: its unlabelled prompts fall into two groups, the upper one stands in",
     "few labels": "moved by a few labelled harmful prompts of the language",
-    "centred": "its unlabelled prompts do not fall into two groups: the fit languages' threshold, moved to their mean; no promise",
+    "centred": "its unlabelled prompts form no two groups: the fit languages' threshold, moved to their mean; no promise",
     "borrowed": "nothing of the language was seen: the fit languages' threshold; no promise",
 }
 LIMITS = (

@@ -2,8 +2,8 @@
 
 1. `detector.choose` picks method, position and layer on validation prompts; its weight is fitted on the train prompts.
 2. A fit language is calibrated on scores of prompts that the weight did not see: validation, and train out of fold.
-3. Another language is calibrated on its unlabelled prompts where these fall into two groups, else the fit languages' threshold is moved to
-   their mean.
+3. Another language is calibrated on its unlabelled prompts where these fall into two groups, else the fit languages'
+   threshold is moved to their mean.
 """
 
 from __future__ import annotations
@@ -127,8 +127,9 @@ class _Making:
         middle, half = (found.low + found.high) / 2, (found.high - found.low) / 2
         z = (scores - middle) / half
         quantile = conformal(z[scores >= found.cut], self.miss)
+        promised = quantile.promised if found.clear else None
         return Calibration(
-            "unlabelled", middle, half, self._p(quantile.threshold), quantile.promised if found.clear else None, len(scores), found.separation,
+            "unlabelled", middle, half, self._p(quantile.threshold), promised, len(scores), found.separation,
             _deciles(z[scores < found.cut]),
         )  # fmt: skip
 
