@@ -17,7 +17,7 @@ from refusal_lens.monitor.fitting import DECILES
 from refusal_lens.testbed import load_prompts
 
 pytest.importorskip("fastapi")
-from starlette.testclient import TestClient
+from fastapi.testclient import TestClient
 
 from refusal_lens.serve import Guard, Local, Settings, Upstream, create_app
 from refusal_lens.serve.drift import FEWEST, Drift, distance

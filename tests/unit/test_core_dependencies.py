@@ -21,6 +21,9 @@ OPTIONAL = {
     "inspect_ai": "inspect",
     "anyio": "inspect",
     "cryptography": "sign",
+    "anyascii": "monitor",
+    "fastapi": "serve",
+    "uvicorn": "serve",
 }  # import -> extra; imported inside a function or a module of its own
 NEVER_IMPORTED = {"accelerate": "transformers needs it to place a model on devices"}
 

@@ -13,9 +13,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from fastapi import FastAPI, Header, HTTPException
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.responses import Response
 
 from refusal_lens.errors import DataError, EndpointError
 from refusal_lens.serve.backends import DONE, Backend
