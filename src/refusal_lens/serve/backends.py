@@ -9,7 +9,7 @@ import json
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Protocol, cast, runtime_checkable
 
 import httpx
 import torch
@@ -23,6 +23,7 @@ from refusal_lens.types import JsonValue
 DONE = "[DONE]"
 
 
+@runtime_checkable
 class Backend(Protocol):
     """Answers chats."""
 
