@@ -19,6 +19,8 @@ from refusal_lens.cli import (
     audit,
     config,
     data,
+    defence_bench,
+    defend,
     direction,
     directions,
     doctor,
@@ -54,7 +56,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
         "export",
     ),
     "Release": ("preregister", "gate", "sign", "verify", "scrub"),
-    "Defend": ("monitor", "tamper"),
+    "Defend": ("monitor", "tamper", "defend", "defence-bench"),
     "Laboratory": ("extract", "score", "select", "judge", "agreement", "data", "testbed"),
 }
 LAST = "Laboratory"
@@ -110,6 +112,8 @@ for group in (
     figures,
     monitor,
     tamper,
+    defend,
+    defence_bench,
 ):
     group.register(app)
 

@@ -1,0 +1,194 @@
+"""Choosing among candidate defences without a label of a target language and without a test prompt.
+
+1. Every candidate answers unlabelled prompts that the gate takes for harmful, some of each language, and harmless
+   validation prompts of the fit languages, whose labels are known.
+2. Out goes what makes the model refuse more harmless validation prompts than the bound allows.
+3. Of the rest the best is what is refused most in the language where least is refused, then on average; of equals the
+   first: candidates come weakest first.
+4. All candidates are tried on few prompts, the leaders on all.
+
+The first figure counts refusals of what the gate opens for: what the gate misses is seen only by a test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from refusal_lens.defences.face import Card, Defence, FitData, Limits
+from refusal_lens.defences.gate import FittedGate, fit_gate
+from refusal_lens.defences.reading import Read, answered, by_language, read_all, shares
+from refusal_lens.interventions import Addition
+from refusal_lens.model import LensModel
+from refusal_lens.types import JsonValue
+
+FIRST, LEADERS = 4, 4
+STRENGTHS = (1.0, 1.5, 2.0, 3.0)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A direction, where it was read, and how strongly it is used."""
+
+    vector: Float[Tensor, " d_model"]
+    position: int
+    layer: int
+    strength: float
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a candidate did on validation: refused of what the gate opens for, by language; refused of harmless."""
+
+    refused: dict[str, float]
+    harmless: float
+
+    @property
+    def key(self) -> tuple[float, float]:
+        """The least over languages, and the mean."""
+        values = list(self.refused.values()) or [0.0]
+        return round(min(values), 6), round(sum(values) / len(values), 6)
+
+
+class Fitting:
+    """One model with the prompts of a fit: activations, gate and action are found once for all methods."""
+
+    def __init__(self, model: LensModel, data: FitData, limits: Limits) -> None:
+        """Compute nothing yet.
+
+        Args:
+            model: The model to defend.
+            data: Prompts.
+            limits: Bounds.
+        """
+        self.model, self.data, self.limits = model, data, limits
+
+    @cached_property
+    def read(self) -> Read:
+        """Activations of every prompt of the fit."""
+        return read_all(self.model, self.data)
+
+    @cached_property
+    def gate(self) -> FittedGate:
+        """The gate."""
+        return fit_gate(self.read)
+
+    @cached_property
+    def opened(self) -> tuple[list[str], list[str]]:
+        """Unlabelled prompts that the recalibrated gate opens for, and their languages."""
+        texts: list[str] = []
+        languages: list[str] = []
+        gate = self.gate.gate
+        pos, layer = self.read.positions.index(gate.position), self.read.layers.index(gate.layer)
+        for index, language in enumerate(gate.languages):
+            scores = gate.scores(self.read.unlabelled[language][:, pos, layer])
+            flagged = torch.nonzero(scores > gate.thresholds[index]).flatten().tolist()[: self.limits.prompts]
+            texts += [self.data.unlabelled[language][row] for row in flagged]
+            languages += [language] * len(flagged)
+        return texts, languages
+
+    @cached_property
+    def harmless(self) -> tuple[list[str], list[str]]:
+        """Harmless validation prompts of the fit languages, and their languages."""
+        chosen = [prompt for prompt in self.data.val if prompt.harm == "harmless"]
+        return [prompt.text for prompt in chosen], [prompt.language for prompt in chosen]
+
+    @cached_property
+    def undefended(self) -> Figures:
+        """The untouched model."""
+        return self._try(None, self.limits.prompts)
+
+    @cached_property
+    def action(self) -> Site:
+        """The addition, of all places and strengths, that makes the model refuse what the gate opens for."""
+        places = [
+            Site(self.read.difference(pos, layer), self.read.positions[pos], self.read.layers[layer], strength)
+            for strength in STRENGTHS
+            for pos in sorted({self.read.positions.index(self.gate.gate.position), len(self.read.positions) - 1})
+            for layer in range(len(self.read.layers))
+        ]
+        texts, languages = self._few(FIRST)
+        tried: list[tuple[tuple[float, float], Site]] = []
+        for site in places:
+            addition = Addition(site.vector, layer=site.layer, coefficient=site.strength)
+            labels = answered(self.model, texts, languages, interventions=[addition], tokens=self.limits.tokens)
+            found = {language: part.refused for language, part in by_language(labels, languages).items()}
+            tried.append((Figures(found, 0.0).key, site))
+        leaders = sorted(tried, key=lambda item: item[0], reverse=True)[:LEADERS]
+        texts, languages = self.opened
+        again: list[tuple[tuple[float, float], Site]] = []
+        for _, site in leaders:
+            addition = Addition(site.vector, layer=site.layer, coefficient=site.strength)
+            labels = answered(self.model, texts, languages, interventions=[addition], tokens=self.limits.tokens)
+            found = {language: part.refused for language, part in by_language(labels, languages).items()}
+            again.append((Figures(found, 0.0).key, site))
+        return max(again, key=lambda item: item[0])[1]
+
+    def choose(self, candidates: Sequence[Defence]) -> Defence:
+        """The best candidate, with its figures in its card.
+
+        Args:
+            candidates: At least one, weakest first.
+
+        Returns:
+            The chosen one. Where none keeps the bound it is the one that refuses least of the harmless, and its card says so.
+        """
+        bound = self.undefended.harmless + self.limits.overrefusal + 1e-9
+        pool = list(candidates)
+        if len(pool) > LEADERS:
+            tried = [self._try(item, FIRST) for item in pool]
+            order = sorted(range(len(pool)), key=lambda i: (tried[i].harmless <= bound, tried[i].key), reverse=True)
+            pool = [pool[i] for i in sorted(order[:LEADERS])]
+        figures = [self._try(item, self.limits.prompts) for item in pool]
+        best = max(range(len(pool)), key=lambda i: (figures[i].harmless <= bound, _merit(figures[i], bound), -i))
+        chosen, found = pool[best], figures[best]
+        validation: dict[str, JsonValue] = {
+            "bound_kept": found.harmless <= bound,
+            "harmless_refused": found.harmless,
+            "harmless_refused_undefended": self.undefended.harmless,
+            "refused_of_opened": dict(found.refused),
+            "refused_of_opened_undefended": dict(self.undefended.refused),
+        }
+        chosen.card = replace(chosen.card, validation={**chosen.card.validation, **validation})
+        return chosen
+
+    def card(self, method: str, settings: dict[str, JsonValue]) -> Card:
+        """A card with what is known before the choice."""
+        gate = self.gate
+        known: dict[str, JsonValue] = {
+            "gate_auc": round(gate.auc, 4),
+            "gate_separation": dict(gate.separations),
+            "languages_without_two_groups": list(gate.alone),
+        }
+        digest = self.model.provenance.digest
+        return Card(method, digest, self.data.fit_languages, gate.gate.languages, settings, known)
+
+    def _few(self, each: int) -> tuple[list[str], list[str]]:
+        counts: dict[str, int] = {}
+        kept: list[int] = []
+        texts, languages = self.opened
+        for index, language in enumerate(languages):
+            counts[language] = counts.get(language, 0) + 1
+            if counts[language] <= each:
+                kept.append(index)
+        return [texts[index] for index in kept], [languages[index] for index in kept]
+
+    def _try(self, defence: Defence | None, each: int) -> Figures:
+        texts, languages = self._few(each)
+        calm, calm_languages = (items[: 4 * each] for items in self.harmless)
+        everything = [*texts, *calm]
+        acting = [] if defence is None else [defence.intervene(self.model, everything)]
+        labels = answered(
+            self.model, everything, [*languages, *calm_languages], interventions=acting, tokens=self.limits.tokens
+        )
+        refused = {name: part.refused for name, part in by_language(labels[: len(texts)], languages).items()}
+        return Figures(refused, shares(labels[len(texts) :]).refused)
+
+
+def _merit(found: Figures, bound: float) -> tuple[float, float]:
+    return found.key if found.harmless <= bound else (-found.harmless, 0.0)

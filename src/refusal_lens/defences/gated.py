@@ -1,0 +1,109 @@
+"""What the defences share that add the refusal direction to some prompts.
+
+    x' = x + amount strength r        at one layer, every position; the amount of a row, 0 to 1, is the method's
+
+Prompts are read first; the addition then has a row per prompt. Place and strength are those that make the model refuse
+what the gate opens for in every language (`choosing`).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from refusal_lens.defences.choosing import Fitting
+from refusal_lens.defences.face import Card, Defence, FitData, Limits
+from refusal_lens.defences.gate import Gate
+from refusal_lens.interventions import Addition
+from refusal_lens.model import Intervention, LensModel
+
+
+def random_like(vector: Tensor, seed: int) -> Tensor:
+    """A random vector of the same norm."""
+    drawn = torch.randn(vector.shape, generator=torch.Generator().manual_seed(seed))
+    return drawn * (vector.norm() / drawn.norm())
+
+
+class GatedAddition(Defence):
+    """What the additions share: a gate, a direction and its layer, a strength."""
+
+    STRENGTHS: ClassVar[tuple[float, ...]] = (1.0,)
+    """Multiples of the action's strength that are tried."""
+
+    def __init__(self, card: Card, gate: Gate, vector: Tensor, layer: int, strength: float) -> None:
+        """Put the parts together.
+
+        Args:
+            card: Where it holds.
+            gate: What is read.
+            vector: Direction [d_model], raw.
+            layer: Where it is added.
+            strength: Multiple of it.
+        """
+        self.card, self.gate, self.vector, self.layer, self.strength = card, gate, vector, layer, strength
+
+    @classmethod
+    def fit(cls, model: LensModel, data: FitData, limits: Limits = Limits()) -> Defence:  # noqa: B008 (frozen)
+        """Fit gate and action, and choose the strength."""
+        return cls.make(Fitting(model, data, limits))
+
+    @classmethod
+    def make(cls, fitting: Fitting) -> Defence:
+        """The same from what other methods share."""
+        return fitting.choose(cls.candidates(fitting))
+
+    @classmethod
+    def candidates(cls, fitting: Fitting) -> list[Defence]:
+        """What is chosen among, weakest first."""
+        site, gate = fitting.action, fitting.gate.gate
+        return [
+            cls(
+                fitting.card(
+                    cls.method,
+                    {
+                        "gate_position": gate.position,
+                        "gate_layer": gate.layer,
+                        "position": site.position,
+                        "layer": site.layer,
+                        "strength": factor * site.strength,
+                    },
+                ),
+                gate,
+                site.vector,
+                site.layer,
+                factor * site.strength,
+            )
+            for factor in cls.STRENGTHS
+        ]
+
+    @abstractmethod
+    def amounts(self, x: Tensor) -> Tensor:
+        """Between 0 and 1 of the strength, for what the gate read of each row."""
+
+    def intervene(
+        self, model: LensModel, instructions: Sequence[str], *, under: Sequence[Intervention] = ()
+    ) -> Intervention:
+        """An addition with a row per prompt."""
+        amounts = self.amounts(self.gate.read(model, instructions, under)) * self.strength
+        return Addition(amounts.unsqueeze(1) * self.vector, layer=self.layer)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Gate, direction, layer and strength."""
+        facts = torch.tensor([self.layer, self.strength], dtype=torch.float64)
+        return {**self.gate.tensors(), "vector": self.vector, "facts": facts}
+
+    @classmethod
+    def restore(cls, card: Card, tensors: Mapping[str, Tensor]) -> Defence:
+        """From a file."""
+        layer, strength = tensors["facts"].tolist()
+        return cls(card, Gate.restore(tensors, card.languages), tensors["vector"], int(layer), strength)
+
+    def null(self, seed: int) -> Defence:
+        """The same gate, a random direction of the same norm."""
+        card = replace(self.card, method=f"{self.card.method}:random-{seed}")
+        return type(self)(card, self.gate, random_like(self.vector, seed), self.layer, self.strength)

@@ -1,0 +1,76 @@
+"""The arithmetic of gates and maps, against values computed apart from our code."""
+
+import numpy as np
+import pytest
+import torch
+
+from refusal_lens.defences.attackers import switched
+from refusal_lens.defences.edits import LinearMap, SetProjection
+from refusal_lens.defences.gate import ONE_BELL, between, cut_in_two
+from refusal_lens.defences.nullspace import constrained_map
+from refusal_lens.interventions import Ablation
+
+
+def brute_force_cut(values: np.ndarray) -> int:
+    """How many values are in the lower group when the variance within both groups is least."""
+    ordered = np.sort(values)
+    within = [ordered[:i].var() * i + ordered[i:].var() * (len(ordered) - i) for i in range(1, len(ordered))]
+    return int(np.argmin(within)) + 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_cut_is_the_one_with_least_variance_within_the_groups(seed: int) -> None:
+    values = np.concatenate(
+        [np.random.default_rng(seed).normal(size=17), 3 + np.random.default_rng(seed).normal(size=9)]
+    )
+    cut = cut_in_two(values)
+    ordered, first = np.sort(values), brute_force_cut(values)
+    assert cut.threshold == pytest.approx(between(ordered[:first], ordered[first:]).threshold)
+
+
+def test_the_threshold_is_equally_many_spreads_from_both_groups() -> None:
+    cut = between(np.array([-1.0, 1.0]), np.array([8.0, 12.0]))  # means 0 and 10, spreads 1 and 2
+    assert cut.threshold == pytest.approx(10 / 3)
+
+
+def test_one_bell_is_not_taken_for_two_groups_and_two_are() -> None:
+    one = np.random.default_rng(0).normal(size=4000)
+    assert cut_in_two(one).explained == pytest.approx(2 / np.pi, abs=0.02)
+    assert cut_in_two(one).explained < ONE_BELL < cut_in_two(np.concatenate([one, one + 6])).explained
+
+
+def test_a_map_is_zero_where_harmless_activations_live_and_reaches_the_aim_elsewhere() -> None:
+    torch.manual_seed(0)
+    harmless = torch.cat([torch.randn(50, 4), torch.zeros(50, 4)], 1)  # in the first four dimensions
+    harmful = torch.cat([torch.randn(30, 4), 5 + 0.01 * torch.randn(30, 4)], 1)  # beyond them too
+    aim = torch.arange(8.0)
+    matrix = constrained_map(harmful, harmless, aim, free=0.5)
+    assert float((harmless @ matrix).abs().max()) < 1e-5
+    assert float((harmful @ matrix - aim).norm(dim=1).max()) < 0.05 * float(aim.norm())
+
+
+def test_the_projection_is_set_in_open_rows_alone_and_rows_follow() -> None:
+    unit = torch.tensor([0.0, 1.0, 0.0])
+    steering = SetProjection(layer=1, unit=unit, target=7.0, opened=torch.tensor([True, False, True]))
+    x = torch.randn(3, 5, 3)
+    y = steering(x)
+    assert torch.allclose(y[[0, 2]] @ unit, torch.full((2, 5), 7.0), atol=1e-5)
+    assert torch.equal(y[1], x[1]) and torch.equal(y[..., [0, 2]], x[..., [0, 2]])
+    picked = steering.rows([1, 2])(x[[1, 2]])
+    assert torch.equal(picked, y[[1, 2]])
+    assert torch.equal(steering(x.reshape(15, 3)), y.reshape(15, 3))  # as some architectures flatten it
+    assert steering.at("block_input", 0) is None and steering.at("block_input", 1) is not None
+
+
+def test_beside_an_exact_ablation_nothing_is_added_along_the_ablated_direction() -> None:
+    torch.manual_seed(0)
+    ablation = Ablation(torch.randn(6))
+    rest = LinearMap(layer=0, matrix=torch.randn(6, 6)).after([ablation])
+    x = torch.randn(2, 3, 6)
+    assert float(((rest(x) - x) @ ablation.unit).abs().max()) < 1e-5
+    assert float((rest(x) - x).norm()) > 1
+
+
+def test_a_prompt_switched_in_the_middle() -> None:
+    assert switched("a b c d", "one two three four") == "a b three four"
+    assert switched("一二三四", "one two three") == "一二 three"
