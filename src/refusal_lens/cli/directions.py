@@ -12,19 +12,15 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from refusal_lens.cli.direction_inputs import check_threshold, discover, fitting, groups_of, load, sound, token_ids_of
 from refusal_lens.cli.outputs import check_file, check_folder
+from refusal_lens.cli.settings import batch_size_of
 from refusal_lens.errors import NoValidDirection, UserError
 from refusal_lens.languages import get_language
-
-if TYPE_CHECKING:
-    from refusal_lens.interventions import ModelChecks
-    from refusal_lens.model import BatchSize, LensModel
-    from refusal_lens.prompts import PromptFile
-    from refusal_lens.types import Harm, Prompt
 
 
 class ModeChoice(StrEnum):
@@ -98,14 +94,14 @@ def extract_command(
 
     Example: refusal-lens extract testbed:universal --harmful harmful.csv --harmless harmless.csv --out candidates/
     """
-    size = _batch_size(batch_size)
+    size = batch_size_of(batch_size) or "auto"
     check_folder(out, "--out")
-    groups = _groups(harmful, harmless, column)
-    loaded = _load(model, revision, device, dtype, chat_template, thinking, trust_remote_code)
-    checks = _sound(loaded, accept_inexact)
+    groups = groups_of(harmful, harmless, column)
+    loaded = load(model, revision, device, dtype, chat_template, thinking, trust_remote_code)
+    checks = sound(loaded, accept_inexact)
     from refusal_lens.directions import extract
 
-    found = extract(loaded, *_fitting(loaded, groups), batch_size=size)
+    found = extract(loaded, *fitting(loaded, groups), batch_size=size)
     replace(found, inexact=checks.failures or None).save(out)
     shape = list(found.tensor.shape)
     said = {"out": str(out), "shape": shape, "positions": list(found.positions)}
@@ -153,20 +149,20 @@ def score_command(
 
     Example: refusal-lens score testbed:universal --candidates candidates/ --harmful v.json --harmless w.json --out scores.json
     """
-    size = _batch_size(batch_size)
+    size = batch_size_of(batch_size) or "auto"
     check_file(out, "--out", reads=[harmful, harmless, candidates / "candidates.json"])
     get_language(language)
-    groups = _groups(harmful, harmless, column, language)
-    wanted = None if refusal_tokens is None else _token_ids(refusal_tokens)
-    _check_threshold(kl_threshold)
+    groups = groups_of(harmful, harmless, column, language)
+    wanted = None if refusal_tokens is None else token_ids_of(refusal_tokens)
+    check_threshold(kl_threshold)
     from refusal_lens.core.files import write_atomic
     from refusal_lens.directions import Candidates, published_rows, score
 
     found = Candidates.load(candidates)
-    loaded = _load(model, revision, device, dtype, chat_template, thinking, trust_remote_code)
-    checks = _sound(loaded, accept_inexact)
-    groups = _fitting(loaded, groups)
-    token_ids = wanted if wanted is not None else _discover(loaded, groups, language, size)
+    loaded = load(model, revision, device, dtype, chat_template, thinking, trust_remote_code)
+    checks = sound(loaded, accept_inexact)
+    groups = fitting(loaded, groups)
+    token_ids = wanted if wanted is not None else discover(loaded, groups, language, size)
     with _progress("scoring candidates") as progress:
         scores = score(
             loaded,
@@ -197,7 +193,7 @@ def select_command(
 
     Example: refusal-lens select scores.json --n-layers 28 --rule arditi
     """
-    _check_threshold(kl_threshold)
+    check_threshold(kl_threshold)
     from refusal_lens.directions import read_scores, select
 
     found = read_scores(scores)
@@ -216,118 +212,6 @@ def select_command(
     fields = {name: value for name, value in asdict(chosen).items() if name != "skipped"}
     facts = {"rule": choice.rule, "kl_threshold": choice.kl_threshold, "survivors": len(choice.survivors)}
     typer.echo(json.dumps({**fields, **facts, "reason": choice.reason}))
-
-
-def _load(
-    model: str, revision: str | None, device: str, dtype: str, chat_template: Path | None, thinking: str, trust: bool
-) -> LensModel:
-    from refusal_lens.model import load_model
-
-    return load_model(
-        model,
-        revision=revision,
-        device=device,
-        dtype=dtype,
-        chat_template=chat_template,
-        thinking=thinking,
-        trust_remote_code=trust,
-    )
-
-
-def _sound(model: LensModel, accept_inexact: bool) -> ModelChecks:
-    """What the model was checked for; it stops here where a check fails, unless that was accepted."""
-    from refusal_lens.interventions import require_sound
-
-    found = require_sound(model, accept_inexact=accept_inexact)
-    if not found.ok:
-        typer.echo(f"inexact, as accepted: {found.failures}; every number is marked", err=True)
-    return found
-
-
-def _groups(harmful: Path, harmless: Path, column: str | None, language: str = "en") -> list[list[Prompt]]:
-    """Both classes. The column asked for must be in one file at least: the other class may lie in another kind of table."""
-    from refusal_lens.prompts import MissingColumnError, read_prompts
-
-    files: list[PromptFile] = []
-    without: list[MissingColumnError] = []
-    kinds: tuple[tuple[Path, Harm], ...] = ((harmful, "harmful"), (harmless, "harmless"))
-    for file, harm in kinds:
-        try:
-            files.append(read_prompts(file, language=language, harm=harm, column=column))
-        except MissingColumnError as fault:
-            without.append(fault)
-            if column is None or len(without) == len(kinds):
-                raise without[0] from None
-            try:
-                files.append(read_prompts(file, language=language, harm=harm))
-            except MissingColumnError:
-                raise fault from None
-    for file, option in zip(files, ("--harmful", "--harmless"), strict=True):
-        typer.echo(f"{option} {file.summary()}", err=True)
-    groups = [list(file.prompts) for file in files]
-    texts = {prompt.text for prompt in groups[0]}
-    both = [prompt.text for prompt in groups[1] if prompt.text in texts]
-    if both:
-        raise UserError(
-            f"{len(both)} prompts stand in {harmful} and in {harmless} (first: {both[0][:80]!r}): "
-            "a prompt is harmful or harmless; take each out of one file"
-        )
-    return groups
-
-
-def _fitting(model: LensModel, groups: list[list[Prompt]]) -> list[list[Prompt]]:
-    """The prompts that fit the model's context; the others are named, and each class needs one."""
-    fitting: list[list[Prompt]] = []
-    for option, prompts in zip(("--harmful", "--harmless"), groups, strict=True):
-        long = set(model.too_long([prompt.text for prompt in prompts]))
-        kept = [prompt for index, prompt in enumerate(prompts) if index not in long]
-        if not kept:
-            raise UserError(f"{option}: no prompt fits the model's context of {model.context} tokens; shorten them")
-        if long:
-            rows = ", ".join(str(index + 1) for index in sorted(long)[:10])
-            typer.echo(
-                f"{option}: {len(long)} of {len(prompts)} prompts left out, longer than the model's context of "
-                f"{model.context} tokens (row {rows})",
-                err=True,
-            )
-        fitting.append(kept)
-    return fitting
-
-
-def _discover(model: LensModel, groups: list[list[Prompt]], language: str, batch_size: BatchSize) -> list[int]:
-    from refusal_lens.directions import discover_refusal_tokens
-    from refusal_lens.judging import get_judge
-
-    found = discover_refusal_tokens(model, *groups, language=language, judge=get_judge("native"), batch_size=batch_size)
-    if not found.ids:
-        raise NoValidDirection(f"no refusal tokens: {found.reason}; name them with --refusal-tokens")
-    typer.echo(
-        f"refusal tokens {list(found.ids)} ({', '.join(map(repr, found.tokens))}) hold {found.coverage:.0%} "
-        f"of the first-token probability of {found.refused} refusals",
-        err=True,
-    )
-    return list(found.ids)
-
-
-def _token_ids(text: str) -> list[int]:
-    try:
-        ids = [int(part) for part in text.replace(" ", "").split(",")]
-    except ValueError:
-        raise UserError(f"--refusal-tokens {text!r}: expected token ids such as 40,2121") from None
-    return list(dict.fromkeys(ids))
-
-
-def _batch_size(text: str) -> BatchSize:
-    if text == "auto":
-        return "auto"
-    if not text.isdecimal() or int(text) < 1:
-        raise UserError(f"--batch-size {text!r}: expected a positive number or auto")
-    return int(text)
-
-
-def _check_threshold(value: float | None) -> None:
-    if value is not None and not value >= 0:
-        raise UserError(f"--kl-threshold {value}: expected a number of nats, 0 or more")
 
 
 @contextmanager

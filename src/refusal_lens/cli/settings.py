@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from refusal_lens.errors import UserError
 
@@ -148,10 +148,12 @@ def text_of(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
 
-def batch_size_of(text: str | None) -> str | int | None:
+def batch_size_of(text: str | None) -> Literal["auto"] | int | None:
     """A batch size as the configuration has it."""
-    if text is None or text == "auto":
-        return text
+    if text is None:
+        return None
+    if text == "auto":
+        return "auto"
     if re.fullmatch("0*[1-9][0-9]{0,8}", text) is None:
         raise UserError(f"--batch-size {text[:40]!r}: give a whole number from 1 up, or auto")
     return int(text)

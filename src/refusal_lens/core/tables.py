@@ -1,5 +1,7 @@
 """Every table of a run, defined once: its rows' type is its schema, its CSV header, its documentation and what readers get.
 
+Those of the geometry stand in `geometry_tables`, what several tables call alike in `columns`.
+
 Example:
     >>> RATES.columns[:4]
     ('intervention', 'source', 'language', 'prompts')
@@ -8,23 +10,23 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 from typing_extensions import TypedDict
 
+from refusal_lens.core.columns import (
+    Harmfulness,
+    High,
+    Intervention,
+    Language,
+    Layer,
+    Low,
+    PromptSet,
+    Share,
+    Source,
+)
+from refusal_lens.core.geometry_tables import COSINES, PROJECTION, SEPARATION, SHARING, TWO_DIRECTIONS
 from refusal_lens.core.table import Table
-
-Share: TypeAlias = Annotated[float | None, "share in [0, 1]; null where nothing was scored"]
-Low: TypeAlias = Annotated[float | None, "lower bound of the 95 % interval"]
-High: TypeAlias = Annotated[float | None, "upper bound of the 95 % interval"]
-Intervention: TypeAlias = Annotated[
-    str, "baseline, or the name of an intervention: ablation, affine, published, addition"
-]
-Source: TypeAlias = Annotated[str, "language of the direction, a pool, or a null direction; empty for the baseline"]
-Language: TypeAlias = Annotated[str, "BCP-47 code of the prompts"]
-Harmfulness: TypeAlias = Annotated[str, "class of the prompts: harmful or harmless"]
-PromptSet: TypeAlias = Annotated[str | None, "prompt set, e.g. polyrefuse, testbed, xstest"]
-Layer: TypeAlias = Annotated[int, "layer: the residual stream entering this block"]
 
 
 class RateRow(TypedDict):
@@ -233,72 +235,6 @@ class DamageRow(TypedDict):
     n: Annotated[int, "prompts"]
 
 
-class CosineRow(TypedDict):
-    """Cosine between two languages' candidate directions at the selected position."""
-
-    layer: Layer
-    language_a: Language
-    language_b: Language
-    cosine: Annotated[float | None, "in [-1, 1]"]
-    low: Low
-    high: High
-    null_low: Annotated[float | None, "lower bound under permuted labels"]
-    null_high: Annotated[float | None, "upper bound under permuted labels"]
-    masked: Annotated[bool | None, "one of the directions is not told from noise"]
-    base: Annotated[float | None, "cosine in the base model; null without --base"]
-
-
-class SharingRow(TypedDict):
-    """How much of a language's direction the others share."""
-
-    layer: Layer
-    language: Language
-    effective_rank: Annotated[float | None, "of all languages' directions at this layer"]
-    shared: Annotated[float | None, "share along the mean direction of the others"]
-    private: Annotated[float | None, "1 - shared"]
-    reliability: Annotated[float | None, "split-half reliability of the direction"]
-    norm: Annotated[float | None, "its length"]
-    masked: Annotated[bool | None, "not told from noise"]
-
-
-class TwoDirectionsRow(TypedDict):
-    """Harmfulness (instruction's last token) beside refusal (template's last token)."""
-
-    layer: Layer
-    language: Language
-    cosine: Annotated[float | None, "between the two directions"]
-    auc_harmfulness: Annotated[float | None, "separation of the classes at the instruction's last token"]
-    auc_refusal: Annotated[float | None, "separation of the classes at the template's last token"]
-
-
-class ProjectionRow(TypedDict):
-    """One prompt in the plane of the first two principal components."""
-
-    layer: Layer
-    language: Language
-    harm: Harmfulness
-    prompt_id: Annotated[str, "shared by the prompt's translations"]
-    pc1: Annotated[float | None, "first principal component"]
-    pc2: Annotated[float | None, "second principal component"]
-    along: Annotated[float | None, "projection on the shared direction"]
-
-
-class SeparationRow(TypedDict):
-    """How well harmful and harmless prompts of a language separate along the shared direction."""
-
-    layer: Layer
-    language: Language
-    auc: Annotated[float | None, "area under the ROC curve"]
-    d_prime: Annotated[float | None, "difference of means over the pooled standard deviation"]
-    margin: Annotated[float | None, "distance of the harmful mean from the threshold the other languages share"]
-    silhouette: Annotated[float | None, "silhouette of the classes in the whole space"]
-    baseline_compliance: Share
-    tier: Annotated[str, "resource tier: high, medium or low"]
-    silhouette_along: Annotated[float | None, "silhouette of the classes along the direction"]
-    answered_auc: Annotated[float | None, "how well the projection tells answered from refused harmful prompts"]
-    stand_in: Annotated[str | None, "classes whose test prompts are stood in for by validation prompts"]
-
-
 RATES = Table("rates", RateRow)
 VERDICTS = Table("verdicts", VerdictRow)
 UNSCORED = Table("unscored", UnscoredRow)
@@ -312,11 +248,6 @@ TRANSFER = Table("transfer", TransferRow)
 CONTENT = Table("content", ContentRow)
 SELECTIVITY = Table("selectivity", SelectivityRow)
 DAMAGE = Table("damage", DamageRow)
-COSINES = Table("cosines", CosineRow)
-SHARING = Table("sharing", SharingRow)
-TWO_DIRECTIONS = Table("two_directions", TwoDirectionsRow)
-PROJECTION = Table("projection", ProjectionRow)
-SEPARATION = Table("separation", SeparationRow)
 
 TABLES: Mapping[str, Table[Any]] = {
     table.name: table

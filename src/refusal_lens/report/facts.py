@@ -34,20 +34,8 @@ SELECTED = "selected"
 class HeadlineRow:
     """One language of the headline table.
 
-    Harmful columns count compliance, harmless columns count refusals; None where the run has no such cell.
-
-    Attributes:
-        language: BCP-47 code.
-        name: English name.
-        tier: Resource tier: high, medium, low, or empty.
-        harmful_baseline: Harmful prompts answered by the untouched model.
-        harmful_ablated: The same with the direction ablated.
-        harmful_random: The same with random directions ablated.
-        harmful_added: The same with the direction added.
-        harmless_baseline: Harmless prompts refused by the untouched model.
-        harmless_added: The same with the direction added.
-        harmless_random: The same with random directions added.
-        harmless_ablated: The same with the direction ablated.
+    Harmful columns count compliance, harmless columns count refusals: untouched, with the direction ablated or added, with
+    random directions; None where the run has no such cell. `tier` is the resource tier: high, medium, low, or empty.
     """
 
     language: str

@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from refusal_lens.core.geometry_tables import SeparationRow
 from refusal_lens.core.ranks import why_no_ranks
-from refusal_lens.core.tables import SeparationRow
 from refusal_lens.measure.explain import APART, LEAKING
 from refusal_lens.report.charts.leak import separation_rows
 from refusal_lens.report.facts import Facts, as_map, language_name

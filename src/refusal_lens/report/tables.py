@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
+from refusal_lens.core.geometry_tables import SHARING, TWO_DIRECTIONS
 from refusal_lens.core.interventions import Declared
 from refusal_lens.core.names import BASELINE, RANDOM, is_null
-from refusal_lens.core.tables import DAMAGE, RATES, SELECTIVITY, SHARING, THOUGHTS, TWO_DIRECTIONS, DamageRow
+from refusal_lens.core.tables import DAMAGE, RATES, SELECTIVITY, THOUGHTS, DamageRow
 from refusal_lens.languages import Reliability
 from refusal_lens.report.facts import Facts, HeadlineRow, as_map, language_name, source_name
 from refusal_lens.report.shares import mean, number, percent, share_of

@@ -17,7 +17,7 @@ from typing import TypeVar, cast
 import numpy as np
 from jaxtyping import Float
 
-from refusal_lens.core.tables import (
+from refusal_lens.core.geometry_tables import (
     COSINES,
     PROJECTION,
     SEPARATION,

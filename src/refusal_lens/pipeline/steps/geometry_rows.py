@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float
 
-from refusal_lens.core.tables import ProjectionRow, SeparationRow, TwoDirectionsRow
+from refusal_lens.core.geometry_tables import ProjectionRow, SeparationRow, TwoDirectionsRow
 from refusal_lens.geometry import (
     answered_auc,
     auc,

@@ -10,7 +10,7 @@ from math import ceil
 
 import altair as alt
 
-from refusal_lens.core.tables import COSINES, CosineRow
+from refusal_lens.core.geometry_tables import COSINES, CosineRow
 from refusal_lens.report.charts.theme import (
     GOLD,
     GROUND_BAND,

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import altair as alt
 
-from refusal_lens.core.tables import SEPARATION, SeparationRow
+from refusal_lens.core.geometry_tables import SEPARATION, SeparationRow
 from refusal_lens.report.charts.theme import (
     TIER_COLOURS,
     TIER_SHAPES,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import altair as alt
 import numpy as np
 
-from refusal_lens.core.tables import PROJECTION, ProjectionRow
+from refusal_lens.core.geometry_tables import PROJECTION, ProjectionRow
 from refusal_lens.report.charts.theme import (
     HARM_COLOURS,
     HARM_SHAPES,
