@@ -27,7 +27,15 @@ def settings(**interventions: object) -> AuditConfig:
     tree = {
         "model": {"spec": "testbed:aligned"},
         "data": {"languages": ["en"], "limit": 4},
-        "directions": {"sources": ["en"], "n_train": 16, "n_val": 8, "discovery": 8, "random": 1, "shuffled": False},
+        "directions": {
+            "sources": ["en"],
+            "n_train": 16,
+            "n_val": 6,
+            "discovery": 6,
+            "mode": "race",
+            "random": 1,
+            "shuffled": False,
+        },
         "interventions": interventions,
         "generation": {"max_new_tokens": 16},
         "geometry": {"enabled": False},

@@ -226,19 +226,25 @@ def _addition(facts: Facts) -> list[Statement]:
 
 def _others(facts: Facts) -> list[Statement]:
     """What every further intervention did where it is read."""
-    said: list[str] = []
+    said: list[Statement] = []
     for item in facts.interventions:
-        if item.name not in ("ablation", "addition"):
-            verb = "answers" if item.reads_on == "harmful" else "refuses"
-            said.append(
-                spread_words(
-                    facts.headline,
-                    lambda row, item=item: facts.share(item.name, row.language, item.reads_on),
-                    f"With the direction {item.done}, it {verb}",
-                    f"{item.reads_on} prompts",
-                )
-            )
-    return [Statement(text) for text in said if text]
+        if item.name in ("ablation", "addition"):
+            continue
+        shares = {row.language: facts.share(item.name, row.language, item.reads_on) for row in facts.headline}
+        verb, with_it = "answers" if item.reads_on == "harmful" else "refuses", f"With the direction {item.done}"
+        text = spread_words(
+            facts.headline,
+            lambda row, shares=shares: shares[row.language],
+            f"{with_it}, it {verb}",
+            f"{item.reads_on} prompts",
+        )
+        unscored = _unscored_share(list(shares.values()))
+        if unscored > MANY:
+            broken = f"{with_it}, {percent(unscored)} of its answers to {item.reads_on} prompts could not be judged."
+            said.append(Statement(f"{text} {broken}".strip(), "caution"))
+        elif text:
+            said.append(Statement(text))
+    return said
 
 
 def _without_direction(facts: Facts) -> list[Statement]:
