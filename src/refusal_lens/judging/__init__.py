@@ -10,7 +10,7 @@ from refusal_lens.judging.given import JudgeFunction, as_judge
 from refusal_lens.judging.guards import GuardJudge
 from refusal_lens.judging.native import NativeJudge
 from refusal_lens.judging.registry import JUDGES, get_judge
-from refusal_lens.judging.thinking import ThinkingJudge, split_answer, thinking_of
+from refusal_lens.judging.thinking import Judged, ThinkingJudge, judge_whole, split_answer, thinking_of
 from refusal_lens.judging.translated import TranslatedJudge
 from refusal_lens.judging.translation import Translation, Translator, get_translator
 
@@ -24,6 +24,7 @@ __all__ = [
     "GuardJudge",
     "Judge",
     "JudgeFunction",
+    "Judged",
     "NativeJudge",
     "ThinkingJudge",
     "TranslatedJudge",
@@ -32,6 +33,7 @@ __all__ = [
     "as_judge",
     "get_judge",
     "get_translator",
+    "judge_whole",
     "require_replies",
     "split_answer",
     "thinking_of",

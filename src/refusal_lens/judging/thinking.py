@@ -7,11 +7,12 @@ place in the model's whole output.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from refusal_lens.core.thinking import CUT, NOTHING, Split, check_format, split_thinking
 from refusal_lens.judging.answer import Answer, Judge, needs_prompt, unscored
-from refusal_lens.types import Verdict
+from refusal_lens.judging.native import NativeJudge
+from refusal_lens.types import Verdict, VerdictLabel
 
 
 class ThinkingJudge:
@@ -89,3 +90,36 @@ def split_answer(answer: Answer, thinking: str) -> Split:
 def thinking_of(judge: Judge) -> str:
     """The format of thoughts that a judge splits off; it says so by an attribute `thinking`, otherwise `auto`."""
     return str(getattr(judge, "thinking", "auto"))
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What a model wrote, read whole: the judge's verdict, the answer without thoughts, what its thoughts alone say."""
+
+    verdict: Verdict
+    answer: str
+    thoughts: VerdictLabel | None
+
+
+def judge_whole(judge: Judge, answers: Sequence[Answer]) -> list[Judged]:
+    """Judge answers, and their thoughts apart from them by the native judge, whoever reads the answers.
+
+    Args:
+        judge: Who reads the answers.
+        answers: What the model wrote, thoughts included.
+
+    Returns:
+        One each, in order; `thoughts` is None where there are none.
+    """
+    verdicts = judge.judge(answers)
+    splits = [split_answer(answer, thinking_of(judge)) for answer in answers]
+    thoughts = [
+        Answer(text=split.reasoning, language=answer.language)
+        for answer, split in zip(answers, splits, strict=True)
+        if split.reasoning
+    ]
+    labels = iter(NativeJudge().judge(thoughts))
+    return [
+        Judged(verdict, split.answer or "", next(labels).label if split.reasoning else None)
+        for verdict, split in zip(verdicts, splits, strict=True)
+    ]

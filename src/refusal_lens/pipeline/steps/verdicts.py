@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from refusal_lens.core.tables import VERDICTS, VerdictRow
-from refusal_lens.judging import Answer, NativeJudge, split_answer, thinking_of
+from refusal_lens.judging import Answer, NativeJudge, judge_whole
 from refusal_lens.pipeline.cells import Pass, pass_of
 from refusal_lens.pipeline.dataset import test_part
 from refusal_lens.pipeline.planning import Planning
@@ -60,9 +60,7 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
         )
         for prompt, row in pairs
     ]
-    judged = tools.judge.judge(answers)
-    splits = [split_answer(answer, thinking_of(tools.judge)) for answer in answers]
-    thoughts = _labels(shared.language, [split.reasoning for split in splits])
+    judged = judge_whole(tools.judge, answers)
     rows: list[VerdictRow] = [
         {
             "intervention": shared.intervention,
@@ -70,21 +68,21 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
             "language": shared.language,
             "prompts": shared.prompts,
             "prompt_id": prompt.prompt_id,
-            "label": verdict.label,
-            "score": verdict.score,
-            "uncertain": verdict.uncertain,
-            "reason": verdict.reason,
-            "judge": verdict.judge,
-            "answer_language": verdict.language,
-            "off_language": verdict.off_language,
-            "truncated": verdict.truncated,
-            "on_topic": _on_topic(prompt, verdict, split.answer or ""),
-            "reading": verdict.reading,
-            "evidence": json.dumps([[item.group, item.start, item.end] for item in verdict.evidence]),
+            "label": whole.verdict.label,
+            "score": whole.verdict.score,
+            "uncertain": whole.verdict.uncertain,
+            "reason": whole.verdict.reason,
+            "judge": whole.verdict.judge,
+            "answer_language": whole.verdict.language,
+            "off_language": whole.verdict.off_language,
+            "truncated": whole.verdict.truncated,
+            "on_topic": _on_topic(prompt, whole.verdict, whole.answer),
+            "reading": whole.verdict.reading,
+            "evidence": json.dumps([[item.group, item.start, item.end] for item in whole.verdict.evidence]),
             "prompt_set": shared.prompt_set or prompt.prompt_set,
-            "thoughts": thought,
+            "thoughts": whole.thoughts,
         }
-        for (prompt, row), verdict, split, thought in zip(pairs, judged, splits, thoughts, strict=True)
+        for (prompt, row), whole in zip(pairs, judged, strict=True)
     ]
     return [Rows(SHARD, rows), Rows(SHARES, inputs.rows(SHARES, shard))]
 
@@ -96,12 +94,6 @@ def in_order(shards: Iterable[list[VerdictRow]]) -> list[VerdictRow]:
     for row in rows:
         place.setdefault((row["prompt_set"], row["intervention"], row["source"]), len(place))
     return sorted(rows, key=lambda row: place[row["prompt_set"], row["intervention"], row["source"]])
-
-
-def _labels(language: str, thoughts: Sequence[str | None]) -> list[str | None]:
-    """The native judge's label of each answer's thoughts; None where there are none."""
-    read = iter(NativeJudge().judge([Answer(text=text, language=language) for text in thoughts if text]))
-    return [next(read).label if text else None for text in thoughts]
 
 
 def _on_topic(prompt: Prompt, verdict: Verdict, answer: str) -> bool | None:
