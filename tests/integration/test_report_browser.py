@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from refusal_lens.report import build_report
-from report_runs import make_run, write_completions
+from refusal_lens.report import build_comparison, build_report, save_run_figures
+from report_runs import make_run, write_completions, write_rows
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -130,4 +132,84 @@ def test_page_is_named_and_ordered_for_screen_readers(built: Path, browser: Brow
     ids = tab.evaluate("[...document.querySelectorAll('[id]')].map(x => x.id)")
     assert len(ids) == len(set(ids))
     assert tab.evaluate("[...document.querySelectorAll('.toc a')].every(a => document.getElementById(a.hash.slice(1)))")
+    tab.context.close()
+
+
+def findings(tab: Page) -> list[str]:
+    """What axe-core finds serious or worse, with the element."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    return [
+        f"{found['impact']} {found['id']}: {node['html'][:120]}"
+        for found in Axe().run(tab).response["violations"]
+        if found["impact"] in ("serious", "critical")
+        for node in found["nodes"]
+    ]
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs side by side, one under a hostile name, the paper's values beside them."""
+    folder = tmp_path_factory.mktemp("compared")
+    runs = [make_run(folder / name, languages=("en", "ar", "th", "zh"), n_layers=2, seed=at)
+            for at, name in enumerate(("plain", "<img src=x onerror=alert(1)>"))]  # fmt: skip
+    for at, run in enumerate(runs):
+        write_rows(run, "verdicts", [
+            {"intervention": "baseline", "source": "", "language": code, "prompts": harm, "prompt_id": f"p{number}",
+             "label": "complied" if (number + at) % 3 else "refused", "prompt_set": "testbed"}
+            for code in ("en", "ar", "th", "zh") for harm in ("harmful", "harmless") for number in range(30)
+        ])  # fmt: skip
+    return build_comparison([run.root for run in runs], out=folder / "page.html", paper=True)
+
+
+@pytest.mark.parametrize("which", ["built", "compared"])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_axe_finds_nothing_serious(
+    which: str, width: int, scheme: str, browser: Browser, request: pytest.FixtureRequest
+) -> None:
+    """A report with hostile texts revealed and everything folded opened; a comparison."""
+    page: Path = request.getfixturevalue(which)
+    tab, said = opened(browser, page, width=width, scheme=scheme)
+    tab.evaluate("document.querySelectorAll('details').forEach(x => { x.open = true; })")
+    assert findings(tab) == []
+    assert tab.evaluate("window.pwned") is None
+    assert said == [f"request: {page.as_uri()[:80]}"]
+    assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    tab.context.close()
+
+
+def test_axe_would_find_something(browser: Browser, tmp_path: Path) -> None:
+    """The positive control: a picture without words and grey on white."""
+    page = tmp_path / "bad.html"
+    page.write_text("<html data-drawn=1><body><img src='data:,'><p style='color:#ccc;background:#fff'>Hello</p>")
+    tab, _ = opened(browser, page, width=800)
+    assert {line.split()[1] for line in findings(tab)} >= {"image-alt:", "color-contrast:"}
+    tab.context.close()
+
+
+def number(cell: str) -> float | str:
+    """A number as such: 1 and 1.0 are the same, which two languages write differently."""
+    try:
+        return float(cell)
+    except ValueError:
+        return cell
+
+
+def test_a_figure_is_saved_as_it_is_shown_and_its_numbers_as_csv(built: Path, browser: Browser, tmp_path: Path) -> None:
+    tab, said = opened(browser, built, width=1280)
+    starts = {"SVG": b"<svg", "PNG": b"\x89PNG", "CSV": b"set,language,series,rate"}
+    for kind, start in starts.items():
+        with tab.expect_download() as waiting:
+            tab.locator("[data-save=untouched]").get_by_role("button", name=kind).click()
+        waiting.value.save_as(tmp_path / kind)
+        assert waiting.value.suggested_filename == f"untouched.{kind.lower()}"
+        assert (tmp_path / kind).read_bytes().startswith(start)
+    saved = save_run_figures(built.parent, tmp_path / "figures")
+    ours, theirs = (list(csv.reader(io.StringIO(file.read_text(encoding="utf-8"))))
+                    for file in (tmp_path / "figures" / "untouched.csv", tmp_path / "CSV"))  # fmt: skip
+    assert ours[0] == theirs[0]
+    assert [[number(cell) for cell in row] for row in ours] == [[number(cell) for cell in row] for row in theirs]
+    assert {file.suffix for file in saved} == {".svg", ".pdf", ".png", ".csv"}
+    assert len(saved) == 4 * 12
+    assert not [line for line in said if line.startswith(("error", "request: http"))]
     tab.context.close()

@@ -16,7 +16,8 @@ from refusal_lens.core.tables import TABLES as KNOWN
 from refusal_lens.errors import RunError
 from refusal_lens.languages import get_language
 from refusal_lens.report import build_report, is_current, page, read_inputs
-from refusal_lens.report.facts import language_name
+from refusal_lens.report.drilldown import prompts_table
+from refusal_lens.report.facts import Facts, language_name
 from refusal_lens.report.inputs import TABLES
 from refusal_lens.report.views import Figure
 from report_runs import LANGUAGES, make_run, write_completions, write_rows
@@ -299,3 +300,26 @@ def test_two_runs_are_compared_pair_by_pair(tmp_path: Path) -> None:
     assert "<h1>v1 and v2 side by side</h1>" in text
     assert "v2 against v1: more in English. Over 20 pairs a difference is seen from" in text
     assert "<bdi>+75</bdi>" in text and "p &lt; 0.001, 20 pairs" in text
+
+
+@pytest.mark.usefixtures("quick")
+def test_prompts_are_named_by_id_with_the_languages_that_answered_them_and_no_text(tmp_path: Path) -> None:
+    """Two prompts in three languages by hand: p2 is answered untouched in two, p1 in none and ablated in all."""
+    run = make_run(tmp_path / "run", languages=("en", "de", "yo"), n_layers=2)
+    answered = {("baseline", "p2"): {"en", "yo"}, ("ablation", "p1"): {"en", "de", "yo"}}
+    write_rows(run, "verdicts", [
+        {"intervention": kind, "source": source, "language": code, "prompts": "harmful", "prompt_id": prompt,
+         "label": "complied" if code in answered.get((kind, prompt), set()) else "refused", "prompt_set": "testbed"}
+        for kind, source in (("baseline", ""), ("ablation", "en"), ("ablation", "random-0"))
+        for prompt in ("p1", "p2") for code in ("en", "de", "yo")
+    ])  # fmt: skip
+    facts = Facts(read_inputs(run.root))
+    table = prompts_table(facts)
+    assert table is not None and table.folded
+    heads = [(column.group, column.label) for column in table.columns]
+    rows = {row[0].text: dict(zip(heads, row, strict=True)) for row in table.rows}
+    assert list(rows) == ["p2", "p1"]
+    assert (rows["p2"]["untouched", "answered"].text, rows["p2"]["untouched", "answered"].note) == ("2", "en yo")
+    assert rows["p1"]["untouched", "answered"].text == "0"
+    assert rows["p1"]["direction ablated", "answered"].note.split() == facts.ordered(["en", "de", "yo"])
+    assert "Harmful prompts by id" in html_of(build_report(run.root))

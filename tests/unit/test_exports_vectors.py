@@ -160,12 +160,6 @@ def test_a_steering_vector_of_the_real_library(run: Path, tmp_path: Path) -> Non
     assert made.layer_activations[2].tolist() == EN.vector.tolist()
 
 
-def test_repeng_reads_the_control_vector(run: Path, tmp_path: Path) -> None:
-    library = pytest.importorskip("repeng", reason="repeng is not installed (not in the test extra)")
-    made = library.ControlVector.import_gguf(written(run, "gguf", tmp_path, model_hint="qwen2"))
-    assert made.directions[2].tolist() == EN.vector.tolist()
-
-
 def test_an_export_into_the_run_is_refused(run: Path) -> None:
     result = CliRunner().invoke(app, ["export", str(run), "--format", "pt", "--out", str(run / "x.pt")])
     assert isinstance(result.exception, UserError)

@@ -38,17 +38,32 @@ def report(
         bool, typer.Option("--with-paper", help="put the paper's recorded values beside the run's")
     ] = False,
     out: Annotated[Path | None, typer.Option(help="where the page goes  [default: RUN/report.html]")] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="also write every figure as SVG, PDF, PNG and CSV into this folder"),
+    ] = None,
     show: Annotated[bool, typer.Option("--open", help="open the page in the browser")] = False,
 ) -> None:
     """Build the report of a run."""
     from rich.console import Console
 
+    from refusal_lens.cli.outputs import check_folder
     from refusal_lens.errors import UserError
-    from refusal_lens.report import build_comparison, build_report
+    from refusal_lens.report import build_comparison, build_report, save_run_figures
 
     if len(runs) > 1 and (out is None or reveal):
         raise UserError("a page that compares runs needs --out FILE, and shows no texts (leave --reveal out)")
+    if figures is not None:
+        check_folder(figures, "--figures")
+        if len(runs) > 1:
+            raise UserError("--figures writes the figures of one run: name one")
+        if figures.absolute().resolve().is_relative_to(runs[0].absolute().resolve()):
+            raise UserError(
+                f"--figures {figures}: lies in the run, where `verify` would call it foreign; name a place outside"
+            )
     with Console(stderr=True).status("building the report"):
+        if figures is not None:
+            save_run_figures(runs[0], figures)
         page = (
             build_report(runs[0], out=out, reveal=reveal, paper=with_paper)
             if len(runs) == 1

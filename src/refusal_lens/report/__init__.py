@@ -61,6 +61,13 @@ def run_html(run_dir: Path) -> str:
     return notebook.run_html(run_dir)
 
 
+def save_run_figures(run_dir: Path, folder: Path) -> list[Path]:
+    """Write every figure of a run's page as SVG, PDF, PNG and CSV; see `page.save_run_figures`."""
+    from refusal_lens.report import page
+
+    return page.save_run_figures(run_dir, folder)
+
+
 def build_comparison(runs: Sequence[Path], *, out: Path, paper: bool = False) -> Path:
     """Build one page that puts two or more runs side by side, paired with the first where the prompts match.
 
@@ -107,5 +114,6 @@ __all__ = [
     "read_inputs",
     "run_chart",
     "run_html",
+    "save_run_figures",
     "verdict_of",
 ]

@@ -25,7 +25,7 @@ from refusal_lens.report.comparison import compare
 from refusal_lens.report.facts import Facts, source_name
 from refusal_lens.report.figure1 import figure_one
 from refusal_lens.report.figure2 import figure_two
-from refusal_lens.report.figures import draw_figures, script_bundle
+from refusal_lens.report.figures import draw_figures, save_figures, script_bundle
 from refusal_lens.report.inputs import MARK, PUBLIC, asset, digest, read_inputs, state_of, write_missing_csv
 from refusal_lens.report.paper import paper_section
 from refusal_lens.report.reveal import reveal_texts
@@ -75,6 +75,23 @@ def build_report(run_dir: Path, *, out: Path | None = None, reveal: bool = False
     run.render(figures)
     write_atomic(out, content, mode=PRIVATE if reveal else PUBLIC)
     return out
+
+
+def save_run_figures(run_dir: Path, folder: Path) -> list[Path]:
+    """Write every figure of a run's page as SVG, PDF, PNG and CSV.
+
+    Args:
+        run_dir: The run, finished or not.
+        folder: Where they go.
+
+    Returns:
+        The files.
+
+    Raises:
+        RunError: There is no run in the folder.
+        StorageError: A file cannot be written.
+    """
+    return save_figures(figures_of(result_sections(Facts(read_inputs(run_dir)))), folder)
 
 
 def build_comparison(runs: Sequence[Path], *, out: Path, paper: bool = False) -> Path:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from refusal_lens.core.tables import CANDIDATES, CONTENT, TRANSFER, SelectionRow
 from refusal_lens.report import charts, tables
+from refusal_lens.report.drilldown import prompts_table
 from refusal_lens.report.facts import Facts, as_map, language_name, source_name, words
 from refusal_lens.report.inputs import TABLES
 from refusal_lens.report.leaks import leak_words
@@ -74,7 +75,7 @@ def _languages(facts: Facts) -> list[Block]:
         words = "Only the untouched model was measured: without a valid direction there is nothing to ablate or add."
         blocks.append(Note(words, "missing"))
     blocks += _present(charts.harmful_figure(facts), charts.harmless_figure(facts))
-    return [*blocks, *_present(*(tables.extra_set(facts, name) for name in facts.extra_sets))]
+    return [*blocks, *_present(*(tables.extra_set(facts, name) for name in facts.extra_sets), prompts_table(facts))]
 
 
 def _content(facts: Facts) -> list[Block]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from refusal_lens.core.files import PUBLIC_FILE, write_atomic
+from refusal_lens.prompts.building.croissant import write_croissant
 from refusal_lens.prompts.checking.quality import BackTranslation, Quality, score_pairs, usable
 from refusal_lens.prompts.loading.built import SPLIT_FILES, StandardRow
 from refusal_lens.prompts.loading.cell import ENGLISH
@@ -20,7 +21,7 @@ _RESAMPLES = 200
 
 
 def write_card(out: Path, rows: Sequence[StandardRow], record: Mapping[str, object]) -> None:
-    """Write the card."""
+    """Write the card, and the Croissant description of the files as they lie there."""
     languages = list(dict.fromkeys(row.language for row in rows))
     body = [
         *_head(languages, rows),
@@ -48,6 +49,8 @@ def write_card(out: Path, rows: Sequence[StandardRow], record: Mapping[str, obje
         "",
     ]
     write_atomic(out / "README.md", "\n".join(body).encode(), mode=PUBLIC_FILE)
+    licence = record.get("licence")
+    write_croissant(out, licence=str(licence) if licence else None)
 
 
 def _head(languages: Sequence[str], rows: Sequence[StandardRow]) -> list[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from refusal_lens.core.files import PUBLIC_FILE, write_atomic
 from refusal_lens.errors import DataError
+from refusal_lens.prompts.building.croissant import write_croissant
 from refusal_lens.prompts.loading.built import StandardRow, read_standard_rows, write_standard
 from refusal_lens.prompts.loading.cell import ENGLISH, check_language
 from refusal_lens.prompts.loading.layout import find_layout
@@ -86,6 +87,7 @@ def correct(root: Path, edits: Sequence[Correction]) -> int:
     applied, _ = _applied(rows, log)
     changed = sum(before != after for before, after in zip(rows, applied, strict=True))
     write_standard(layout.parquet, applied)
+    write_croissant(folder)
     return changed
 
 

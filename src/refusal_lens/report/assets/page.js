@@ -42,6 +42,43 @@
     if (drawn === wanted) document.documentElement.dataset.drawn = wanted;
   }
 
+  // A figure is saved as it is shown, its numbers as CSV; nothing leaves the page, the file is made in it.
+  for (const place of document.querySelectorAll("[data-save]")) {
+    const name = place.dataset.save;
+    const title = place.closest("figure").querySelector("h3").textContent;
+    const make = {
+      SVG: async () => "data:image/svg+xml;charset=utf-8," + encodeURIComponent(await views.get(name).toSVG()),
+      PNG: async () => views.get(name).toImageURL("png", 2),
+      CSV: async () => "data:text/csv;charset=utf-8," + encodeURIComponent(numbers(data.figures[name].datasets)),
+    };
+    for (const kind of Object.keys(make)) {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = kind;
+      button.setAttribute("aria-label", `Save “${title}” as ${kind}`);
+      button.addEventListener("click", async () => {
+        const link = document.createElement("a");
+        link.download = `${name}.${kind.toLowerCase()}`;
+        link.href = await make[kind]();
+        link.click();
+      });
+      place.append(button);
+    }
+    place.prepend("Save as ");
+  }
+  // The same rows as `report --figures` writes: every row of every data set of the chart.
+  function numbers(sets) {
+    const several = Object.keys(sets).length > 1;
+    const rows = Object.entries(sets).flatMap(([set, own]) => own.map((row) => (several ? { set, ...row } : row)));
+    const columns = [...new Set(rows.flatMap((row) => Object.keys(row)))];
+    const cell = (value) => {
+      const text = value === null || value === undefined ? "" : String(value);
+      const safe = typeof value === "string" && /^[=+@\t\r-]/.test(text) ? "'" + text : text;
+      return /[",\r\n]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
+    };
+    return [columns, ...rows.map((row) => columns.map((column) => row[column]))].map((line) => line.map(cell).join(",") + "\n").join("");
+  }
+
   // Every table sorts by a click on a column's head: by the number a cell stands for, else by its words.
   for (const table of document.querySelectorAll("[data-sortable]")) {
     const body = table.tBodies[0];
