@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test lint docs bench clean
+.PHONY: help install install-dev demo test test-vllm lint docs bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,6 +27,17 @@ demo: install ## install, then audit the embedded model and write a report
 
 test: install-dev ## install, then run the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# vLLM pins other versions than ours, so it stands in an environment of its own that sees the project's.
+.venv-vllm/.installed: constraints-vllm.txt $(VENV)/.installed-dev
+	$(BIN)/python -m venv .venv-vllm
+	$(BIN)/python -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \
+	  > "$$(.venv-vllm/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/project.pth"
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r constraints-vllm.txt
+	touch $@
+
+test-vllm: .venv-vllm/.installed ## install vLLM beside the project (650 MB) and compare its answers with ours
+	.venv-vllm/bin/python -m pytest -q tests/integration/test_vllm_engine.py
 
 lint: install-dev ## ruff, pyright, docstrings, import contracts
 	$(BIN)/ruff check .

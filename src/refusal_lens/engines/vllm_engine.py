@@ -1,0 +1,374 @@
+"""vLLM as a second engine for generation: same greedy answers, an engine made for serving (extra `vllm`).
+
+The model object of transformers stays: it renders prompts, knows the end tokens, and does everything that is not
+generation. vLLM reads the same files once more and answers.
+
+1. One exact ablation or one addition is folded into the weights inside vLLM's workers, never on disk; anything else stays
+   on transformers, and `why_not` says why.
+2. After each fold it is measured how much of the direction is left before the head; above the limit nothing is answered.
+3. Before an engine is used for the first time under each kind of change, some of its tokens are compared with what
+   transformers holds likely: each must be its first choice, within rounding.
+4. The prefix cache is emptied whenever the weights change, and the same numbers are put back afterwards.
+
+Not here: adapters, GGUF, quantised weights, models that vLLM does not lay out like Llama, several machines.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from typing import Protocol, cast, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from refusal_lens.errors import ModelError
+from refusal_lens.interventions import Ablation, Addition, intervening
+from refusal_lens.interventions.checks import FULL_LEAK_LIMIT, LEAK_LIMIT
+from refusal_lens.model import PROBES, Generated, Intervention, LensModel, fold_plan, unit
+from refusal_lens.model.generate import ASK_EVERY, Watch
+from refusal_lens.model.source import locate_source
+from refusal_lens.model.thoughts import decode_answer, opens_thoughts
+
+WORKER = "refusal_lens.engines.vllm_worker.FoldingWorker"
+LONGEST = 16384
+"""Most tokens of prompt and answer that the engine reserves room for."""
+
+BEHIND = {torch.float32: 1e-3}
+LOW_PRECISION_BEHIND = 5e-2
+"""How far behind transformers' first choice a token of vLLM's may be, as a share of the spread of the logits."""
+
+COMPARED_TOKENS = 8
+
+_SETTINGS = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "VLLM_LOGGING_LEVEL": "ERROR",
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+}
+_CPU_SETTINGS = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+
+
+@runtime_checkable
+class _Completion(Protocol):
+    token_ids: Sequence[int]
+
+
+@runtime_checkable
+class _Output(Protocol):
+    request_id: str
+    outputs: Sequence[_Completion]
+    finished: bool
+
+
+@runtime_checkable
+class _Process(Protocol):
+    def shutdown(self) -> None: ...
+
+
+@runtime_checkable
+class _Core(Protocol):
+    engine_core: _Process
+
+    def add_request(self, request_id: str, prompt: object, params: object, /) -> object: ...
+    def has_unfinished_requests(self) -> bool: ...
+    def step(self) -> Sequence[_Output]: ...
+    def abort_request(self, request_ids: Sequence[str], /) -> None: ...
+
+
+@runtime_checkable
+class _Vllm(Protocol):
+    """What is used of vLLM's LLM class."""
+
+    llm_engine: _Core
+
+    def collective_rpc(self, method: str, *, args: tuple[object, ...] = ()) -> list[object]: ...
+    def reset_prefix_cache(self) -> object: ...
+
+
+def is_installed() -> bool:
+    """Whether vLLM can be imported, without importing it."""
+    return importlib.util.find_spec("vllm") is not None
+
+
+class VllmEngine:
+    """Answers of one model by vLLM; `close` gives its memory back.
+
+    Attributes:
+        name: Engine and version, for a run's record.
+    """
+
+    def __init__(self, model: LensModel, *, tensor_parallel: int = 1, compiled: bool | None = None) -> None:
+        """Start vLLM on the model's files.
+
+        Args:
+            model: The model, loaded by transformers; its files are read again.
+            tensor_parallel: Devices (processes on a CPU) that share the weights.
+            compiled: Let vLLM compile the step; None: on an accelerator only, since it takes a minute.
+
+        Raises:
+            ModelError: vLLM is not installed, or cannot run this model.
+        """
+        if not is_installed():
+            raise ModelError(
+                "--engine vllm needs vLLM: pip install 'refusal-lens[vllm]' (docs/engines.md), or leave --engine out"
+            )
+        self._model = model
+        reason = _why_not_loaded(model)
+        if reason is not None:
+            raise ModelError(f"--engine vllm cannot run {model.provenance.spec}: {reason}; use --engine hf")
+        cpu = model.device.type == "cpu"
+        for key, value in (_SETTINGS | (_CPU_SETTINGS if cpu else {})).items():
+            os.environ.setdefault(key, value)
+        vllm = importlib.import_module("vllm")
+        threads = torch.get_num_threads()
+        self._sampling: Callable[..., object] = vllm.SamplingParams
+        self._prompt: Callable[..., object] = importlib.import_module("vllm.inputs").TokensPrompt
+        self._delta: object = importlib.import_module("vllm.sampling_params").RequestOutputKind.DELTA
+        self._longest = min(model.context or LONGEST, LONGEST)
+        try:
+            self._llm = cast(
+                _Vllm,
+                vllm.LLM(
+                    model=str(locate_source(model.provenance.spec, revision=model.provenance.revision).folder),
+                    dtype=model.provenance.dtype,
+                    max_model_len=self._longest,
+                    seed=0,
+                    enforce_eager=cpu if compiled is None else not compiled,
+                    skip_tokenizer_init=True,
+                    worker_cls=WORKER,
+                    generation_config="vllm",
+                    disable_log_stats=True,
+                    tensor_parallel_size=tensor_parallel,
+                ),
+            )
+        except Exception as error:  # vLLM raises many kinds; all mean that it cannot run this model here
+            raise ModelError(f"vLLM cannot run {model.provenance.spec} here: {error}; use --engine hf") from error
+        torch.set_num_threads(threads)
+        self.name = f"vllm {importlib.metadata.version(_package())}"
+        self._digests = self._rpc("digest")
+        self._not_folded = _why_not_folded(model, cast("list[dict[str, object]]", self._rpc("describe")))
+        self._compared: set[str] = set()
+        self._next = 0
+
+    def why_not(self, interventions: Sequence[Intervention]) -> str | None:
+        """Why answers under these interventions stay on transformers; None where vLLM can write them.
+
+        Args:
+            interventions: Those of a call of `generate`.
+
+        Returns:
+            The reason, one clause.
+        """
+        if not interventions:
+            return None
+        if len(interventions) > 1:
+            return "several interventions at once"
+        (change,) = interventions
+        if isinstance(change, Ablation) and change.fold_direction() is None:
+            return "only one exact ablation towards zero can be folded"
+        if isinstance(change, Addition) and change.direction.ndim > 1:
+            return "a direction for each row cannot be folded"
+        if not isinstance(change, Ablation | Addition):
+            return f"{type(change).__name__} cannot be folded"
+        return self._not_folded
+
+    def generate(
+        self,
+        instructions: Sequence[str],
+        *,
+        max_new_tokens: int = 512,
+        interventions: Sequence[Intervention] = (),
+        stop_when: Callable[[int, str], bool] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[Generated]:
+        """Answer every instruction greedily, as `refusal_lens.generate` does.
+
+        Args:
+            instructions: User messages.
+            max_new_tokens: Length limit of an answer, in tokens.
+            interventions: None, one exact ablation or one addition.
+            stop_when: Asked every few tokens with (row, text so far); True ends that row's answer.
+            progress: Told (answers done, answers in all).
+
+        Returns:
+            Answers in input order.
+
+        Raises:
+            ModelError: The interventions cannot be folded, leave too much behind, or the answers are not the model's.
+        """
+        token_ids = self._model.token_ids(instructions)
+        with self._holding(interventions):
+            written, ended = self._write(token_ids, max_new_tokens, stop_when, progress)
+        tokenizer = self._model.tokenizer
+        return [
+            Generated(decode_answer(tokenizer, ids), tuple(ids), finished=end, opened=opens_thoughts(tokenizer, prompt))
+            for prompt, ids, end in zip(token_ids, written, ended, strict=True)
+        ]
+
+    def show(self, instructions: Sequence[str], interventions: Sequence[Intervention], watch: Watch) -> None:
+        """Tell `watch` what the final norm reads at the last prompt token of each instruction, one row at a time.
+
+        Args:
+            instructions: User messages.
+            interventions: None, one exact ablation or one addition.
+            watch: Told (rows, layer, activations), the layer being n_layers.
+        """
+        with self._holding(interventions):
+            for row, ids in enumerate(self._model.token_ids(instructions)):
+                self._rpc("watch")
+                self._write([ids], 1, None, None)
+                stream = torch.tensor(self._rpc("seen")[0])
+                watch([row], self._model.n_layers, stream[-1:])
+
+    def close(self) -> None:
+        """Give the engine's memory and processes back."""
+        self._llm.llm_engine.engine_core.shutdown()
+
+    def restored(self) -> bool:
+        """Whether every parameter holds the very numbers it was loaded with."""
+        return self._rpc("digest") == self._digests
+
+    def _write(
+        self,
+        prompts: Sequence[Sequence[int]],
+        limit: int,
+        stop_when: Callable[[int, str], bool] | None,
+        progress: Callable[[int, int], None] | None,
+    ) -> tuple[list[list[int]], list[bool]]:
+        """Token ids of each answer, and whether it came to its own end."""
+        core, tokenizer = self._llm.llm_engine, self._model.tokenizer
+        written: list[list[int]] = [[] for _ in prompts]
+        ended = [False] * len(prompts)
+        done = 0
+        first, self._next = self._next, self._next + len(prompts)
+        for row, ids in enumerate(prompts):
+            room = min(limit, self._longest - len(ids))
+            if room < 1:
+                raise ModelError(f"prompt {row} has {len(ids)} tokens; --engine vllm takes {self._longest - 1} at most")
+            how = self._sampling(
+                temperature=0.0,
+                max_tokens=room,
+                stop_token_ids=list(self._model.end_ids),
+                detokenize=False,
+                output_kind=self._delta,
+            )
+            core.add_request(str(first + row), self._prompt(prompt_token_ids=list(ids)), how)
+        while core.has_unfinished_requests():
+            decided: list[str] = []
+            for output in self._step():
+                row = int(output.request_id) - first
+                before = len(written[row])
+                written[row] += output.outputs[0].token_ids
+                ask = stop_when is not None and before // ASK_EVERY < len(written[row]) // ASK_EVERY
+                if output.finished:
+                    ended[row] = bool(written[row]) and written[row][-1] in self._model.end_ids
+                elif ask and stop_when is not None and stop_when(row, decode_answer(tokenizer, written[row])):
+                    decided.append(output.request_id)
+                else:
+                    continue
+                done += 1
+                if progress is not None:
+                    progress(done, len(prompts))
+            if decided:
+                core.abort_request(decided)
+        return written, ended
+
+    def _step(self) -> Sequence[_Output]:
+        try:
+            return self._llm.llm_engine.step()
+        except (RuntimeError, ValueError, NotImplementedError) as error:
+            raise ModelError(f"vLLM cannot run {self._model.provenance.spec} here: {error}; use --engine hf") from error
+
+    @contextmanager
+    def _holding(self, interventions: Sequence[Intervention]) -> Generator[None, None, None]:
+        """The weights carry the interventions inside the context, proved to; the very same numbers afterwards."""
+        reason = self.why_not(interventions)
+        if reason is not None:
+            raise ModelError(f"--engine vllm cannot do this: {reason}; use --engine hf")
+        change = interventions[0] if interventions else None
+        try:
+            if isinstance(change, Ablation):
+                self._rpc("fold", change.unit.tolist())
+            elif isinstance(change, Addition):
+                self._rpc("add", change.layer, (change.direction.float() * change.coefficient).tolist())
+            self._llm.reset_prefix_cache()
+            if isinstance(change, Ablation):
+                self._check_left(change.unit)
+            self._check_agreement(change)
+            yield
+        finally:
+            if change is not None:
+                self._rpc("restore")
+                self._llm.reset_prefix_cache()
+
+    def _check_left(self, direction: Float[Tensor, " d_model"]) -> None:
+        """Stop where more of an ablated direction than rounding is left before the head."""
+        limit = LEAK_LIMIT.get(self._model.dtype, FULL_LEAK_LIMIT)
+        self._rpc("watch")
+        self._write(self._model.token_ids(PROBES), 2, None, None)
+        stream = torch.tensor(self._rpc("seen")[0])
+        left = float(((stream @ unit(direction).cpu()).abs() / stream.norm(dim=-1).clamp_min(1e-12)).max())
+        if not left <= limit:
+            raise ModelError(
+                f"folded inside vLLM, {left:.2e} of the direction is left before the head (limit {limit:g}); use --engine hf"
+            )
+
+    @torch.no_grad()
+    def _check_agreement(self, change: Intervention | None) -> None:
+        """Once for each kind of change: every token of vLLM's is transformers' own first choice, within rounding."""
+        kind = type(change).__name__
+        if kind in self._compared:
+            return
+        model, limit = self._model, BEHIND.get(self._model.dtype, LOW_PRECISION_BEHIND)
+        prompts = model.token_ids(PROBES)
+        written, _ = self._write(prompts, COMPARED_TOKENS, None, None)
+        with intervening(model, [] if change is None else [change]):
+            for prompt, answer in zip(prompts, written, strict=True):
+                batch = model.batch([[*prompt, *answer]])
+                logits = model.hf(input_ids=batch.input_ids, position_ids=batch.position_ids).logits[0].float()
+                at = logits[len(prompt) - 1 : len(prompt) - 1 + len(answer)]
+                chosen = at.gather(1, torch.tensor(answer, device=at.device).unsqueeze(1)).squeeze(1)
+                behind = float(((at.amax(-1) - chosen) / (at.amax(-1) - at.mean(-1))).max())
+                if not behind <= limit:
+                    what = "untouched" if change is None else f"under {kind.lower()}"
+                    raise ModelError(
+                        f"vLLM's answers are not those of transformers ({what}): a token lies {behind:.1%} of the logits' "
+                        f"spread behind the first choice (limit {limit:.1%}); use --engine hf, and report this model"
+                    )
+        self._compared.add(kind)
+
+    def _rpc(self, method: str, *arguments: object) -> list[object]:
+        return self._llm.collective_rpc(method, args=arguments)
+
+
+def _package() -> str:
+    """Name of the installed package: `vllm`, or its build for CPUs."""
+    return next(iter(importlib.metadata.packages_distributions().get("vllm", ["vllm"])))
+
+
+def _why_not_loaded(model: LensModel) -> str | None:
+    origin = model.provenance
+    if origin.adapter is not None:
+        return "its adapter is merged in memory, and vLLM reads files"
+    if origin.stored is not None:
+        return f"its weights are stored as {origin.stored}"
+    return None
+
+
+def _why_not_folded(model: LensModel, workers: Sequence[dict[str, object]]) -> str | None:
+    """Why weights cannot carry an intervention: our own proof first, then what the workers found."""
+    plan = fold_plan(model)
+    if plan.why_not is not None:
+        return plan.why_not
+    for found in workers:
+        if found["why_not"] is not None:
+            return str(found["why_not"])
+        if found["blocks"] != model.n_layers:
+            return f"vLLM has {found['blocks']} blocks where transformers has {model.n_layers}"
+    return None
