@@ -141,7 +141,11 @@ def audit(
         bool | None, typer.Option("--stop-when-decided", help="stop an answer once it is surely a refusal")
     ] = None,
     engine: Annotated[
-        str | None, typer.Option(help="what writes answers: auto or hf (transformers)  [default: auto]")
+        str | None,
+        typer.Option(help="what writes answers: hf (transformers), vllm, or auto (vllm on a GPU)  [default: auto]"),
+    ] = None,
+    tensor_parallel: Annotated[
+        int | None, typer.Option(min=1, help="devices over which vLLM spreads the model  [default: 1]")
     ] = None,
     plain: Annotated[
         bool | None, typer.Option("--plain", help="call the model anew for every token: slower, the same answers")
@@ -230,6 +234,7 @@ def audit(
             "device": device,
             "engine": engine,
             "plain": plain,
+            "tensor_parallel": tensor_parallel,
         },
     }
     top: dict[str, JsonValue] = {

@@ -173,6 +173,7 @@ class GeometryConfig(_Frozen):
 class Transport(_Frozen):
     """How work travels; never part of a key."""
 
+<<<<<<< HEAD:src/refusal_lens/config/settings.py
     executor: Literal["local", "ray"] = Field(default="local", description="local or ray")
     workers: Positive = Field(default=1, description="worker processes; a testbed in many languages: one a core")
     address: str | None = Field(default=None, description="address of a Ray cluster")
@@ -183,7 +184,10 @@ class Transport(_Frozen):
     batch_size: Literal["auto"] | Positive = Field(default="auto", description="rows of a forward pass, or auto")
     concurrency: Positive = Field(default=8, description="requests under way at once, where MODEL is an endpoint")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps or a device map")
-    engine: Literal["auto", "hf"] = Field(default="auto", description="what writes answers: auto or hf")
+    engine: Literal["auto", "hf", "vllm"] = Field(
+        default="auto", description="what writes answers: hf (transformers), vllm, or auto (vllm on a GPU)"
+    )
+    tensor_parallel: Positive = Field(default=1, description="devices over which vLLM spreads the model")
     plain: bool = Field(default=False, description="call the model anew for every token: slower, the same answers")
 
 

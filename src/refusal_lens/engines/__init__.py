@@ -1,5 +1,47 @@
-"""The engines room: engines made for serving that answer in place of transformers. Imported only when asked for."""
+"""The engines room: engines made for serving that answer in place of transformers.
 
-from refusal_lens.engines.vllm_engine import VllmEngine, is_installed
+vLLM itself is imported only when one is started.
+"""
 
-__all__ = ["VllmEngine", "is_installed"]
+from __future__ import annotations
+
+import logging
+
+from refusal_lens.engines.proof import is_installed, why_not_read
+from refusal_lens.engines.vllm_engine import VllmEngine
+from refusal_lens.errors import ModelError
+from refusal_lens.model import Engine, LensModel
+
+__all__ = ["VllmEngine", "is_installed", "serving"]
+
+log = logging.getLogger(__name__)
+
+_STARTED: dict[LensModel, VllmEngine | None] = {}
+
+
+def serving(model: LensModel, engine: Engine) -> VllmEngine | None:
+    """The engine that answers in place of transformers, started once per model and process.
+
+    Args:
+        model: The model.
+        engine: What was asked for; "auto" takes vLLM where it is installed, the model is on a GPU and vLLM reads its files.
+
+    Returns:
+        The engine; None where transformers answers.
+
+    Raises:
+        ModelError: vLLM was asked for by name and is not installed, or cannot run this model.
+    """
+    if engine.name == "hf" or engine.plain:
+        return None
+    if engine.name == "auto" and not (is_installed() and model.device.type == "cuda" and why_not_read(model) is None):
+        return None
+    if model not in _STARTED:
+        try:
+            _STARTED[model] = VllmEngine(model, tensor_parallel=engine.tensor_parallel)
+        except ModelError as error:
+            if engine.name != "auto":
+                raise
+            log.warning("%s", error)
+            _STARTED[model] = None
+    return _STARTED[model]

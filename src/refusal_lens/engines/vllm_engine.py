@@ -17,21 +17,21 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import importlib.util
+import logging
 import os
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import Protocol, cast, runtime_checkable
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from refusal_lens.engines.proof import is_installed, require_agreement, require_gone, why_not_folded, why_not_read
 from refusal_lens.errors import ModelError
-from refusal_lens.interventions import Ablation, Addition, intervening
-from refusal_lens.interventions.checks import FULL_LEAK_LIMIT, LEAK_LIMIT
-from refusal_lens.model import PROBES, Generated, Intervention, LensModel, fold_plan, unit
-from refusal_lens.model.generate import ASK_EVERY, Watch
+from refusal_lens.interventions import Ablation, Addition
+from refusal_lens.model import PROBES, Generated, Intervention, LensModel
+from refusal_lens.model.answers import ASK_EVERY, Watch
 from refusal_lens.model.source import locate_source
 from refusal_lens.model.thoughts import decode_answer, opens_thoughts
 
@@ -39,11 +39,9 @@ WORKER = "refusal_lens.engines.vllm_worker.FoldingWorker"
 LONGEST = 16384
 """Most tokens of prompt and answer that the engine reserves room for."""
 
-BEHIND = {torch.float32: 1e-3}
-LOW_PRECISION_BEHIND = 5e-2
-"""How far behind transformers' first choice a token of vLLM's may be, as a share of the spread of the logits."""
-
 COMPARED_TOKENS = 8
+
+log = logging.getLogger(__name__)
 
 _SETTINGS = {
     "VLLM_NO_USAGE_STATS": "1",
@@ -52,48 +50,6 @@ _SETTINGS = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
 }
 _CPU_SETTINGS = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
-
-
-@runtime_checkable
-class _Completion(Protocol):
-    token_ids: Sequence[int]
-
-
-@runtime_checkable
-class _Output(Protocol):
-    request_id: str
-    outputs: Sequence[_Completion]
-    finished: bool
-
-
-@runtime_checkable
-class _Process(Protocol):
-    def shutdown(self) -> None: ...
-
-
-@runtime_checkable
-class _Core(Protocol):
-    engine_core: _Process
-
-    def add_request(self, request_id: str, prompt: object, params: object, /) -> object: ...
-    def has_unfinished_requests(self) -> bool: ...
-    def step(self) -> Sequence[_Output]: ...
-    def abort_request(self, request_ids: Sequence[str], /) -> None: ...
-
-
-@runtime_checkable
-class _Vllm(Protocol):
-    """What is used of vLLM's LLM class."""
-
-    llm_engine: _Core
-
-    def collective_rpc(self, method: str, *, args: tuple[object, ...] = ()) -> list[object]: ...
-    def reset_prefix_cache(self) -> object: ...
-
-
-def is_installed() -> bool:
-    """Whether vLLM can be imported, without importing it."""
-    return importlib.util.find_spec("vllm") is not None
 
 
 class VllmEngine:
@@ -119,7 +75,7 @@ class VllmEngine:
                 "--engine vllm needs vLLM: pip install 'refusal-lens[vllm]' (docs/engines.md), or leave --engine out"
             )
         self._model = model
-        reason = _why_not_loaded(model)
+        reason = why_not_read(model)
         if reason is not None:
             raise ModelError(f"--engine vllm cannot run {model.provenance.spec}: {reason}; use --engine hf")
         cpu = model.device.type == "cpu"
@@ -132,28 +88,26 @@ class VllmEngine:
         self._delta: object = importlib.import_module("vllm.sampling_params").RequestOutputKind.DELTA
         self._longest = min(model.context or LONGEST, LONGEST)
         try:
-            self._llm = cast(
-                _Vllm,
-                vllm.LLM(
-                    model=str(locate_source(model.provenance.spec, revision=model.provenance.revision).folder),
-                    dtype=model.provenance.dtype,
-                    max_model_len=self._longest,
-                    seed=0,
-                    enforce_eager=cpu if compiled is None else not compiled,
-                    skip_tokenizer_init=True,
-                    worker_cls=WORKER,
-                    generation_config="vllm",
-                    disable_log_stats=True,
-                    tensor_parallel_size=tensor_parallel,
-                ),
+            self._llm: Any = vllm.LLM(
+                model=str(locate_source(model.provenance.spec, revision=model.provenance.revision).folder),
+                dtype=model.provenance.dtype,
+                max_model_len=self._longest,
+                seed=0,
+                enforce_eager=cpu if compiled is None else not compiled,
+                skip_tokenizer_init=True,
+                worker_cls=WORKER,
+                generation_config="vllm",
+                disable_log_stats=True,
+                tensor_parallel_size=tensor_parallel,
             )
         except Exception as error:  # vLLM raises many kinds; all mean that it cannot run this model here
             raise ModelError(f"vLLM cannot run {model.provenance.spec} here: {error}; use --engine hf") from error
         torch.set_num_threads(threads)
         self.name = f"vllm {importlib.metadata.version(_package())}"
         self._digests = self._rpc("digest")
-        self._not_folded = _why_not_folded(model, cast("list[dict[str, object]]", self._rpc("describe")))
-        self._compared: set[str] = set()
+        self._not_folded = why_not_folded(model, self._rpc("describe"))
+        self._compared: set[type] = set()
+        self._said: set[str] = set()
         self._next = 0
 
     def why_not(self, interventions: Sequence[Intervention]) -> str | None:
@@ -177,6 +131,21 @@ class VllmEngine:
         if not isinstance(change, Ablation | Addition):
             return f"{type(change).__name__} cannot be folded"
         return self._not_folded
+
+    def takes(self, interventions: Sequence[Intervention]) -> bool:
+        """Whether vLLM answers under these interventions; says in the log, once, why not.
+
+        Args:
+            interventions: Those of a call of `generate`.
+
+        Returns:
+            False where they stay on transformers.
+        """
+        reason = self.why_not(interventions)
+        if reason is not None and reason not in self._said:
+            self._said.add(reason)
+            log.warning("answers under %s stay on transformers: %s", type(interventions[0]).__name__.lower(), reason)
+        return reason is None
 
     def generate(
         self,
@@ -279,7 +248,7 @@ class VllmEngine:
                 core.abort_request(decided)
         return written, ended
 
-    def _step(self) -> Sequence[_Output]:
+    def _step(self) -> list[Any]:
         try:
             return self._llm.llm_engine.step()
         except (RuntimeError, ValueError, NotImplementedError) as error:
@@ -309,66 +278,23 @@ class VllmEngine:
 
     def _check_left(self, direction: Float[Tensor, " d_model"]) -> None:
         """Stop where more of an ablated direction than rounding is left before the head."""
-        limit = LEAK_LIMIT.get(self._model.dtype, FULL_LEAK_LIMIT)
         self._rpc("watch")
         self._write(self._model.token_ids(PROBES), 2, None, None)
-        stream = torch.tensor(self._rpc("seen")[0])
-        left = float(((stream @ unit(direction).cpu()).abs() / stream.norm(dim=-1).clamp_min(1e-12)).max())
-        if not left <= limit:
-            raise ModelError(
-                f"folded inside vLLM, {left:.2e} of the direction is left before the head (limit {limit:g}); use --engine hf"
-            )
+        require_gone(self._model, direction, torch.tensor(self._rpc("seen")[0]))
 
-    @torch.no_grad()
     def _check_agreement(self, change: Intervention | None) -> None:
-        """Once for each kind of change: every token of vLLM's is transformers' own first choice, within rounding."""
-        kind = type(change).__name__
-        if kind in self._compared:
+        """Once for each kind of change: every token is transformers' own first choice, within rounding."""
+        if type(change) in self._compared:
             return
-        model, limit = self._model, BEHIND.get(self._model.dtype, LOW_PRECISION_BEHIND)
-        prompts = model.token_ids(PROBES)
+        prompts = self._model.token_ids(PROBES)
         written, _ = self._write(prompts, COMPARED_TOKENS, None, None)
-        with intervening(model, [] if change is None else [change]):
-            for prompt, answer in zip(prompts, written, strict=True):
-                batch = model.batch([[*prompt, *answer]])
-                logits = model.hf(input_ids=batch.input_ids, position_ids=batch.position_ids).logits[0].float()
-                at = logits[len(prompt) - 1 : len(prompt) - 1 + len(answer)]
-                chosen = at.gather(1, torch.tensor(answer, device=at.device).unsqueeze(1)).squeeze(1)
-                behind = float(((at.amax(-1) - chosen) / (at.amax(-1) - at.mean(-1))).max())
-                if not behind <= limit:
-                    what = "untouched" if change is None else f"under {kind.lower()}"
-                    raise ModelError(
-                        f"vLLM's answers are not those of transformers ({what}): a token lies {behind:.1%} of the logits' "
-                        f"spread behind the first choice (limit {limit:.1%}); use --engine hf, and report this model"
-                    )
-        self._compared.add(kind)
+        require_agreement(self._model, change, prompts, written)
+        self._compared.add(type(change))
 
-    def _rpc(self, method: str, *arguments: object) -> list[object]:
+    def _rpc(self, method: str, *arguments: object) -> list[Any]:
         return self._llm.collective_rpc(method, args=arguments)
 
 
 def _package() -> str:
     """Name of the installed package: `vllm`, or its build for CPUs."""
     return next(iter(importlib.metadata.packages_distributions().get("vllm", ["vllm"])))
-
-
-def _why_not_loaded(model: LensModel) -> str | None:
-    origin = model.provenance
-    if origin.adapter is not None:
-        return "its adapter is merged in memory, and vLLM reads files"
-    if origin.stored is not None:
-        return f"its weights are stored as {origin.stored}"
-    return None
-
-
-def _why_not_folded(model: LensModel, workers: Sequence[dict[str, object]]) -> str | None:
-    """Why weights cannot carry an intervention: our own proof first, then what the workers found."""
-    plan = fold_plan(model)
-    if plan.why_not is not None:
-        return plan.why_not
-    for found in workers:
-        if found["why_not"] is not None:
-            return str(found["why_not"])
-        if found["blocks"] != model.n_layers:
-            return f"vLLM has {found['blocks']} blocks where transformers has {model.n_layers}"
-    return None

@@ -80,12 +80,17 @@ class FiredProof:
             model: The model.
             instructions: All prompts of the generation.
         """
-        rows = list(self._rows)
+        generate(model, [instructions[row] for row in self.rows], max_new_tokens=1, watch=self.watch_before)
 
-        def watch(places: Sequence[int], layer: int, read: Tensor) -> None:
-            self._note(self._before, [rows[place] for place in places], layer, read)
+    @property
+    def rows(self) -> list[int]:
+        """The rows of the generation that are measured."""
+        return list(self._rows)
 
-        generate(model, [instructions[row] for row in rows], max_new_tokens=1, watch=watch)
+    def watch_before(self, places: Sequence[int], layer: int, read: Float[Tensor, "row d_model"]) -> None:
+        """Told what readers read without any intervention; `places` count the measured rows."""
+        rows = self.rows
+        self._note(self._before, [rows[place] for place in places], layer, read)
 
     def watch(self, rows: Sequence[int], layer: int, read: Float[Tensor, "row d_model"]) -> None:
         """Told by `generate` what its readers read."""

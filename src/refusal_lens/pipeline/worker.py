@@ -89,7 +89,11 @@ class Worker:
             judge=lambda: self.judge,
             prompts=lambda part: self.dataset.parts[part],
             batch_size=self.config.transport.batch_size,
-            engine=Engine(self.config.transport.engine, plain=self.config.transport.plain),
+            engine=Engine(
+                self.config.transport.engine,
+                plain=self.config.transport.plain,
+                tensor_parallel=self.config.transport.tensor_parallel,
+            ),
         )
 
     def __call__(self, task: Task) -> None:

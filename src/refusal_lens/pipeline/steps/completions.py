@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
+from torch import Tensor
 from typing_extensions import TypedDict
 
 from refusal_lens.core.interventions import declared
 from refusal_lens.core.names import BASELINE
 from refusal_lens.core.table import Table
 from refusal_lens.directions import Direction
+from refusal_lens.engines import VllmEngine, serving
 from refusal_lens.interventions import FiredProof, make, require_fired
 from refusal_lens.judging import Answer, Judge
-from refusal_lens.model import LensModel, generate
+from refusal_lens.model import Generated, Intervention, LensModel, generate
 from refusal_lens.pipeline.cells import CellName, Pass, passes
 from refusal_lens.pipeline.dataset import test_part
 from refusal_lens.pipeline.planning import Planning
@@ -122,18 +124,28 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
     applied = [direction for direction in directions.values() if direction is not None]
     interventions = make(shared.intervention, params.options, applied, repeats=len(prompts)) if applied else []
     proof = FiredProof(interventions, [row for row in range(len(asked)) if row % len(prompts) < MEASURED])
-    generated = generate(
-        tools.model,
-        texts,
-        max_new_tokens=params.max_new_tokens,
-        batch_size=tools.batch_size,
-        engine=tools.engine,
-        interventions=interventions,
-        watch=proof.watch if interventions else None,
-        stop_when=_decided(tools.judge, shared.language, texts, tools.model.opens_thoughts(texts))
-        if params.stop_when_decided
-        else None,
-    )
+    stop = None
+    if params.stop_when_decided:
+        stop = _decided(tools.judge, shared.language, texts, tools.model.opens_thoughts(texts))
+    server = serving(tools.model, tools.engine)
+    alone = [make(shared.intervention, params.options, [direction], repeats=len(prompts)) for direction in applied] or [
+        []
+    ]
+    if server is not None and all(server.takes(changes) for changes in alone):
+        generated = _by_engine(server, params.max_new_tokens, texts, alone, proof, stop)
+    else:
+        generated = generate(
+            tools.model,
+            texts,
+            max_new_tokens=params.max_new_tokens,
+            batch_size=tools.batch_size,
+            engine=tools.engine,
+            interventions=interventions,
+            watch=proof.watch if interventions else None,
+            stop_when=stop,
+        )
+        if interventions:
+            proof.measure_before(tools.model, texts)
     rows: list[CompletionRow] = [
         {
             "source": source,
@@ -147,7 +159,6 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
     ]
     if shared.intervention == BASELINE:
         return [Rows(TABLE, rows), Rows(SHARES, [])]
-    proof.measure_before(tools.model, texts)
     return [Rows(TABLE, rows), Rows(SHARES, _shares(proof, shared, tools.model, asked))]
 
 
@@ -165,6 +176,41 @@ def _served(model: ServedModel, asked: Sequence[tuple[str, Prompt]], max_new_tok
         }
         for (source, prompt), answer in zip(asked, answers, strict=True)
     ]
+
+
+def _by_engine(
+    server: VllmEngine,
+    limit: int,
+    texts: Sequence[str],
+    alone: Sequence[Sequence[Intervention]],
+    proof: FiredProof,
+    stop: Callable[[int, str], bool] | None,
+) -> list[Generated]:
+    """Answers by an engine that holds one direction at a time: one block of rows after the other, each with its proof."""
+    size = len(texts) // len(alone)
+    generated: list[Generated] = []
+    for place, changes in enumerate(alone):
+        first = place * size
+        generated += server.generate(
+            texts[first : first + size],
+            max_new_tokens=limit,
+            interventions=changes,
+            stop_when=None if stop is None else _moved(stop, first),
+        )
+        rows = [row for row in proof.rows if changes and first <= row < first + size]
+
+        def note(places: Sequence[int], layer: int, read: Tensor, rows: Sequence[int] = rows) -> None:
+            proof.watch([rows[place] for place in places], layer, read)
+
+        server.show([texts[row] for row in rows], changes, note)
+    if alone[0]:
+        server.show([texts[row] for row in proof.rows], [], proof.watch_before)
+    return generated
+
+
+def _moved(stop: Callable[[int, str], bool], first: int) -> Callable[[int, str], bool]:
+    """The rule for a block of rows that begins at `first`."""
+    return lambda row, text: stop(first + row, text)
 
 
 def _shares(proof: FiredProof, shared: Pass, model: LensModel, asked: Sequence[tuple[str, Prompt]]) -> list[ShareRow]:
