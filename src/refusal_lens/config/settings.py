@@ -173,7 +173,6 @@ class GeometryConfig(_Frozen):
 class Transport(_Frozen):
     """How work travels; never part of a key."""
 
-<<<<<<< HEAD:src/refusal_lens/config/settings.py
     executor: Literal["local", "ray"] = Field(default="local", description="local or ray")
     workers: Positive = Field(default=1, description="worker processes; a testbed in many languages: one a core")
     address: str | None = Field(default=None, description="address of a Ray cluster")
