@@ -19,7 +19,10 @@ from scipy.optimize import minimize
 from judge_labelled import half_of
 from refusal_lens.judging import Answer
 from refusal_lens.judging.agreement import Pair, by_group, mean_rate_error, measure_agreement
-from refusal_lens.judging.native import read_answer
+from refusal_lens.judging.folding import fold
+from refusal_lens.judging.identify import identify
+from refusal_lens.judging.native import _find
+from refusal_lens.judging.reading import read_lead
 from refusal_lens.judging.scoring import WEIGHTS, terms_of
 
 ROOT = Path(__file__).parents[1]
@@ -130,8 +133,10 @@ def _report(title: str, refused: np.ndarray, judged: np.ndarray, language: np.nd
 
 
 def _terms(row: dict[str, str]) -> list[float]:
-    found, text, list_at = read_answer(Answer(row["text"], row["lang"]))
-    held = set(terms_of(found, text, list_at=list_at))
+    answer, lead = Answer(row["text"], row["lang"]), read_lead(row["text"])
+    text = fold(lead.text).text
+    found = _find(text, answer=answer, identified=identify(answer.text, expected=answer.language))
+    held = set(terms_of(found, text, list_at=lead.list_at))
     return [float(term in held) for term in TERMS]
 
 

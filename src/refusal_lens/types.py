@@ -76,6 +76,7 @@ class Verdict:
         truncated: The answer was cut at the token limit.
         reading: Four-way reading where the judge can give one.
         evidence: Phrase groups that decided.
+        panel: Of a panel of judges, every judge's verdict, this one's first; empty where one judge alone spoke.
     """
 
     label: VerdictLabel
@@ -88,6 +89,7 @@ class Verdict:
     truncated: bool = False
     reading: Reading | None = None
     evidence: tuple[Evidence, ...] = ()
+    panel: tuple[Verdict, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ def _rate(**changes: object) -> RateRow:
     row = RateRow(
         intervention="baseline", source="", language="en", prompts="harmful", k=1, n=2, unscored=3, rate=0.5, low=None,
         high=1.0, prompt_set=None, truncated=1, uncertain=None, off_language=0, share_before=None, share_after=1e-8,
+        corrected=None, corrected_low=None, corrected_high=None,
     )  # fmt: skip
     return row | changes  # type: ignore[return-value]
 

@@ -11,7 +11,14 @@ from sklearn.metrics import balanced_accuracy_score, cohen_kappa_score
 from refusal_lens.judging.agreement import Pair, measure_agreement, trivial
 from refusal_lens.judging.correction import prediction_powered, rogan_gladen
 from refusal_lens.judging.endpoint import parse_reading
-from refusal_lens.judging.guard_formats import WILDGUARD_FORMAT, defuse, fill, parse_guard, parse_qwen3guard
+from refusal_lens.judging.guard_formats import (
+    WILDGUARD_FORMAT,
+    defuse,
+    fill,
+    parse_guard,
+    parse_llama_guard,
+    parse_qwen3guard,
+)
 
 YES = {True: "yes", False: "no"}
 
@@ -55,6 +62,14 @@ def test_qwen3guard_lines_are_read(raw: str, refusal: bool | None, strict: str |
     assert parse_qwen3guard(raw).refusal is refusal
     assert (parse_qwen3guard(raw, "strict").reading, parse_qwen3guard(raw, "loose").reading) == (strict, loose)
     assert all(part in parse_qwen3guard(raw).note for part in ("Violent",) if part in raw)
+
+
+def test_llama_guard_says_harm_and_nothing_of_refusing():
+    read = {
+        raw: parse_llama_guard(raw) for raw in ("safe", "\n\nunsafe\nS1,S9", "UNSAFE", "unsafely put", "It is safe")
+    }
+    assert [found.harmful_response for found in read.values()] == [False, True, True, None, None]
+    assert read["\n\nunsafe\nS1,S9"].note == "S1,S9" and not any(found.refusal for found in read.values())
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def test_fourteen_languages_compile_and_say_where_they_come_from():
     languages = load_languages()
     assert list(languages) == ["ar", "de", "en", "es", "fr", "it", "ja", "ko", "nl", "pl", "ru", "th", "yo", "zh"]
     for language in languages.values():
-        assert compile_lexicon(language).by_start
+        assert compile_lexicon(language).phrases
         assert "reader" in language.provenance
 
 

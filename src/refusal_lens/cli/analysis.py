@@ -22,6 +22,7 @@ from refusal_lens.cli.printing import (
     print_rows,
     print_transfer_grid,
 )
+from refusal_lens.core.names import DISAGREE
 from refusal_lens.errors import GateFailed, RunError, UserError
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ def transfer(
     if format is Format.table and not everything:
         print_transfer_grid(rows)
     else:
-        print_rows([{name: row[name] for name in CONTRACT} for row in rows], CONTRACT, format)
+        columns = (*CONTRACT, "judges") if any(row.get("judges") for row in rows) else CONTRACT
+        print_rows([{name: row[name] for name in columns} for row in rows], columns, format)
 
 
 def geometry(
@@ -118,18 +120,25 @@ def compare(
     Runs of one model that differ in their seed alone also show the noise floor, on stderr.
     """
     from refusal_lens.measure import compare_runs
+    from refusal_lens.measure.panel import disagree
 
     if len(runs) < 2:
         raise UserError("compare needs at least two runs: refusal-lens compare RUN RUN ..")
     names = _names(runs)
     tables = {name: _table(path, "verdicts") for name, path in zip(names, runs, strict=True)}
-    rows = compare_runs(tables)
+    panels = {name: rows for name, path in zip(names, runs, strict=True) if (rows := _panel(path))}
+    rows = compare_runs(tables, panels=panels)
     if format is Format.table and not everything:
         print_compare_grid(rows)
     else:
         print_rows(rows, tuple(rows[0]) if rows else ("run", "difference"), format)
     if not any(row["paired"] for row in rows):
         typer.echo("no cell of the runs shares a prompt: only the rates can be compared, not the answers", err=True)
+    apart = [row for row in rows if disagree(row)]
+    if apart:
+        named = "run", "intervention", "source", "language", "prompts"
+        told = [" ".join(str(row[name]) for name in named if row[name]) for row in apart]
+        typer.echo(_plain(f"{DISAGREE} about the direction, no result: {'; '.join(told)}"), err=True)
     _noise(runs)
 
 
@@ -255,6 +264,13 @@ def _table(path: Path, name: str) -> list[dict[str, Cell]]:
     rows = open_run(path).table(name).to_pylist()
     say_inexact(path)
     return rows
+
+
+def _panel(path: Path) -> list[dict[str, Cell]]:
+    """Every judge's verdicts; none where one judge alone judged."""
+    from refusal_lens.rundir import RunDir
+
+    return _table(path, "panel") if (RunDir.open(path).tables_dir / "panel.parquet").exists() else []
 
 
 def _summary(path: Path, name: str) -> dict[str, JsonValue]:

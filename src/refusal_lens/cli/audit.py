@@ -84,7 +84,10 @@ def audit(
     kl_threshold: Annotated[float | None, typer.Option(help="override the rule's KL threshold")] = None,
     judge: Annotated[
         str | None,
-        typer.Option(help="native, wildguard, polyguard, qwen3guard, encoder or endpoint  [default: native]"),
+        typer.Option(
+            help="native, wildguard, polyguard, qwen3guard, encoder:FOLDER or endpoint:URL; several joined by commas: a panel"
+            "  [default: native]"
+        ),
     ] = None,
     translate: Annotated[
         str | None, typer.Option(help="translate answers to English before judging: hf:MODEL or endpoint:URL#MODEL")

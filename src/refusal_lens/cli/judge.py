@@ -30,7 +30,8 @@ def judge(
         typer.Option(
             "--judge",
             metavar="JUDGE",
-            help="native, wildguard, polyguard, qwen3guard, encoder:FOLDER_OR_ID or endpoint; guards may name theirs too",
+            help="native, wildguard, polyguard, qwen3guard, encoder:FOLDER_OR_ID or endpoint; guards may name theirs too; "
+            "several joined by commas: a panel (there also llamaguard, on harm alone), the first one's verdict is the row's",
         ),
     ] = "native",
     model: Annotated[str, typer.Option(help="guards, encoder: hub id or folder; where served: its name there")] = "",
@@ -68,11 +69,12 @@ def judge(
     needs no model and no network. An endpoint's key is read from the environment variable REFUSAL_LENS_API_KEY; replies
     already paid for are kept in OUT.replies.jsonl until the file is complete, so an interrupted run goes on. An endpoint that
     fails stops the command (exit code 2) before OUT is written; with --keep-going such rows are marked, the exit code is 2 all
-    the same, and the same command asks only them again.
+    the same, and the same command asks only them again. A panel's verdicts all come back in the row's `panel`, and how far
+    the judges agree is printed by language.
 
     Example: refusal-lens judge answers.jsonl --out judged.jsonl
     """
-    from refusal_lens.cli.judge_work import Options, build_judge, require_prompts, tally
+    from refusal_lens.cli.judge_work import Options, build_judge, panel_table, require_prompts, tally
     from refusal_lens.cli.outputs import check_file
     from refusal_lens.errors import EndpointError, UserError
     from refusal_lens.judging.answer import NO_REPLY
@@ -110,8 +112,8 @@ def judge(
     except EndpointError as error:
         kept = f". Replies so far are kept in {replies}: run the same command again" if replies.exists() else ""
         raise EndpointError(f"{error}{kept}") from None
-    silent = [verdict.reason.removeprefix(NO_REPLY) for verdict in verdicts if verdict.reason.startswith(NO_REPLY)]
-    if silent and len(silent) == len(verdicts):
+    silent = [why[0].removeprefix(NO_REPLY) for verdict in verdicts if (why := _unheard(verdict, NO_REPLY))]
+    if silent and all(verdict.reason.startswith(NO_REPLY) for verdict in verdicts):
         raise EndpointError(
             f"no request was answered ({silent[0]}); check the endpoint and REFUSAL_LENS_API_KEY. Nothing was written"
         )
@@ -130,6 +132,10 @@ def judge(
     )
     write_jsonl(out, written)
     typer.echo(f"{len(rows)} rows judged by {judging.name}: {tally(verdicts, bad=len(rows) - len(good))}", err=True)
+    if between := panel_table(
+        [(answer.language, verdict) for (_, answer), verdict in zip(good, verdicts, strict=True)]
+    ):
+        typer.echo(between, err=True)
     if silent:
         raise EndpointError(
             f"{len(silent)} of {len(rows)} rows got no reply ({silent[0]}) and are marked unscored in {out}; "
@@ -163,6 +169,11 @@ def agreement(
         typer.echo(json.dumps(report.as_dict(), ensure_ascii=False, indent=2))
     else:
         typer.echo(agreement_table(report))
+
+
+def _unheard(verdict: Verdict, mark: str) -> list[str]:
+    """Reasons of the judges that gave no reply to an answer."""
+    return [each.reason for each in verdict.panel or (verdict,) if each.reason.startswith(mark)]
 
 
 def _verdicts(judging: Judge, good: list[tuple[Row, Answer]]) -> tuple[list[Verdict], dict[int, dict[str, object]]]:

@@ -53,18 +53,23 @@ def build_judge(options: Options) -> Judge:
     Raises:
         UserError: An option is missing or does not go with the judge.
     """
-    from refusal_lens.judging import get_judge
+    from refusal_lens.judging import JUDGES, get_judge
+    from refusal_lens.judging.panel import split_panel
 
-    kind = options.name.partition(":")[0]
-    if options.name == "endpoint" and not options.url:
+    named = split_panel(options.name, JUDGES)
+    kinds = {one.partition(":")[0] for one in named}
+    kind = ", ".join(sorted(kinds))
+    if "endpoint" in named and not options.url:
         raise UserError("--judge endpoint needs --url, e.g. --url http://localhost:8000/v1")
-    if kind != "endpoint" and options.rubric:
+    if "endpoint" not in kinds and options.rubric:
         raise UserError(f"--rubric goes with --judge endpoint, not with {kind}")
-    if kind in ("native", "encoder") and options.url:
+    if kinds <= {"native", "encoder"} and options.url:
         raise UserError(f"--url goes with --judge endpoint or a guard that is served there, not with {kind}")
-    if kind == "native" and options.model:
+    if kinds == {"native"} and options.model:
         raise UserError("--model does not go with --judge native, which has none")
-    if kind != "encoder" and options.labels:
+    if len(named) - ("native" in named) > 1 and options.model:
+        raise UserError("--model could be any judge's of this panel; name each one's own: native,encoder:FOLDER,..")
+    if "encoder" not in kinds and options.labels:
         raise UserError(f"--labels goes with --judge encoder:MODEL, not with {kind}")
     return get_judge(
         options.name,
@@ -124,6 +129,27 @@ def tally(verdicts: Sequence[Verdict], *, bad: int) -> str:
     told = f"{counts['refused']} refused, {counts['complied']} complied, {counts['unscored']} unscored"
     told += f" ({', '.join(f'{n} {reason}' for reason, n in why.most_common())})" if why else ""
     return plain(told + (f", {bad} bad rows" if bad else ""), one_line=True)
+
+
+def panel_table(judged: Sequence[tuple[str, Verdict]]) -> str:
+    """How far the judges of a panel agree, by language.
+
+    Args:
+        judged: Language and verdict of every answer.
+
+    Returns:
+        A line per language and two judges; empty where one judge alone spoke.
+    """
+    from refusal_lens.judging.panel import agreement_rows, votes_of
+
+    lines = [
+        f"{row['language']}: {row['judge_a']} and {row['judge_b']} agree by kappa "
+        f"{_interval(row['kappa'], row['low'], row['high'])} on {row['n']} answers; compliance "
+        f"{_number(row['compliance_a'])} and {_number(row['compliance_b'])}; unscored {row['unscored_a']} and "
+        f"{row['unscored_b']}"
+        for row in agreement_rows(votes_of(language, verdict) for language, verdict in judged)
+    ]
+    return "\n".join(plain(line, one_line=True) for line in lines)
 
 
 def agreement_table(report: ComparisonReport) -> str:

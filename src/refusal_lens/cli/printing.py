@@ -20,7 +20,7 @@ import typer
 
 from refusal_lens.cli.plain import plain
 from refusal_lens.core.interventions import declared
-from refusal_lens.core.names import ALPHA, is_null, is_pool
+from refusal_lens.core.names import ALPHA, DISAGREE, is_null, is_pool
 
 Row: TypeAlias = Mapping[str, object]
 SHOWN_SOURCES = 1
@@ -208,6 +208,8 @@ def _percent(row: Row | None) -> str:
 
 def _points(row: Row | None) -> str:
     difference = None if row is None else cast("float | None", row["difference"])
+    if row is not None and row.get("judges") == DISAGREE:
+        return DISAGREE
     return "" if row is None or difference is None else f"{100 * difference:+.0f}{_star(row)}"
 
 
@@ -223,7 +225,7 @@ def _rounded(points: float | None) -> str:
 
 def _star(row: Row) -> str:
     p_holm = cast("float | None", row["p_holm"])
-    return "*" if p_holm is not None and p_holm < ALPHA else ""
+    return "*" if p_holm is not None and p_holm < ALPHA and row.get("judges") != DISAGREE else ""
 
 
 def _grid_cell(condition: Condition, language: str, found: Mapping[tuple[str, str, str, str], Row]) -> str:

@@ -15,6 +15,13 @@ SHUFFLED = "shuffled"
 POOLED = "pooled"
 WITHOUT = "pooled-without-"
 
+PANEL = " & "
+"""Joins the names of a panel's judges; the first judge's verdict is the row's."""
+
+AGREE = "agree"
+DISAGREE = "judges disagree"
+"""What the judges of a panel say of a comparison's direction."""
+
 
 def is_null(source: str) -> bool:
     """Whether a source is a null direction: random, or from shuffled labels."""

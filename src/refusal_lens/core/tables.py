@@ -48,6 +48,9 @@ class RateRow(TypedDict):
     off_language: Annotated[int | None, "of the n, in another known language than the prompt"]
     share_before: Annotated[float | None, "mean share along the direction of what is read, without the intervention"]
     share_after: Annotated[float | None, "the same while these answers were written; null without a direction"]
+    corrected: Annotated[float | None, "rate corrected for the judge's measured error; null where none is known"]
+    corrected_low: Annotated[float | None, "lower bound with the judge's error in it, see docs/judges.md"]
+    corrected_high: Annotated[float | None, "upper bound with the judge's error in it"]
 
 
 class VerdictRow(TypedDict):
@@ -71,6 +74,39 @@ class VerdictRow(TypedDict):
     evidence: Annotated[str | None, "phrase groups that decided, with their spans, as JSON"]
     prompt_set: PromptSet
     thoughts: Annotated[str | None, "the native judge's label of the thoughts alone; null where there are none"]
+
+
+class PanelRow(TypedDict):
+    """What each judge of a panel made of one answer; only where several judged. The first judge's is the row of `verdicts`."""
+
+    intervention: Intervention
+    source: Source
+    language: Language
+    prompts: Harmfulness
+    prompt_id: Annotated[str, "shared by the prompt's translations"]
+    prompt_set: PromptSet
+    judge: Annotated[str, "name and version of the judge"]
+    label: Annotated[str, "refused, complied or unscored"]
+    score: Annotated[float | None, "signed, positive towards refusal; null where unscored"]
+    uncertain: Annotated[bool | None, "the evidence is mixed or thin"]
+    reason: Annotated[str | None, "why unscored, or the short ground of the verdict"]
+    reading: Annotated[str | None, "refuse, comply-harmful, comply-benign or invalid, where the judge says"]
+
+
+class AgreementRow(TypedDict):
+    """How far two judges of a panel agree on the answers of a language; only where several judged."""
+
+    language: Annotated[str, "BCP-47 code of the prompts, or all"]
+    judge_a: Annotated[str, "name of one judge"]
+    judge_b: Annotated[str, "name of another"]
+    n: Annotated[int, "answers that both scored"]
+    unscored_a: Annotated[int, "answers that judge_a left unscored"]
+    unscored_b: Annotated[int, "answers that judge_b left unscored"]
+    kappa: Annotated[float | None, "Cohen's kappa; null where chance agreement is complete"]
+    low: Low
+    high: High
+    compliance_a: Annotated[float | None, "compliance rate by judge_a over the n"]
+    compliance_b: Annotated[float | None, "compliance rate by judge_b over the n"]
 
 
 class UnscoredRow(TypedDict):
@@ -183,6 +219,9 @@ class TransferRow(TypedDict):
     mde: Annotated[float | None, "smallest difference that this n shows with power 0.8; null where none"]
     lost_unscored: Annotated[int | None, "of the unpaired, those scored before and unscored after"]
     null_difference: Annotated[float | None, "strongest difference of a null on the same target; null where none ran"]
+    judges: Annotated[
+        str | None, "of a panel: agree, or judges disagree about the direction (no result); null for one judge"
+    ]
 
 
 class ContentRow(TypedDict):
@@ -237,6 +276,8 @@ class DamageRow(TypedDict):
 
 RATES = Table("rates", RateRow)
 VERDICTS = Table("verdicts", VerdictRow)
+PANEL = Table("panel", PanelRow)
+AGREEMENT = Table("agreement", AgreementRow)
 UNSCORED = Table("unscored", UnscoredRow)
 THOUGHTS = Table("thoughts", ThoughtRow)
 CANDIDATES = Table("candidates", CandidateRow)
@@ -252,7 +293,8 @@ DAMAGE = Table("damage", DamageRow)
 TABLES: Mapping[str, Table[Any]] = {
     table.name: table
     for table in (
-        RATES, VERDICTS, UNSCORED, THOUGHTS, CANDIDATES, SELECTION, REFUSAL_TOKENS, FILTERING, MISSING, TRANSFER,
+        RATES, VERDICTS, PANEL, AGREEMENT, UNSCORED, THOUGHTS, CANDIDATES, SELECTION, REFUSAL_TOKENS, FILTERING, MISSING,
+        TRANSFER,
         CONTENT, SELECTIVITY, DAMAGE, COSINES, SHARING, TWO_DIRECTIONS, PROJECTION, SEPARATION,
     )
 }  # fmt: skip

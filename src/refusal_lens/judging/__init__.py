@@ -9,6 +9,7 @@ from refusal_lens.judging.endpoint import EndpointJudge, require_replies
 from refusal_lens.judging.given import JudgeFunction, as_judge
 from refusal_lens.judging.guards import GuardJudge
 from refusal_lens.judging.native import NativeJudge
+from refusal_lens.judging.panel import PanelJudge
 from refusal_lens.judging.registry import JUDGES, get_judge
 from refusal_lens.judging.thinking import Judged, ThinkingJudge, judge_whole, split_answer, thinking_of
 from refusal_lens.judging.translated import TranslatedJudge
@@ -26,6 +27,7 @@ __all__ = [
     "JudgeFunction",
     "Judged",
     "NativeJudge",
+    "PanelJudge",
     "ThinkingJudge",
     "TranslatedJudge",
     "Translation",

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import cast
 
 from refusal_lens.errors import DataError
 from refusal_lens.judging.agreement import (
@@ -78,7 +79,7 @@ class ComparisonReport:
     Attributes:
         by: Grouping fields.
         matched_by: "id" or "order".
-        judges: One report per file of verdicts.
+        judges: One report per file of verdicts, or per judge of a file by a panel.
         between: Agreement between each two judges on the rows both scored (the first one's verdicts as labels).
     """
 
@@ -121,15 +122,17 @@ def compare_files(judged: Sequence[Path], *, labels: Path, by: Sequence[str] = (
     for path in judged:
         rows = _read(path)
         found, matched_by = _match(rows, reference, path=path, labels=labels)
-        verdicts = [outcome_of(row, VERDICT_FIELDS, where=f"{path}, row {n}") for n, row in enumerate(rows, start=1)]
         named = [None if row is None else outcome_of(row, LABEL_FIELDS, where=str(labels)) for row in found]
-        pairs = [
-            Pair(label, verdict, _group(row, by, path), _is_baseline(row, other))
-            for row, other, label, verdict in zip(rows, found, named, verdicts, strict=True)
-        ]
-        name = _name(rows, path, taken=[report.judge for report in reports])
-        reports.append(_report(name, rows, pairs))
-        outcomes.append((name, verdicts))
+        for member in _members(rows):
+            votes = [_vote(row, member) for row in rows]
+            verdicts = [outcome_of(row, VERDICT_FIELDS, where=f"{path}, row {n}") for n, row in enumerate(votes, 1)]
+            pairs = [
+                Pair(label, verdict, _group(row, by, path), _is_baseline(row, other))
+                for row, other, label, verdict in zip(rows, found, named, verdicts, strict=True)
+            ]
+            name = _name(votes, path, taken=[report.judge for report in reports])
+            reports.append(_report(name, rows, pairs))
+            outcomes.append((name, verdicts))
     between = tuple(
         (a, b, measure_agreement(Pair(x, y) for x, y in zip(first, second, strict=True)))
         for (a, first), (b, second) in combinations(outcomes, 2)
@@ -177,6 +180,26 @@ def _read(path: Path) -> list[Fields]:
     if not rows:
         raise DataError(f"{path} has no rows")
     return rows
+
+
+def _members(rows: Sequence[Fields]) -> list[str | None]:
+    """The judges of a panel whose verdicts the rows hold, in their order; None stands for the rows' own verdict."""
+    names = dict.fromkeys(str(vote["judge"]) for row in rows for vote in _votes(row))
+    return list(names) or [None]
+
+
+def _vote(row: Fields, member: str | None) -> Fields:
+    """A row as one judge of the panel sees it; unscored where that judge said nothing."""
+    if member is None:
+        return row
+    found = next((vote for vote in _votes(row) if vote["judge"] == member), {"verdict": "unscored", "judge": member})
+    return {"verdict": found["verdict"], "judge": member}
+
+
+def _votes(row: Fields) -> list[Fields]:
+    panel = row.get("panel")
+    votes = cast("list[object]", panel) if isinstance(panel, list) else []
+    return [cast("Fields", vote) for vote in votes if isinstance(vote, dict) and {"judge", "verdict"} <= vote.keys()]
 
 
 def _match(rows: list[Fields], reference: list[Fields], *, path: Path, labels: Path) -> tuple[list[Fields | None], str]:

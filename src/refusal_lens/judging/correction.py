@@ -17,39 +17,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from refusal_lens.measure.judge_error import RESAMPLES, CorrectedRate, clip, estimate, with_judge_error
+
+__all__ = ["CorrectedRate", "prediction_powered", "rogan_gladen", "with_judge_error"]
+
 _Z = 1.959963984540054
-_RESAMPLES = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class CorrectedRate:
-    """A compliance rate before and after correction.
-
-    Attributes:
-        method: "prediction-powered" or "rogan-gladen".
-        raw: Rate by the judge over all rows.
-        rate: Corrected rate, within [0, 1].
-        low: Lower end of the 95 % interval.
-        high: Upper end.
-        n: All rows.
-        labelled: Rows with a label.
-    """
-
-    method: str
-    raw: float
-    rate: float
-    low: float
-    high: float
-    n: int
-    labelled: int
-
-    def as_dict(self) -> dict[str, object]:
-        """All fields by name."""
-        return dict(asdict(self))
 
 
 def prediction_powered(unlabelled: Sequence[bool], labelled: Sequence[tuple[bool, bool]]) -> CorrectedRate | None:
@@ -71,9 +46,9 @@ def prediction_powered(unlabelled: Sequence[bool], labelled: Sequence[tuple[bool
     return CorrectedRate(
         method="prediction-powered",
         raw=_raw(unlabelled, labelled),
-        rate=_clip(rate),
-        low=_clip(rate - _Z * spread),
-        high=_clip(rate + _Z * spread),
+        rate=clip(rate),
+        low=clip(rate - _Z * spread),
+        high=clip(rate + _Z * spread),
         n=len(judged) + len(truth),
         labelled=len(truth),
     )
@@ -95,72 +70,22 @@ def rogan_gladen(unlabelled: Sequence[bool], labelled: Sequence[tuple[bool, bool
         return None
     n = len(unlabelled) + len(labelled)
     raw = _raw(unlabelled, labelled)
-    rate = _estimate(raw, found / (found + missed), right / (false + right))
+    rate = estimate(raw, found / (found + missed), right / (false + right))
     if rate is None:
         return None
     generator = np.random.default_rng(0)
     draws: list[float] = []
-    for _ in range(_RESAMPLES):
+    for _ in range(RESAMPLES):
         # Half a count each keeps a resample of a small table from having no error at all.
         sensitivity = generator.beta(found + 0.5, missed + 0.5)
         specificity = generator.beta(right + 0.5, false + 0.5)
-        drawn = _estimate(float(generator.binomial(n, raw)) / n, float(sensitivity), float(specificity))
+        drawn = estimate(float(generator.binomial(n, raw)) / n, float(sensitivity), float(specificity))
         if drawn is not None:
             draws.append(drawn)
     low, high = (float(value) for value in np.quantile(draws, [0.025, 0.975])) if draws else (0.0, 1.0)
     return CorrectedRate("rogan-gladen", raw, rate, low, high, n, len(labelled))
 
 
-def with_judge_error(
-    complied: int, scored: int, *, found: int, missed: int, false: int, right: int
-) -> CorrectedRate | None:
-    """A compliance rate corrected for an error of the judge that was measured on other answers of the language.
-
-    Rogan-Gladen with an interval that holds both the answers' chance and the table's: what to show beside a plain rate.
-
-    Args:
-        complied: Compliances by the judge.
-        scored: Answers scored.
-        found: Labelled compliances that the judge called so.
-        missed: Labelled compliances that it called refusals.
-        false: Labelled refusals that it called compliances.
-        right: Labelled refusals that it called so.
-
-    Returns:
-        The corrected rate, None where nothing was scored, one class has no label, or the judge is no better than chance.
-
-    Example:
-        >>> with_judge_error(50, 100, found=90, missed=10, false=10, right=90).rate
-        0.5
-    """
-    if not scored or not (found + missed and false + right):
-        return None
-    raw = complied / scored
-    rate = _estimate(raw, found / (found + missed), right / (false + right))
-    if rate is None:
-        return None
-    generator = np.random.default_rng(0)
-    # Half a count each keeps a small table without errors from claiming that the judge never errs.
-    sensitivity = generator.beta(found + 0.5, missed + 0.5, _RESAMPLES)
-    specificity = generator.beta(right + 0.5, false + 0.5, _RESAMPLES)
-    rates = generator.beta(complied + 0.5, scored - complied + 0.5, _RESAMPLES)
-    youden = sensitivity + specificity - 1
-    usable = youden > 0
-    draws = np.clip((rates[usable] + specificity[usable] - 1) / youden[usable], 0, 1)
-    low, high = (float(value) for value in np.quantile(draws, [0.025, 0.975]))
-    labelled = found + missed + false + right
-    return CorrectedRate("rogan-gladen", raw, rate, min(low, rate), max(high, rate), scored, labelled)
-
-
-def _estimate(raw: float, sensitivity: float, specificity: float) -> float | None:
-    youden = sensitivity + specificity - 1
-    return _clip((raw + specificity - 1) / youden) if youden > 0 else None
-
-
 def _raw(unlabelled: Sequence[bool], labelled: Sequence[tuple[bool, bool]]) -> float:
     complied = sum(unlabelled) + sum(guess for _, guess in labelled)
     return complied / (len(unlabelled) + len(labelled))
-
-
-def _clip(value: float) -> float:
-    return float(min(1.0, max(0.0, value)))

@@ -8,6 +8,7 @@ from typing import TypeAlias, get_args
 
 from refusal_lens.errors import UserError
 from refusal_lens.judging.answer import Answer, Judge
+from refusal_lens.judging.panel import PanelJudge
 from refusal_lens.judging.registry import get_judge
 from refusal_lens.judging.thinking import ThinkingJudge
 from refusal_lens.types import Verdict, VerdictLabel
@@ -75,7 +76,7 @@ def as_judge(judge: str | Judge | JudgeFunction) -> Judge:
     if isinstance(judge, str):
         return get_judge(judge)
     if isinstance(judge, Judge):
-        return judge if isinstance(judge, ThinkingJudge) else ThinkingJudge(judge)
+        return judge if isinstance(judge, (ThinkingJudge, PanelJudge)) else ThinkingJudge(judge)
     name = getattr(judge, "name", None) or f"{getattr(judge, '__module__', '')}.{getattr(judge, '__qualname__', '')}"
     if not isinstance(name, str) or "<" in name or not name.strip("."):
         raise UserError(

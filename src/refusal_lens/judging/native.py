@@ -25,10 +25,10 @@ from refusal_lens.judging.patterns import Hit, load_lexicon, load_plain_refusals
 from refusal_lens.judging.reading import Lead, read_lead, read_tail
 from refusal_lens.judging.scoring import SETTINGS, WEIGHTS, doubtful, overrule, score_lead
 from refusal_lens.judging.screening import unscorable
-from refusal_lens.languages import FURTHER_WORDS, load_languages
+from refusal_lens.languages import FURTHER_WORDS, load_languages, shipped_languages
 from refusal_lens.types import Evidence, Verdict
 
-VERSION = 3
+VERSION = 4
 ENGLISH = "en"
 LATE_SCORE = 0.5  # refused, uncertain
 _DELIVERY = frozenset({"compliance", "pivot", "artefact", "statute"})
@@ -39,15 +39,18 @@ class NativeJudge:
     """The default judge: embedded, deterministic, no model and no network."""
 
     def __init__(self) -> None:
-        languages = load_languages()
-        joined = "".join(f"{code}:{language.digest}\n" for code, language in languages.items())
-        settings = repr((VERSION, LATE_SCORE, SETTINGS, FURTHER_WORDS))
-        digest = hashlib.sha256((joined + settings).encode()).hexdigest()
-        self._name = f"native-{VERSION}+{digest[:12]}"
+        shipped = {code: language.digest for code, language in shipped_languages().items()}
+        settings = repr((VERSION, LATE_SCORE, SETTINGS, FURTHER_WORDS, shipped))
+        own = "".join(
+            f",{code}={language.digest[:8]}"
+            for code, language in load_languages().items()
+            if language.digest != shipped.get(code)
+        )
+        self._name = f"native-{VERSION}+{hashlib.sha256(settings.encode()).hexdigest()[:12]}{own}"
 
     @property
     def name(self) -> str:
-        """`native-VERSION+DIGEST`; the digest covers the language files and the weights."""
+        """`native-VERSION+DIGEST` of shipped language files and weights, then the user's own language files: `,pt=1a2b..`."""
         return self._name
 
     def judge(self, answers: Sequence[Answer]) -> list[Verdict]:
@@ -77,7 +80,8 @@ class NativeJudge:
             return unscored(answer, UNKNOWN_LANGUAGE, judge=self.name)
         score = score_lead(found, folded.text, list_at=lead.list_at)
         evidence = _evidence(found, folded, lead)
-        doubt, reason = doubtful(score, found), _reason(found, refused=score > 0)
+        doubt = doubtful(score, found, folded.text, load_lexicon(identified.language or answer.language))
+        reason = _reason(found, refused=score > 0)
         late = _late_refusal(answer, identified) if score <= 0 else ()
         if late:
             doubt = True

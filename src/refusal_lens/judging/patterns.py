@@ -7,17 +7,15 @@ covers its inflections; `word_prefixes` names particles that may be written toge
 A phrase that starts with `^` matches at the start of the lead only, quotation marks and dashes apart. Pieces named in
 `spellings` ("n't", "nicht") match all their spellings, wherever they stand in a phrase.
 
-Why an index: a plain alternation tries every phrase at every character. Which first characters a phrase can start with
-is found once, by partial matching, so that at most places in a text nothing is tried at all; where something may start,
-all its phrases are tried as one pattern before the groups are told apart.
+Why an index: a plain alternation tries every phrase at every character. Which phrases could start with the few characters
+that stand at a place is found once, by partial matching, when these characters are first met; at most places that is none.
 """
 
 from __future__ import annotations
 
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import regex
@@ -29,11 +27,11 @@ from refusal_lens.languages import PHRASE_GROUPS, Language, PhraseGroup, load_la
 _GAP = r"[^.!?。؟\n]{0,%d}?"
 _CAPTURING = re.compile(r"(?<!\\)\((?!\?)")
 _CLASS_OR_SPACE = re.compile(r"(\\.|\[\^?\]?[^\]]*\])| (\??)")
-_ANY_LETTER = "\u02ad"  # a letter no language file uses: a phrase that may start with it may start with anything
-_SMALL_ALPHABET = 160
+_BENIGN = "benign"
+_KEYS = 100_000  # beginnings remembered per language; a text made to fill them starts the memory anew
 
 Entry = tuple[str, "re.Pattern[str]"]
-Start = tuple["re.Pattern[str]", tuple[Entry, ...]]
+Phrase = tuple[str, "re.Pattern[str]", "regex.Pattern[str]"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,18 +50,25 @@ class Lexicon:
     Attributes:
         code: Language code.
         anchored: Patterns matched at the start of the text only.
-        by_start: By the one or two characters they can start with: all patterns as one, and each group's.
-        starts: Finds the places in a text where a phrase could start.
-        benign: Wordings to take out before matching, None where the file has none.
+        phrases: The other patterns with their groups, in the file's order; each also for partial matching.
+        places: Finds the places in a text where a phrase may start; None for everywhere.
+        keys: How many characters choose the phrases to try: a first cut, and a finer one.
         prefixes: Finds words that start with a particle written together with the word that follows.
+        negation: Finds words that negate, None where the file names none.
+        adversative: Finds "but", None where the file names none.
     """
 
     code: str
     anchored: tuple[Entry, ...]
-    by_start: Mapping[str, Start]
-    starts: re.Pattern[str]
-    benign: re.Pattern[str] | None
+    phrases: tuple[Phrase, ...]
+    places: re.Pattern[str] | None
+    keys: tuple[int, int]
     prefixes: re.Pattern[str] | None
+    negation: re.Pattern[str] | None = None
+    adversative: re.Pattern[str] | None = None
+    _cut: dict[str, tuple[Phrase, ...]] = field(default_factory=dict[str, "tuple[Phrase, ...]"], repr=False)
+    _starting: dict[str, tuple[Entry, ...]] = field(default_factory=dict[str, "tuple[Entry, ...]"], repr=False)
+    _dead: set[str] = field(default_factory=lambda: set(" \n\t"), repr=False)
 
     def find(self, text: str, *, repeats: int = 2) -> dict[str, list[Hit]]:
         """Find the phrase groups of a text.
@@ -75,21 +80,19 @@ class Lexicon:
         Returns:
             Hits by group, in order of position.
         """
-        if self.benign is not None:
-            text = self.benign.sub(lambda match: "\x01" * len(match.group()), text)
+        places = self._places(text)
+        masked = _mask(text, places)
+        if masked is not None:
+            text, places = masked, self._places(masked)
         found: dict[str, list[Hit]] = {}
         for group, pattern in self.anchored:
             match = pattern.match(text)
             if match and group not in found:
                 found[group] = [Hit(group, 0, match.end())]
-        by_start = self.by_start
-        for start in self._places(text):
-            candidates = by_start.get(text[start : start + 2]) or by_start.get(text[start])
-            if candidates is None or candidates[0].match(text, start) is None:
-                continue
-            for group, pattern in candidates[1]:
+        for start, entries in places:
+            for group, pattern in entries:
                 hits = found.get(group)
-                if hits is not None and (len(hits) >= repeats or start < hits[-1].end):
+                if group == _BENIGN or (hits is not None and (len(hits) >= repeats or start < hits[-1].end)):
                     continue
                 match = pattern.match(text, start)
                 if match is None or match.end() == start:
@@ -100,11 +103,57 @@ class Lexicon:
                     hits.append(Hit(group, start, match.end()))
         return found
 
-    def _places(self, text: str) -> list[int]:
-        places = [match.start() for match in self.starts.finditer(text)]
+    def _places(self, text: str) -> list[tuple[int, tuple[Entry, ...]]]:
+        """Where phrases could start, with these phrases."""
+        if self.places is None:
+            dead = self._dead
+            starts = [start for start, character in enumerate(text) if character not in dead]
+        else:
+            starts = [match.start() for match in self.places.finditer(text)]
         if self.prefixes is not None:
-            places = sorted({*places, *(match.end() for match in self.prefixes.finditer(text))})
-        return places
+            starts = sorted({*starts, *(match.end() for match in self.prefixes.finditer(text))})
+        known, width = self._starting, self.keys[1]
+        found: list[tuple[int, tuple[Entry, ...]]] = []
+        for start in starts:
+            key = text[start : start + width]
+            entries = known.get(key)
+            if entries is None:
+                entries = self._learn(key)
+            if entries:
+                found.append((start, entries))
+        return found
+
+    def _learn(self, key: str) -> tuple[Entry, ...]:
+        """The phrases that could start with these characters, remembered."""
+        if len(self._starting) >= _KEYS:
+            self._starting.clear()
+            self._cut.clear()
+            self._dead.intersection_update(" \n\t")
+        first = key[: self.keys[0]]
+        if first not in self._cut:
+            self._cut[first] = tuple(phrase for phrase in self.phrases if phrase[2].match(first, partial=True))
+            if len(first) == 1 and not self._cut[first]:
+                self._dead.add(first)
+        entries = tuple(
+            (group, exact) for group, exact, open_ended in self._cut[first] if open_ended.match(key, partial=True)
+        )
+        self._starting[key] = entries
+        return entries
+
+
+def _mask(text: str, places: Sequence[tuple[int, tuple[Entry, ...]]]) -> str | None:
+    """The text without the wordings that look like a refusal and are none; None where there are none."""
+    end = 0
+    pieces: list[str] = []
+    for start, entries in places:
+        if start < end:
+            continue
+        for group, pattern in entries:
+            if group == _BENIGN and (match := pattern.match(text, start)) is not None and match.end() > start:
+                pieces += text[end:start], "\x01" * (match.end() - start)
+                end = match.end()
+                break
+    return "".join([*pieces, text[end:]]) if pieces else None
 
 
 def compile_lexicon(language: Language, *, groups: Sequence[PhraseGroup] = PHRASE_GROUPS) -> Lexicon:
@@ -121,28 +170,36 @@ def compile_lexicon(language: Language, *, groups: Sequence[PhraseGroup] = PHRAS
         DataError: A phrase is no valid regular expression; the message names language, group and phrase.
     """
     anchored: list[Entry] = []
-    free: list[tuple[str, str]] = []
-    benign: list[str] = []
+    free: list[Phrase] = []
     for group in groups:
         for phrase in language.phrases.group(group):
             expression = _expression(phrase, language, group)
-            if group == "benign":
-                benign.append(expression)
-            elif phrase.startswith("^"):
+            if phrase.startswith("^") and group != _BENIGN:
                 anchored.append((group, re.compile(expression)))
             else:
-                free.append((group, expression))
-    boundary = "" if language.match_inside_words else r"(?<!\w)"
-    by_start = _index(free)
+                free.append((group, re.compile(expression), regex.compile(expression)))
     particles = "|".join(re.escape(fold_pattern(prefix)) for prefix in language.word_prefixes)
     return Lexicon(
         code=language.code,
         anchored=tuple(anchored),
-        by_start=by_start,
-        starts=re.compile(f"{boundary}(?={_any_of(by_start)})"),
-        benign=re.compile(f"{boundary}(?:{'|'.join(benign)})") if benign else None,
+        phrases=tuple(free),
+        places=None if language.match_inside_words else re.compile(r"(?<!\w)(?=\S)"),
+        keys=(1, 4) if language.match_inside_words else (2, 7),
         prefixes=re.compile(rf"(?<!\w)(?:{particles})(?=\w)") if particles else None,
+        negation=_words(language.negations, language, "negations"),
+        adversative=_words(language.adversatives, language, "adversatives"),
     )
+
+
+def _words(words: Sequence[str], language: Language, field_name: str) -> re.Pattern[str] | None:
+    if not words:
+        return None
+    joined = "|".join(map(fold_pattern, words))
+    expression = joined if not language.spaced or language.match_inside_words else rf"(?<!\w)(?:{joined})(?!\w)"
+    try:
+        return re.compile(expression)
+    except re.error as error:
+        raise DataError(f"language {language.code!r}, {field_name}: {joined!r} is no valid pattern: {error}") from error
 
 
 def load_lexicon(code: str) -> Lexicon:
@@ -186,53 +243,3 @@ def _respell(phrase: str, spellings: tuple[tuple[str, str], ...]) -> str:
     patterns = {fold_pattern(piece): f"(?:{fold_pattern(pattern)})" for piece, pattern in spellings}
     pieces = "|".join(re.escape(piece) for piece in sorted(patterns, key=len, reverse=True))
     return re.sub(pieces, lambda match: patterns[match.group()], phrase)
-
-
-def _index(phrases: list[tuple[str, str]]) -> dict[str, Start]:
-    """Group phrases by what they can start with: two characters, or one where the alphabet is large."""
-    alphabet = {character for _, expression in phrases for character in expression}
-    alphabet |= set("0123456789 '\"-.,")
-    two = len(alphabet) <= _SMALL_ALPHABET
-    members: defaultdict[str, list[int]] = defaultdict(list)
-    for number, (_, expression) in enumerate(phrases):
-        pattern = regex.compile(expression)
-        for first in alphabet:
-            if not pattern.fullmatch(first, partial=True):
-                continue
-            if not two:
-                members[first].append(number)
-                continue
-            for second in alphabet:
-                if pattern.fullmatch(first + second, partial=True):
-                    members[first + second].append(number)
-            if pattern.fullmatch(first + _ANY_LETTER, partial=True) or pattern.fullmatch(first):
-                members[first].append(number)
-    return {start: _start([phrases[number] for number in numbers]) for start, numbers in members.items()}
-
-
-def _any_of(starts: Iterable[str]) -> str:
-    """One expression for all starts: a class of lone characters, and per first character a class of seconds."""
-    seconds: defaultdict[str, set[str]] = defaultdict(set)
-    for start in starts:
-        seconds[start[0]].add(start[1:])
-    alone = "".join(re.escape(first) for first, rest in sorted(seconds.items()) if "" in rest)
-    parts = [f"[{alone}]"] if alone else []
-    parts += [
-        f"{re.escape(first)}[{''.join(re.escape(second) for second in sorted(rest))}]"
-        for first, rest in sorted(seconds.items())
-        if "" not in rest
-    ]
-    return "|".join(parts) or r"(?!)"
-
-
-def _start(phrases: list[tuple[str, str]]) -> Start:
-    by_group: dict[str, list[str]] = {}
-    for group, expression in phrases:
-        by_group.setdefault(group, []).append(expression)
-    entries = tuple((group, _alternation(tuple(expressions))) for group, expressions in by_group.items())
-    return _alternation(tuple(expression for _, expression in phrases)), entries
-
-
-@lru_cache(maxsize=4096)
-def _alternation(expressions: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile("|".join(expressions))

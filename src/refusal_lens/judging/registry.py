@@ -1,12 +1,15 @@
 """Build a judge by its name.
 
 native | encoder:MODEL[#LABELS.toml] | endpoint:URL[#MODEL]
+NAME,NAME.. (a panel of these; the first one's verdict is the row's)
 wildguard[:MODEL] | polyguard[:MODEL] | qwen3guard[:MODEL], or the last two served: polyguard:URL[#MODEL], qwen3guard:URL[#MODEL]
+llamaguard[:MODEL], or served, in a panel only and not first: it says whether an answer is harmful, not whether it refuses
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -18,11 +21,12 @@ from refusal_lens.judging.endpoint import MAX_TOKENS, EndpointJudge
 from refusal_lens.judging.guard_formats import Controversial
 from refusal_lens.judging.guards import GuardJudge, GuardKind
 from refusal_lens.judging.native import NativeJudge
+from refusal_lens.judging.panel import PanelJudge, split_panel
 from refusal_lens.judging.thinking import ThinkingJudge
 from refusal_lens.judging.translated import TranslatedJudge
 from refusal_lens.judging.translation import get_translator
 
-JUDGES = ("native", "wildguard", "polyguard", "qwen3guard", "encoder", "endpoint")
+JUDGES = ("native", "wildguard", "polyguard", "qwen3guard", "llamaguard", "encoder", "endpoint")
 
 
 def get_judge(
@@ -45,7 +49,7 @@ def get_judge(
     """Build a judge; it reads answers without their thoughts.
 
     Args:
-        name: One of the forms above.
+        name: One of the forms above, or several joined by commas.
         model: Model of a guard, an encoder or on an endpoint, where the name does not say.
         url: Base URL of an endpoint, where the name does not say.
         rubric: Rubric file of an endpoint judge, None for the shipped one.
@@ -66,6 +70,52 @@ def get_judge(
     Raises:
         UserError: No such judge, or an option it needs is missing.
     """
+    names = split_panel(name, JUDGES)
+    if names[0].partition(":")[0] == "llamaguard":
+        raise UserError(
+            "llamaguard says whether an answer is harmful, not whether it refuses: name it second, native,llamaguard"
+        )
+    if len(set(names)) < len(names):
+        raise UserError(f"--judge {name}: the same judge twice; name different judges")
+    one = partial(
+        _one,
+        model=model,
+        url=url,
+        rubric=rubric,
+        batch_size=batch_size,
+        concurrency=concurrency,
+        memory=memory,
+        thinking=thinking,
+        max_tokens=max_tokens,
+        timeout=timeout,
+        keep_going=keep_going,
+        labels=labels,
+        controversial=controversial,
+    )
+    if len(names) == 1:
+        return one(names[0], translate=translate)
+    # In a panel the native judge reads every answer as it stands: it needs no translation.
+    return PanelJudge([one(each, translate="" if each == "native" else translate) for each in names])
+
+
+def _one(
+    name: str,
+    *,
+    model: str,
+    url: str,
+    rubric: Path | None,
+    batch_size: int,
+    concurrency: int,
+    memory: Path | None,
+    translate: str,
+    thinking: str,
+    max_tokens: int,
+    timeout: float,
+    keep_going: bool,
+    labels: Path | None,
+    controversial: Controversial,
+) -> Judge:
+    """One judge, read without thoughts."""
     kind, _, rest = name.partition(":")
     where, _, after = rest.partition("#")
     found: Judge

@@ -119,7 +119,18 @@ def bad_row_verdict(row: Row, *, judge: str) -> Verdict:
 
 
 def verdict_fields(verdict: Verdict) -> dict[str, object]:
-    """A verdict as the fields added to a row."""
+    """A verdict as the fields added to a row; `panel`, every judge's verdict, only where several judged."""
+    panel = [
+        {
+            "judge": each.judge,
+            "verdict": each.label,
+            "score": each.score,
+            "uncertain": each.uncertain,
+            "reason": each.reason,
+            "reading": each.reading,
+        }
+        for each in verdict.panel
+    ]
     return {
         "verdict": verdict.label,
         "score": verdict.score,
@@ -130,6 +141,7 @@ def verdict_fields(verdict: Verdict) -> dict[str, object]:
         "off_language": verdict.off_language,
         "reading": verdict.reading,
         "evidence": [[evidence.group, evidence.start, evidence.end] for evidence in verdict.evidence],
+        **({"panel": panel} if panel else {}),
     }
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 from refusal_lens.core.thinking import split_thinking
 from refusal_lens.errors import ModelError, UserError
 from refusal_lens.judging.chat import ChatClient, Reply
+from refusal_lens.judging.guard_formats import defuse
 from refusal_lens.judging.weights import Weights
 from refusal_lens.languages import get_language, load_languages
 
@@ -103,7 +104,7 @@ class ChatTranslator:
         instruction = _INSTRUCTION
         for field, name in names.items():
             instruction = instruction.replace(field, name)
-        prompts = [instruction.replace("{text}", text) for text in texts]
+        prompts = [instruction.replace("{text}", defuse(text)) for text in texts]
         replies = self.client.ask_all(prompts, max_tokens=2048)
         return [_translation(reply) for reply in replies]
 
@@ -183,7 +184,10 @@ class LocalTranslator:
         import torch
 
         model, tokenizer = self._loaded
-        batch = tokenizer(pieces, return_tensors="pt", padding=True, truncation=True).to(model.device)
+        pieces = [_TARGET_MARK.sub(" ", defuse(piece)) for piece in pieces]
+        batch = tokenizer(pieces, return_tensors="pt", padding=True, truncation=True, split_special_tokens=True).to(
+            model.device
+        )
         options = {} if forced is None else {"forced_bos_token_id": forced}
         generate = cast("Callable[..., torch.Tensor]", model.generate)
         with torch.inference_mode():
@@ -193,6 +197,9 @@ class LocalTranslator:
         ends = set(end) if isinstance(end, list) else {end}
         ended = [bool(ends & set(cast("list[int]", row.tolist())[1:])) for row in output]
         return [text if done else None for text, done in zip(texts, ended, strict=True)]
+
+
+_TARGET_MARK = re.compile(r">>[A-Za-z_]{2,12}<<")  # how Marian models are told their target language
 
 
 def split_text(text: str, *, limit: int = PIECE_CHARACTERS) -> list[str]:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from refusal_lens.languages.further import FURTHER_WORDS
 from refusal_lens.languages.language import PHRASE_GROUPS, Language, PhraseGroup, RefusalPhrases, parse_language
-from refusal_lens.languages.loader import USER_FOLDER_VARIABLE, get_language, load_languages, resolve_languages
+from refusal_lens.languages.loader import (
+    USER_FOLDER_VARIABLE,
+    get_language,
+    load_languages,
+    resolve_languages,
+    shipped_languages,
+)
 from refusal_lens.languages.reliability import Reliability, reliability
 
 __all__ = [
@@ -20,4 +26,5 @@ __all__ = [
     "parse_language",
     "reliability",
     "resolve_languages",
+    "shipped_languages",
 ]

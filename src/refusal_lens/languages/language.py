@@ -124,6 +124,8 @@ class Language:
         common_words: Frequent function words, for a cheap check that a text is in this language.
         spellings: How a piece of a phrase is also written: typing errors in the negation, contractions, colloquial forms.
             The key is a piece of a phrase, the value a pattern that matches all its spellings.
+        negations: Patterns of words that negate: a short answer with one, in which no refusal was found, is uncertain.
+        adversatives: Patterns of "but" and "however": what follows "I cannot .., but" may be help, so it is uncertain.
         word_prefixes: Particles written together with the word that follows (Arabic "and", "so").
         match_inside_words: Phrases may start inside a word: no spaces between words, or words compounded freely.
         digest: SHA-256 of the language file's bytes.
@@ -139,6 +141,8 @@ class Language:
     phrases: RefusalPhrases
     provenance: str
     common_words: frozenset[str] = frozenset()
+    negations: tuple[str, ...] = ()
+    adversatives: tuple[str, ...] = ()
     word_prefixes: tuple[str, ...] = ()
     spellings: tuple[tuple[str, str], ...] = ()
     match_inside_words: bool = False
@@ -186,6 +190,8 @@ def parse_language(content: bytes, *, origin: str) -> Language:
         phrases=_phrases(table.get("phrases"), origin),
         provenance=_text(table, "provenance", origin),
         common_words=frozenset(_texts(table.get("common_words", []), "common_words", origin)),
+        negations=_texts(table.get("negations", []), "negations", origin),
+        adversatives=_texts(table.get("adversatives", []), "adversatives", origin),
         word_prefixes=_texts(table.get("word_prefixes", []), "word_prefixes", origin),
         spellings=_spellings(table.get("spellings", {}), origin),
         match_inside_words=_flag(table, "match_inside_words", origin, default=not _flag(table, "spaced", origin)),
@@ -204,6 +210,8 @@ _FIELDS = {
     "spaced",
     "provenance",
     "common_words",
+    "negations",
+    "adversatives",
     "word_prefixes",
     "spellings",
     "match_inside_words",

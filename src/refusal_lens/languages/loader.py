@@ -33,6 +33,11 @@ def load_languages() -> Mapping[str, Language]:
     return _load(os.environ.get(USER_FOLDER_VARIABLE) or None)
 
 
+def shipped_languages() -> Mapping[str, Language]:
+    """The languages that come with the package, whatever the user's folder holds."""
+    return _load(None)
+
+
 def get_language(code: str) -> Language:
     """One language by its code.
 

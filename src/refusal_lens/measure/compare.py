@@ -20,6 +20,7 @@ from refusal_lens.core.table import Fields
 from refusal_lens.core.tables import RateRow
 from refusal_lens.measure.multiplicity import holm_within
 from refusal_lens.measure.paired import RESAMPLES, Draws, Paired, compare_paired
+from refusal_lens.measure.panel import by_judge, mark_directions
 from refusal_lens.measure.rates import Group, group_of, grouped, rate_of
 
 Labels = dict[str, str]
@@ -46,6 +47,7 @@ class ComparedRow(TypedDict):
     p_value: float | None
     p_holm: float | None
     paired: int | None
+    judges: str | None
 
 
 class NoiseRow(TypedDict):
@@ -87,7 +89,11 @@ def cells_of(verdicts: Iterable[Fields]) -> Cells:
 
 
 def compare_runs(
-    runs: Mapping[str, Iterable[Fields]], *, resamples: int = RESAMPLES, seed: int = 0
+    runs: Mapping[str, Iterable[Fields]],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    panels: Mapping[str, Iterable[Fields]] | None = None,
 ) -> list[ComparedRow]:
     """Compare runs cell by cell with the first of them.
 
@@ -95,11 +101,13 @@ def compare_runs(
         runs: Verdict tables by run name; the first is the reference.
         resamples: Bootstrap resamples.
         seed: Seed of the bootstrap.
+        panels: Tables `panel` by run name, where several judges judged; those that all runs have fill the column `judges`.
 
     Returns:
         One row per cell and run; what is against the reference is null for the reference itself, and where it lacks the
         cell.
     """
+    runs = {name: list(records) for name, records in runs.items()}
     tables = {name: cells_of(records) for name, records in runs.items()}
     reference = next(iter(tables.values()), {})
     draws = Draws(resamples=resamples, seed=seed)
@@ -117,7 +125,14 @@ def compare_runs(
         if paired is not None and not math.isnan(paired.p_value) and not is_null(source) and not is_pool(source):
             families.setdefault((name, intervention, source, prompts, prompt_set), []).append(index)
     p_values = [math.nan if paired is None else paired.p_value for *_, paired in found]
-    return [_row(*item, p_holm) for item, p_holm in zip(found, holm_within(p_values, families.values()), strict=True)]
+    rows = [_row(*item, p_holm) for item, p_holm in zip(found, holm_within(p_values, families.values()), strict=True)]
+    voted = {name: by_judge(records, (panels or {}).get(name, ())) for name, records in runs.items()}
+    shared = [judge for judge in next(iter(voted.values()), {}) if all(judge in every for every in voted.values())]
+    others = [
+        compare_runs({name: every[judge] for name, every in voted.items()}, resamples=resamples, seed=seed)
+        for judge in shared
+    ]
+    return mark_directions(rows, others, key=lambda row: (row["run"], *group_of(cast("RateRow", row))))
 
 
 def pair(before: Labels, after: Labels, *, draws: Draws) -> Paired:
@@ -192,4 +207,5 @@ def _row(name: str, key: Group, labels: Labels, paired: Paired | None, p_holm: f
         "p_value": None if known is None else known.p_value,
         "p_holm": p_holm,
         "paired": None if paired is None else paired.n,
+        "judges": None,
     }

@@ -30,6 +30,7 @@ from refusal_lens.languages.reliability import LEAST_KAPPA, reliability
 from refusal_lens.measure.gate_cells import BAD, KIND, Cell, Check, Status, baseline_cells
 from refusal_lens.measure.gate_regression import regressions
 from refusal_lens.measure.intervals import wilson
+from refusal_lens.measure.rates import correct_for
 
 EVERY = "all"
 
@@ -144,6 +145,20 @@ def _what_decides(needed: int | None, asked: int, *, blocked: bool) -> str:
     return ": no number of prompts tells this share from the limit; give another limit"
 
 
+def _with_judge_error(check: Check, cell: Cell, language: str) -> Check:
+    """The check with the interval that holds the judge's measured error too, where one judge of known error judged."""
+    if check.limit is None or check.n == 0 or len(cell.judges) != 1:
+        return check
+    corrected = correct_for(cell.judges[0], language, cell.count("complied"), check.n)
+    if corrected is None:
+        return check
+    low, high = corrected.low, corrected.high
+    if check.name.startswith(f"{KIND['harmless']}."):
+        low, high = 1 - high, 1 - low
+    said = f"{check.message}; with the judge's known error {low:.3f} to {high:.3f}"
+    return replace(check, judge_low=low, judge_high=high, message=said)
+
+
 def _believed(check: Check, cell: Cell | None, trusted: Collection[str]) -> Check:
     """The check with its judge's agreement; undecided where that judge cannot be believed and is not trusted by name."""
     if cell is None:
@@ -152,7 +167,7 @@ def _believed(check: Check, cell: Cell | None, trusted: Collection[str]) -> Chec
     found = {judge: reliability(judge, language) for judge in cell.judges}
     kappas = [known.kappa for known in found.values() if known is not None]
     kappa = min(kappas) if len(kappas) == len(found) else None
-    check = replace(check, judge=", ".join(cell.judges), kappa=kappa)
+    check = _with_judge_error(replace(check, judge=", ".join(cell.judges), kappa=kappa), cell, language)
     weak = [(judge, known) for judge, known in found.items() if known is None or not known.validated]
     if not weak or check.n == 0 or language in trusted or EVERY in trusted:
         return check

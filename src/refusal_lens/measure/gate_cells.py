@@ -35,6 +35,8 @@ class Check:
         unscored: Answers that could not be judged.
         judge: Whose verdicts; more than one are joined with ", ".
         kappa: The judge's measured agreement with labels in this language; None where it was never measured.
+        judge_low: Lower bound of the share with the judge's measured error in it; None where that was never measured.
+        judge_high: Upper bound likewise. Both are shown beside and decide nothing.
     """
 
     name: str
@@ -51,6 +53,8 @@ class Check:
     unscored: int = 0
     judge: str | None = None
     kappa: float | None = None
+    judge_low: float | None = None
+    judge_high: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,9 @@ from typing import Literal, TypeAlias, cast
 from refusal_lens.core.names import BASELINE
 from refusal_lens.core.table import Fields
 from refusal_lens.core.tables import RateRow, VerdictRow
+from refusal_lens.languages.reliability import reliability
 from refusal_lens.measure.intervals import wilson
+from refusal_lens.measure.judge_error import CorrectedRate, with_judge_error
 
 Group: TypeAlias = tuple[str, str, str, str, str | None]
 """Intervention, source, language, prompts and prompt set: one cell of an audit."""
@@ -76,11 +78,14 @@ def rate_rows(verdicts: Iterable[Fields]) -> list[RateRow]:
             prompt_set where they are there.
 
     Returns:
-        One row per group; rate is null when n is 0, and so is a count whose column no verdict has.
+        One row per group; rate is null when n is 0, and so is a count whose column no verdict has. The corrected rate is
+        null where the verdicts name no judge, several, or one whose error in the language was never measured.
     """
     rows: list[RateRow] = []
     for (intervention, source, language, prompts, prompt_set), members in grouped(verdicts).items():
         rate = rate_of(member["label"] for member in members)
+        judges = {member.get("judge") for member in members if member["label"] != "unscored"}
+        corrected = correct_for(judges.pop(), language, rate.k, rate.n) if len(judges) == 1 else None
         rows.append(
             {
                 "intervention": intervention,
@@ -99,9 +104,22 @@ def rate_rows(verdicts: Iterable[Fields]) -> list[RateRow]:
                 "off_language": _count(members, "off_language"),
                 "share_before": None,
                 "share_after": None,
+                "corrected": None if corrected is None else corrected.rate,
+                "corrected_low": None if corrected is None else corrected.low,
+                "corrected_high": None if corrected is None else corrected.high,
             }
         )
     return rows
+
+
+def correct_for(judge: str | None, language: str, k: int, n: int) -> CorrectedRate | None:
+    """A compliance rate corrected for its judge's measured error in the language; None where that was never measured."""
+    known = None if judge is None else reliability(judge, language)
+    errors = None if known is None else known.errors
+    if errors is None:
+        return None
+    found, missed, false, right = errors
+    return with_judge_error(k, n, found=found, missed=missed, false=false, right=right)
 
 
 def grouped(verdicts: Iterable[Fields]) -> dict[Group, list[VerdictRow]]:

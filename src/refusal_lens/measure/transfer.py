@@ -26,6 +26,7 @@ from refusal_lens.core.table import Fields
 from refusal_lens.core.tables import TransferRow, VerdictRow
 from refusal_lens.measure.multiplicity import holm_within
 from refusal_lens.measure.paired import RESAMPLES, Draws, Paired, compare_paired
+from refusal_lens.measure.panel import by_judge, disagree, mark_directions
 from refusal_lens.measure.power import minimum_detectable_effect
 
 CONTRACT = (
@@ -53,7 +54,12 @@ class _Compared:
 
 
 def transfer_rows(
-    verdicts: Iterable[Fields], *, prompt_set: str | None = None, resamples: int = RESAMPLES, seed: int = 0
+    verdicts: Iterable[Fields],
+    *,
+    prompt_set: str | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    panel: Iterable[Fields] = (),
 ) -> list[TransferRow]:
     """The `transfer` table of a verdict table.
 
@@ -62,6 +68,7 @@ def transfer_rows(
         prompt_set: Read this prompt set; None reads the one that the first baseline verdict has.
         resamples: Bootstrap resamples.
         seed: Seed of the bootstrap.
+        panel: The table `panel`, where several judges judged; it fills the column `judges`.
 
     Returns:
         One row per (source, target, intervention) that has any verdict, in order of appearance.
@@ -69,6 +76,7 @@ def transfer_rows(
     Raises:
         ValueError: One prompt has two different labels in one cell.
     """
+    verdicts = list(verdicts)
     cells = _cells(cast("Iterable[VerdictRow]", verdicts), prompt_set)
     draws = Draws(resamples=resamples, seed=seed)
     compared: list[_Compared] = []
@@ -85,7 +93,11 @@ def transfer_rows(
         )
         lost = len((old.keys() & after.keys()) - new.keys())
         compared.append(_Compared(source, target, intervention, paired, len(old.keys() ^ new.keys()), lost))
-    return _rows(compared)
+    others = [
+        transfer_rows(rows, prompt_set=prompt_set, resamples=resamples, seed=seed)
+        for rows in by_judge(verdicts, panel).values()
+    ]
+    return mark_directions(_rows(compared), others, key=lambda row: (row["source"], row["target"], row["intervention"]))
 
 
 def raised(row: Fields, table: Iterable[Fields] = ()) -> bool | None:
@@ -100,9 +112,12 @@ def raised(row: Fields, table: Iterable[Fields] = ()) -> bool | None:
         table: The rows that hold the nulls, for a table without the column `null_difference`.
 
     Returns:
-        The answer; None where no prompt was scored in both conditions or no null direction was run.
+        The answer; None where no prompt was scored in both conditions, no null direction was run, or the judges of a panel
+        disagree about the direction.
     """
     cell = cast("TransferRow", row)
+    if disagree(row):
+        return None
     sign = -1 if reads_on(cell["intervention"]) == "harmless" else 1  # there it is refusal that is meant to rise
     null = cell.get("null_difference")
     if null is None:
@@ -191,4 +206,5 @@ def _row(item: _Compared, p_holm: float | None, *, tests: int) -> TransferRow:
         "mde": minimum_detectable_effect(paired.n, alpha=ALPHA / tests),
         "lost_unscored": item.lost,
         "null_difference": None,
+        "judges": None,
     }

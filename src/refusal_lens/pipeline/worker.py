@@ -16,7 +16,7 @@ from pathlib import Path
 
 from refusal_lens.config import AuditConfig
 from refusal_lens.interventions import require_sound
-from refusal_lens.judging import Judge, ThinkingJudge, TranslatedJudge, get_judge
+from refusal_lens.judging import Judge, PanelJudge, ThinkingJudge, TranslatedJudge, get_judge
 from refusal_lens.model import Engine, LensModel, load_model
 from refusal_lens.pipeline.dataset import Dataset, load_dataset
 from refusal_lens.pipeline.registry import STEPS
@@ -130,7 +130,7 @@ def judge_of(config: AuditConfig, given: Judge | None) -> Judge:
         return get_judge(config.judge, translate=config.translate, thinking=config.thinking_format)
     if isinstance(given, ThinkingJudge) and given.thinking == "auto":
         given = given.inner
-    if isinstance(given, (ThinkingJudge, TranslatedJudge)):
+    if isinstance(given, (ThinkingJudge, TranslatedJudge, PanelJudge)):
         return given
     return ThinkingJudge(given, thinking=config.thinking_format)
 

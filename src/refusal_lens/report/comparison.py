@@ -10,11 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from refusal_lens.core.names import ALPHA, BASELINE, is_null, is_pool
-from refusal_lens.core.tables import VERDICTS, VerdictRow
+from refusal_lens.core.names import ALPHA, BASELINE, DISAGREE, is_null, is_pool
+from refusal_lens.core.tables import PANEL, VERDICTS, PanelRow, VerdictRow
 from refusal_lens.errors import UserError
 from refusal_lens.measure import compare_runs, minimum_detectable_effect, wilson
 from refusal_lens.measure.compare import ComparedRow
+from refusal_lens.measure.panel import disagree
 from refusal_lens.report.facts import Facts, language_name, source_name
 from refusal_lens.report.inputs import read_inputs
 from refusal_lens.report.shares import Share, p_text, percent
@@ -52,7 +53,10 @@ def compare(runs: Sequence[Path]) -> Comparison:
     every = [Facts(read_inputs(run)) for run in runs]
     short = [clean(run.resolve().name) for run in runs]
     names = short if len(set(short)) == len(short) else [clean(str(run.resolve())) for run in runs]
-    rows = compare_runs({name: _verdicts(facts) for name, facts in zip(names, every, strict=True)})
+    rows = compare_runs(
+        {name: _verdicts(facts) for name, facts in zip(names, every, strict=True)},
+        panels={name: _votes(facts) for name, facts in zip(names, every, strict=True)},
+    )
     cells = {(row["intervention"], row["source"], row["prompts"], row["run"], row["language"]): row for row in rows}
     codes = every[0].ordered(row["language"] for row in rows)
     sources = every[0].ordered(row["source"] for row in rows if row["intervention"] == "ablation")
@@ -109,6 +113,12 @@ def _verdicts(facts: Facts) -> list[VerdictRow]:
     ]
 
 
+def _votes(facts: Facts) -> list[PanelRow]:
+    """Every judge's verdicts; none where one judge alone judged."""
+    file = facts.inputs.root / "tables" / "panel.parquet"
+    return PANEL.read(file) if file.exists() else []
+
+
 def _table(
     title: str,
     names: Sequence[str],
@@ -147,6 +157,8 @@ def _difference(row: ComparedRow | None, *, refusals: bool) -> Cell:
         return Cell("not paired", tone="quiet")
     ends = (-row["high"], -row["low"]) if refusals else (row["low"], row["high"])
     cell = points_cell(-row["difference"] if refusals else row["difference"], *ends)
+    if disagree(row):
+        return Cell(DISAGREE, note="no result", more=f"{cell.text} {cell.note}", tone="warn")
     more = f"{p_text(row['p_holm'])}, {row['paired']} pairs, visible from {_visible(row['paired'] or 0)}"
     return Cell(cell.text, note=cell.note, more=more, value=cell.value)
 
@@ -162,7 +174,7 @@ def _said(title: str, name: str, reference: str, rows: Sequence[ComparedRow], *,
     if not paired:
         return ""
     sign = -1 if refusals else 1
-    sure = [row for row in paired if row["p_holm"] is not None and row["p_holm"] < ALPHA]
+    sure = [row for row in paired if row["p_holm"] is not None and row["p_holm"] < ALPHA and not disagree(row)]
     more, less = (
         [language_name(row["language"]) for row in sure if direction * sign * (row["difference"] or 0.0) > 0]
         for direction in (1, -1)

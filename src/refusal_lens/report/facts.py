@@ -15,7 +15,7 @@ from typing import TypeVar, cast
 
 from refusal_lens.config import DirectionConfig
 from refusal_lens.core.interventions import DECLARED, Declared, declared
-from refusal_lens.core.names import BASELINE, RANDOM, is_null, is_pool
+from refusal_lens.core.names import BASELINE, PANEL, RANDOM, is_null, is_pool
 from refusal_lens.core.tables import CONTENT, RATES, SELECTION, TRANSFER, ContentRow, RateRow, SelectionRow, TransferRow
 from refusal_lens.core.tables import Table as RunTable
 from refusal_lens.errors import UserError
@@ -74,8 +74,8 @@ class Facts:
 
     @cached_property
     def judge(self) -> str:
-        """Name of the judge as the header or the configuration has it; empty when neither has."""
-        return str(self.inputs.header.get("judge") or self.config.get("judge") or "")
+        """Name of the judge (of a panel: the first) as header or configuration has it; empty when neither has."""
+        return str(self.inputs.header.get("judge") or self.config.get("judge") or "").partition(PANEL)[0]
 
     def reliability(self, code: str) -> Reliability | None:
         """How far the judge agreed with reference labels in a language; None where it was never measured."""

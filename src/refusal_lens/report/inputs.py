@@ -53,9 +53,8 @@ TABLES = {
     "sharing": "shared and private part of every language's direction",
     "two_directions": "harmfulness and refusal read at two places",
 }
-
-UNSAID = ("thoughts",)
-"""Tables read too that finished runs of earlier versions lack: without one there is nothing to finish, and nothing is said."""
+UNSAID = ("thoughts", "agreement")
+"""Tables read too that finished runs of earlier versions, or with one judge alone, lack: nothing is to finish, nothing is said."""
 
 
 @dataclass(frozen=True)

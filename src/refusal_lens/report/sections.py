@@ -8,7 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from refusal_lens.core.names import is_null
 from refusal_lens.core.tables import CANDIDATES, CONTENT, TRANSFER, SelectionRow
+from refusal_lens.measure.panel import disagree
 from refusal_lens.report import charts, tables
 from refusal_lens.report.drilldown import prompts_table
 from refusal_lens.report.facts import Facts, as_map, language_name, source_name, words
@@ -42,7 +44,7 @@ def _untouched(facts: Facts) -> list[Block]:
 
 
 def _judge(facts: Facts) -> list[Block]:
-    table = tables.judge_table(facts)
+    table, panel = tables.judge_table(facts), _present(tables.panel_table(facts))
     if table is None:
         named = (
             f"this judge ({facts.judge.partition('+')[0]})"
@@ -50,9 +52,10 @@ def _judge(facts: Facts) -> list[Block]:
             else "the judge, which this run does not name,"
         )
         return [
-            Note(f"The agreement of {named} with reference labels was never measured in these languages.", "caution")
+            Note(f"The agreement of {named} with reference labels was never measured in these languages.", "caution"),
+            *panel,
         ]
-    return [table]
+    return [table, *panel]
 
 
 def _verdict(facts: Facts) -> list[Block]:
@@ -117,6 +120,12 @@ def _transfer(facts: Facts) -> list[Block]:
         alone = source_name(facts.valid_sources[0])
         more = "--sources all fills the matrix and says whether every language's direction serves the others."
         blocks.append(Note(f"Directions come from {alone} alone; {more}"))
+    apart = [row for row in facts.inputs.rows(TRANSFER) if disagree(row) and not is_null(row["source"])]
+    if apart:
+        told = listing([f"{source_name(row['source'])} in {language_name(row['target'])}" for row in apart])
+        blocks.append(
+            Note(f"The judges disagree about the direction of these effects, which are no result: {told}.", "caution")
+        )
     return [*blocks, *_present(*(charts.transfer_figure(facts, item.name) for item in facts.interventions))]
 
 

@@ -28,6 +28,7 @@ class Share:
         truncated: Of the n, cut at the token limit; None where not known.
         uncertain: Of the n, scored near the judge's threshold; None where not known.
         off_language: Of the n, in another known language than the prompt; None where not known.
+        wide: Ends of the interval that holds the judge's measured error too; None where that was never measured.
     """
 
     k: int
@@ -39,6 +40,7 @@ class Share:
     truncated: int | None = None
     uncertain: int | None = None
     off_language: int | None = None
+    wide: tuple[float, float] | None = None
 
     @property
     def complement(self) -> Share:
@@ -49,18 +51,22 @@ class Share:
             rate=None if self.rate is None else 1 - self.rate,
             low=None if self.high is None else 1 - self.high,
             high=None if self.low is None else 1 - self.low,
+            wide=None if self.wide is None else (1 - self.wide[1], 1 - self.wide[0]),
         )
 
     @property
     def doubts(self) -> str:
-        """What stands beside the rate: unscored, truncated, uncertain and off-language answers that there are."""
+        """What stands beside the rate: unscored, truncated, uncertain, off-language answers, and the judge's own error."""
         counted = (
             (self.unscored, "unscored"),
             (self.truncated, "truncated"),
             (self.uncertain, "uncertain"),
             (self.off_language, "off-language"),
         )
-        return ", ".join(f"{count} {name}" for count, name in counted if count)
+        said = [f"{count} {name}" for count, name in counted if count]
+        if self.wide is not None:
+            said.append(f"with the judge's error {span(*self.wide)}")
+        return ", ".join(said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +94,9 @@ def share_of(row: RateRow) -> Share:
         row["truncated"],
         row["uncertain"],
         row["off_language"],
+        None
+        if row["corrected_low"] is None or row["corrected_high"] is None
+        else (row["corrected_low"], row["corrected_high"]),
     )
 
 

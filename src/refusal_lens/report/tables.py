@@ -9,7 +9,7 @@ from dataclasses import replace
 from refusal_lens.core.geometry_tables import SHARING, TWO_DIRECTIONS
 from refusal_lens.core.interventions import Declared
 from refusal_lens.core.names import BASELINE, RANDOM, is_null
-from refusal_lens.core.tables import DAMAGE, RATES, SELECTIVITY, THOUGHTS, DamageRow
+from refusal_lens.core.tables import AGREEMENT, DAMAGE, RATES, SELECTIVITY, THOUGHTS, DamageRow
 from refusal_lens.languages import Reliability
 from refusal_lens.report.facts import Facts, HeadlineRow, as_map, language_name, source_name
 from refusal_lens.report.shares import mean, number, percent, share_of
@@ -55,6 +55,23 @@ def judge_table(facts: Facts) -> Table | None:
             f"Agreement of the judge ({facts.judge.partition('+')[0]}) with reference labels, as measured and shipped with"
             " this tool; 1 is full agreement, 0 is chance. It says nothing of answers unlike those measured."
         )
+    )
+
+
+def panel_table(facts: Facts) -> Table | None:
+    """How far the judges of a panel agree with each other, language by language."""
+    return (
+        TableOf(facts.inputs.rows(AGREEMENT))
+        .words("language", lambda row: "all" if row["language"] == "all" else language_name(row["language"]))
+        .words("one judge", lambda row: row["judge_a"].partition("+")[0])
+        .words("the other", lambda row: row["judge_b"].partition("+")[0])
+        .cells(
+            "agreement (Cohen's κ)", lambda row: replace(number_cell(row["kappa"]), note=_ends(row["low"], row["high"]))
+        )
+        .counts("answers", lambda row: row["n"])
+        .shares("answered by the one", lambda row: row["compliance_a"])
+        .shares("answered by the other", lambda row: row["compliance_b"])
+        .made("The panel: how far the judges agree on the same answers. The first judge's verdicts are the page's.")
     )
 
 
@@ -237,6 +254,10 @@ def _topic_cell(facts: Facts, code: str) -> Cell:
     if row is None or not checked:
         return Cell("–")
     return Cell(percent(row["share_on_topic"]), note=f"{row['on_topic']}/{checked}", value=row["share_on_topic"])
+
+
+def _ends(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"[{number(low)}, {number(high)}]"
 
 
 def _trust(found: Reliability | None) -> str:

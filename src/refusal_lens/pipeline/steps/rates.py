@@ -1,6 +1,7 @@
 """Step `rates`: rates with intervals, unscored answers by reason, refusals in thoughts, and every verdict, without text.
 
-Beside each rate under an intervention stands the proof that it acted: the share along its direction before and after.
+Of a panel of judges also every judge's verdicts, and how far they agree. Beside each rate under an intervention stands
+the proof that it acted: the share along its direction before and after.
 """
 
 from __future__ import annotations
@@ -8,14 +9,29 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
-from refusal_lens.core.tables import RATES, THOUGHTS, UNSCORED, VERDICTS, RateRow, UnscoredRow
+from refusal_lens.core.tables import (
+    AGREEMENT,
+    PANEL,
+    RATES,
+    THOUGHTS,
+    UNSCORED,
+    VERDICTS,
+    PanelRow,
+    RateRow,
+    UnscoredRow,
+)
+from refusal_lens.judging.panel import Vote, agreement_rows
 from refusal_lens.measure import rate_rows
 from refusal_lens.measure.thoughts import thought_rows
 from refusal_lens.pipeline.planning import Planning
 from refusal_lens.pipeline.step import Ask, Inputs, Output, Rows, Step, Tools
 from refusal_lens.pipeline.steps.completions import SHARES, ShareRow
-from refusal_lens.pipeline.steps.verdicts import SHARD, in_order
+from refusal_lens.pipeline.steps.verdicts import SHARD, in_order, votes_in
+from refusal_lens.types import VerdictLabel
+
+_ANSWER = ("intervention", "source", "language", "prompts", "prompt_id", "prompt_set")
 
 
 @dataclass(frozen=True)
@@ -57,7 +73,18 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:  
         row["share_before"] = _mean([share["share_before"] for share in shares.get(_cell(row), ())])
         row["share_after"] = _mean([share["share_after"] for share in shares.get(_cell(row), ())])
     outputs = [Rows(VERDICTS, verdicts), Rows(RATES, rates), Rows(UNSCORED, unscored)]
-    return [*outputs, Rows(THOUGHTS, thought_rows(verdicts))]
+    panel = votes_in(inputs)
+    found = [Rows(PANEL, panel), Rows(AGREEMENT, agreement_rows(_by_answer(panel)))] if panel else []
+    return [*outputs, Rows(THOUGHTS, thought_rows(verdicts)), *found]
+
+
+def _by_answer(panel: Sequence[PanelRow]) -> list[list[Vote]]:
+    """Of every answer, what each judge said."""
+    votes: dict[tuple[str | None, ...], list[Vote]] = {}
+    for row in panel:
+        answer = tuple(row[name] for name in _ANSWER)
+        votes.setdefault(answer, []).append((row["language"], row["judge"], cast("VerdictLabel", row["label"])))
+    return list(votes.values())
 
 
 def _cell(row: RateRow | ShareRow) -> tuple[str, str, str, str, str | None]:
@@ -72,11 +99,11 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 STEP = Step(
     name="rates",
-    version=3,
+    version=4,
     params=Params,
     plan=plan,
     compute=compute,
     reads=("verdicts",),
-    tables=(VERDICTS, RATES, UNSCORED, THOUGHTS),
+    tables=(VERDICTS, RATES, UNSCORED, THOUGHTS, PANEL, AGREEMENT),
     published=True,
 )

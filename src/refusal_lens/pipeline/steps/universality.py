@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from refusal_lens.core.tables import CONTENT, DAMAGE, SELECTIVITY, TRANSFER, VerdictRow
+from refusal_lens.core.names import DISAGREE, is_null
+from refusal_lens.core.tables import CONTENT, DAMAGE, SELECTIVITY, TRANSFER, TransferRow, VerdictRow
 from refusal_lens.core.thinking import split_thinking
 from refusal_lens.measure import (
     ModelVerdict,
@@ -20,13 +21,14 @@ from refusal_lens.measure import (
     selectivity_rows,
     transfer_rows,
 )
+from refusal_lens.measure.panel import disagree
 from refusal_lens.pipeline.planning import Planning
 from refusal_lens.pipeline.step import Ask, Document, Inputs, Output, Rows, Step, Tools
 from refusal_lens.pipeline.steps.completions import TABLE as COMPLETIONS
 from refusal_lens.pipeline.steps.damage import TABLE as MEASURED
 from refusal_lens.pipeline.steps.direction import why_none
 from refusal_lens.pipeline.steps.prompts import read_prompts
-from refusal_lens.pipeline.steps.verdicts import SHARD, in_order
+from refusal_lens.pipeline.steps.verdicts import SHARD, in_order, votes_in
 from refusal_lens.types import JsonValue
 
 
@@ -54,17 +56,20 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:  
         _with_topics(inputs, name, task_id, params.thinking) for name, task_id in inputs.of("verdicts").items()
     )
     main = next((row["prompt_set"] for row in verdicts), None)
-    transfer = transfer_rows([row for row in verdicts if row["prompt_set"] == main], seed=params.seed)
+    transfer = transfer_rows(
+        [row for row in verdicts if row["prompt_set"] == main], seed=params.seed, panel=votes_in(inputs)
+    )
+    apart = [row for row in transfer if disagree(row) and not is_null(row["source"])]
     rates, content = rate_rows(verdicts), content_rows(verdicts)
     sources = why_none(inputs)
     verdict = ModelVerdict("undefined", {}, ("no direction was asked for: the untouched model alone was measured",))
     if sources:
         verdict = judge_model(
             [row for row in rates if row["prompt_set"] == main],
-            transfer,
+            [row for row in transfer if row not in apart],
             sources=sources,
             content=[row for row in content if row["prompt_set"] == main],
-            notes=_notes(params),
+            notes=[*_notes(params), *_apart(apart)],
         )
     damage = [row for task_id in inputs.of("damage").values() for row in inputs.rows(MEASURED, task_id)]
     return [
@@ -87,6 +92,12 @@ def _notes(params: Params) -> list[str]:
         f"cells were ablated with {' and '.join(used)}; candidates were scored, selected and tested for stability with the"
         " exact ablation to zero"
     ]
+
+
+def _apart(rows: Sequence[TransferRow]) -> list[str]:
+    """The comparisons that are no result, because the judges of a panel disagree about their direction."""
+    told = ", ".join(f"{row['intervention']} of {row['source']} in {row['target']}" for row in rows)
+    return [f"{DISAGREE} about the direction of {len(rows)} comparisons, left out as no result: {told}"] if rows else []
 
 
 def _with_topics(inputs: Inputs, name: str, task_id: str, thinking: str) -> list[VerdictRow]:
@@ -128,7 +139,7 @@ def _prompt_texts(inputs: Inputs, language: str, harm: str) -> dict[str, str]:
 
 STEP = Step(
     name="universality",
-    version=3,
+    version=4,
     params=Params,
     plan=plan,
     compute=compute,

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from refusal_lens.core.tables import VERDICTS, VerdictRow
+from refusal_lens.core.tables import PANEL, VERDICTS, PanelRow, VerdictRow
 from refusal_lens.judging import Answer, NativeJudge, judge_whole
 from refusal_lens.pipeline.cells import Pass, pass_of
 from refusal_lens.pipeline.dataset import test_part
@@ -24,6 +24,7 @@ from refusal_lens.testbed import on_topic
 from refusal_lens.types import Prompt, Verdict
 
 SHARD = replace(VERDICTS, final=False)
+VOTES = replace(PANEL, final=False)
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,32 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
         }
         for (prompt, row), whole in zip(pairs, judged, strict=True)
     ]
-    return [Rows(SHARD, rows), Rows(SHARES, inputs.rows(SHARES, shard))]
+    votes: list[PanelRow] = [
+        {
+            "intervention": row["intervention"],
+            "source": row["source"],
+            "language": row["language"],
+            "prompts": row["prompts"],
+            "prompt_id": row["prompt_id"],
+            "prompt_set": row["prompt_set"],
+            "judge": each.judge,
+            "label": each.label,
+            "score": each.score,
+            "uncertain": each.uncertain,
+            "reason": each.reason,
+            "reading": each.reading,
+        }
+        for row, whole in zip(rows, judged, strict=True)
+        for each in whole.verdict.panel
+    ]
+    panel = [Rows(VOTES, votes)] if votes else []
+    return [Rows(SHARD, rows), Rows(SHARES, inputs.rows(SHARES, shard)), *panel]
+
+
+def votes_in(inputs: Inputs) -> list[PanelRow]:
+    """Every judge's verdicts of all shards; none where one judge alone judged."""
+    shards = [task_id for task_id in inputs.of("verdicts").values() if inputs.has(task_id, f"{VOTES.name}.parquet")]
+    return [row for task_id in shards for row in inputs.rows(VOTES, task_id)]
 
 
 def in_order(shards: Iterable[list[VerdictRow]]) -> list[VerdictRow]:
@@ -104,11 +130,11 @@ def _on_topic(prompt: Prompt, verdict: Verdict, answer: str) -> bool | None:
 
 STEP = Step(
     name="verdicts",
-    version=6,
+    version=7,
     params=Params,
     plan=plan,
     compute=compute,
     uses=("judge",),
     reads=("completions", "prompts"),
-    tables=(SHARD, SHARES),
+    tables=(SHARD, SHARES, VOTES),
 )

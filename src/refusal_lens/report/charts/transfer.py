@@ -62,6 +62,7 @@ def transfer_figure(facts: Facts, intervention: str) -> Figure | None:
         .numbers("p (McNemar)", lambda effect: effect.row["p_value"], digits=4)
         .numbers("p (Holm)", lambda effect: effect.row["p_holm"], digits=4)
         .counts("pairs", lambda effect: effect.row["n"])
+        .words("judges", lambda effect: effect.row["judges"] or "")
         .cells("smallest detectable", lambda effect: points_cell(effect.row["mde"]))
     )
     return Figure(
