@@ -117,7 +117,7 @@ def identify(text: str, *, expected: str) -> Identified:
     if not counts:
         return Identified(None, 0)
     script = _dominant(counts)
-    readers = _readers(script, tuple(load_languages().values()))
+    readers = _readers_of(script)
     rivals = readers.rivals
     mixed = _mixed_in(counts, script)
     if not rivals:
@@ -137,6 +137,18 @@ def identify(text: str, *, expected: str) -> Identified:
         codes = tuple(rival.code for rival in rivals)
         language = _lingua_guess(window, codes, wanted) or wanted or rivals[0].code
     return Identified(language, counts.total(), mixed | own)
+
+
+_BY_SCRIPT: dict[str, tuple[Mapping[str, Language], _Readers]] = {}
+
+
+def _readers_of(script: str) -> _Readers:
+    """Who writes in a script; remembered for the languages as loaded, whose hashing would cost every answer."""
+    known = load_languages()
+    found = _BY_SCRIPT.get(script)
+    if found is None or found[0] is not known:
+        found = _BY_SCRIPT[script] = known, _readers(script, tuple(known.values()))
+    return found[1]
 
 
 def _count_scripts(text: str) -> Counter[str]:

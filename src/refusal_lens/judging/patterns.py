@@ -14,7 +14,7 @@ that stand at a place is found once, by partial matching, when these characters 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -202,9 +202,16 @@ def _words(words: Sequence[str], language: Language, field_name: str) -> re.Patt
         raise DataError(f"language {language.code!r}, {field_name}: {joined!r} is no valid pattern: {error}") from error
 
 
+_LOADED: dict[str, tuple[Mapping[str, Language], Lexicon]] = {}
+
+
 def load_lexicon(code: str) -> Lexicon:
     """The lexicon of a loaded language, compiled once per process and language file."""
-    return _compiled(load_languages()[code])
+    known = load_languages()
+    found = _LOADED.get(code)
+    if found is None or found[0] is not known:
+        found = _LOADED[code] = known, _compiled(known[code])
+    return found[1]
 
 
 def load_plain_refusals(code: str) -> Lexicon:
