@@ -158,4 +158,4 @@ def test_an_audit_keeps_the_panel_and_its_agreement_as_tables(tmp_path: Path) ->
     assert agreed["kappa"] == pytest.approx(0.2) and (agreed["compliance_a"], agreed["compliance_b"]) == (0.75, 0.25)
     del files["panel.parquet"]
     alone = rates.compute(rates.Params(), Inputs({"verdicts/all": files}), Tools(nothing, ()))
-    assert [output.table.name for output in alone if isinstance(output, Rows)] == ["verdicts", "rates", "unscored"]
+    assert not {"panel", "agreement"} & {output.table.name for output in alone if isinstance(output, Rows)}

@@ -1,8 +1,9 @@
 """Which of the known languages an answer is written in: script first, common words next, lingua where these tie.
 
 Steps: count letters by script; a script that only one known language uses decides (Japanese needs kana, otherwise Han
-script is Chinese); among languages of one script, function words of further languages (`languages/further.py`) may show
-that it is none of ours, which lingua (a well-kept identifier of 75 languages) must confirm where it knows that language;
+script is Chinese); among languages of one script, function words of further languages (`languages/further.py`), letters that
+no known language has, or few common words of ours may show that it is none of ours, which lingua (a well-kept identifier
+of 75 languages) must confirm where it knows that language;
 else one or two words are in the prompt's language; else the share of each language's `common_words` decides: for the
 prompt's language when no other has more of them, for another when it is clear; lingua, restricted to ours, decides the
 rest, the prompt's language where it is likely enough. None means: in no language we know. It does not find several
@@ -20,7 +21,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from refusal_lens.judging.folding import fold
-from refusal_lens.languages import FURTHER_WORDS, Language, load_languages
+from refusal_lens.languages import FURTHER_WORDS, PHRASE_GROUPS, Language, load_languages
 
 if TYPE_CHECKING:
     from lingua import LanguageDetector
@@ -71,7 +72,11 @@ _OWN_WORDS = 2
 _MIXED_LETTERS = 15
 _UNSURE = "?"
 _LIKELY = 0.15
+_LIKELIEST = 0.5
 _FOREIGN_SHARE = 0.03
+_WEAK_SHARE = 0.2
+_MARKED_SHARE = 0.4
+_STRANGE_WORDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +98,11 @@ class Identified:
 
 @dataclass(frozen=True, slots=True)
 class _Readers:
-    """The languages of one script: ours with who has a common word, the further ones likewise, and words only these have."""
+    """The languages of one script: ours with their letters and who has a common word, the further ones, and their own words."""
 
     rivals: tuple[Language, ...]
     speakers: Mapping[str, tuple[str, ...]]
+    letters: frozenset[str]
     further: tuple[str, ...]
     further_speakers: Mapping[str, tuple[str, ...]]
     marks: frozenset[str]
@@ -223,10 +229,13 @@ def _writers(script: str, languages: tuple[Language, ...]) -> tuple[Language, ..
 
 def _is_further(text: str, words: list[str], readers: _Readers) -> bool:
     """Whether a text is in a language that no file describes: by its function words, then by lingua."""
+    if _strange(text, words, readers) and not _could_be_known(text, likely=_LIKELIEST):
+        return True
     present = len(readers.marks.intersection(words))
     if present < (1 if len(words) < _FEW_WORDS else _OWN_WORDS):
         ours = sum(map(readers.speakers.__contains__, words))
-        unclear = len(words) >= _ENOUGH_WORDS and ours < _CLEAR_SHARE * len(words)
+        weak = _MARKED_SHARE if present else _WEAK_SHARE
+        unclear = len(words) >= _ENOUGH_WORDS and ours < weak * len(words)
         return unclear and not _could_be_known(text)
     own = Counter(code for word in words for code in readers.speakers.get(word, ()))
     most = max(own.values(), default=0)
@@ -237,6 +246,16 @@ def _is_further(text: str, words: list[str], readers: _Readers) -> bool:
     if not _lingua_knows(likeliest):
         return theirs[likeliest] >= most + _OWN_WORDS
     return not _could_be_known(text)
+
+
+def _strange(text: str, words: list[str], readers: _Readers) -> bool:
+    """Whether words have letters that no known language of the script has: uk i, hu o with two strokes, sv a with a ring."""
+    lower = text.lower()
+    strange = {letter for letter in set(lower).difference(readers.letters) if letter.isalpha()}
+    if not strange:
+        return False
+    with_them = sum(not strange.isdisjoint(word) for word in lower.split())
+    return with_them >= max(1, _STRANGE_WORDS * len(words))
 
 
 @lru_cache(maxsize=64)
@@ -251,8 +270,15 @@ def _readers(script: str, known: tuple[Language, ...]) -> _Readers:
     }
     speakers = _speakers_of({rival.code: {fold(word).text for word in rival.common_words} for rival in rivals})
     further_speakers = _speakers_of(further)
+    written = (
+        text
+        for rival in rivals
+        for group in PHRASE_GROUPS
+        for text in (*rival.phrases.group(group), *rival.common_words)
+    )
+    letters = frozenset(letter for text in written for letter in text.lower()) | frozenset("abcdefghijklmnopqrstuvwxyz")
     return _Readers(
-        rivals, speakers, tuple(further), further_speakers, frozenset(further_speakers).difference(speakers)
+        rivals, speakers, letters, tuple(further), further_speakers, frozenset(further_speakers).difference(speakers)
     )
 
 
@@ -273,11 +299,11 @@ def _wide() -> LanguageDetector:
     return LanguageDetectorBuilder.from_all_languages().with_low_accuracy_mode().build()
 
 
-def _could_be_known(text: str) -> bool:
+def _could_be_known(text: str, *, likely: float = _LIKELY) -> bool:
     """Whether lingua, choosing among all its languages, holds a known one for likely enough."""
     found = _wide().compute_language_confidence_values(_encodable(text))
     known = load_languages()
-    return any(value.value >= _LIKELY for value in found if value.language.iso_code_639_1.name.lower() in known)
+    return any(value.value >= likely for value in found if value.language.iso_code_639_1.name.lower() in known)
 
 
 @lru_cache(maxsize=1024)

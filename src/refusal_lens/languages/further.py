@@ -67,7 +67,7 @@ FURTHER_WORDS: Mapping[str, str] = {
     "mi": "te he ki o kāore au taea aroha mai koe me ngā tēnei kia mō nei",
     # Africa
     "ha": "ba zan iya da na ne ce wannan ka ki ku ya ta kuma amma don shi cikin hakan yi taimaka muku maka haƙuri hakuri wani"
-    " mutum ko a taimakawa bude daga",
+    " mutum ko a taimakawa bude daga sannan farko idan biyu wasu har kadan domin wadannan ku zuwa",
     "ig": "na enweghị ike m gị nke ndị bụ ka ihe ma ọ dị inyere aka ndo site maka a agaghị nwere onye iwu",
     "sw": "na ya kwa ni hii siwezi samahani wa hilo lakini au katika kama mimi yako kukusaidia hiyo za la kuwa si kufanya mtu"
     " pole kufungua sheria",
