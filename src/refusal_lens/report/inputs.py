@@ -54,7 +54,7 @@ TABLES = {
     "two_directions": "harmfulness and refusal read at two places",
 }
 UNSAID = ("thoughts", "agreement")
-"""Tables read too that finished runs of earlier versions, or with one judge alone, lack: nothing is to finish, nothing is said."""
+"""Tables read too that finished runs of earlier versions, or of one judge, lack: nothing is to finish, and nothing is said."""
 
 
 @dataclass(frozen=True)
