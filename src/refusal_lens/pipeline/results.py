@@ -22,7 +22,7 @@ from refusal_lens.rundir import RunDir, answer_table, read_answers, read_plan
 from refusal_lens.types import JsonValue, Task
 
 if TYPE_CHECKING:
-    from altair import TopLevelMixin
+    from refusal_lens.report.notebook import RunChart
 
 UNFINISHED = "unfinished"
 
@@ -112,14 +112,14 @@ class Run:
         """
         return answer_table(read_answers(RunDir.open(self.path), languages=languages, limit=limit))
 
-    def chart(self, name: str) -> TopLevelMixin:
+    def chart(self, name: str) -> RunChart:
         """One of the report's charts; it shows itself in a notebook, and `.save("chart.svg")` writes it.
 
         Args:
             name: E.g. "rates-harmful", "transfer"; an unknown name is answered with those the run has.
 
         Returns:
-            The altair chart.
+            The chart; `.chart` is the altair chart.
 
         Raises:
             UserError: The run has no such chart.

@@ -16,7 +16,7 @@ from refusal_lens.report.shares import NullShare, Share
 from refusal_lens.report.words import Statement, headline, verdict_of
 
 if TYPE_CHECKING:
-    from altair import TopLevelMixin
+    from refusal_lens.report.notebook import RunChart
 
 
 def build_report(run_dir: Path, *, out: Path | None = None, reveal: bool = False, paper: bool = False) -> Path:
@@ -47,8 +47,8 @@ def build_figure2(runs: Sequence[Path], *, sources: Sequence[str], out: Path) ->
     return page.build_figure2(runs, sources=sources, out=out)
 
 
-def run_chart(run_dir: Path, name: str) -> TopLevelMixin:
-    """One of a run's charts as an altair chart; see `notebook.run_chart`."""
+def run_chart(run_dir: Path, name: str) -> RunChart:
+    """One of a run's charts that shows and saves itself; see `notebook.run_chart`."""
     from refusal_lens.report import notebook
 
     return notebook.run_chart(run_dir, name)

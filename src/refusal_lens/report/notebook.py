@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
 import altair as alt
+import vl_convert
 
 from refusal_lens.errors import UserError
 from refusal_lens.report.charts import PRINT_WIDTH, vega_config
@@ -19,6 +21,33 @@ from refusal_lens.types import JsonValue
 HEADS = (
     "harmful answered: untouched", "ablated", "random ablated", "harmless refused: untouched", "added", "random added",
 )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunChart:
+    """A chart of a run that shows itself in a notebook as a picture: altair's own way fetches scripts from the network.
+
+    Attributes:
+        chart: The altair chart, to be changed or combined.
+    """
+
+    chart: alt.TopLevelMixin
+
+    @property
+    def svg(self) -> str:
+        """The chart as SVG."""
+        return vl_convert.vegalite_to_svg(self.chart.to_dict())
+
+    def save(self, file: str | Path) -> None:
+        """Write the chart; the suffix says how: svg, png, pdf, html or json.
+
+        Args:
+            file: Where to.
+        """
+        self.chart.save(str(file), inline=True)
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:  # noqa: ARG002
+        return {"image/svg+xml": self.svg, "text/plain": "a chart of a run"}
 
 
 def run_html(run_dir: Path) -> str:
@@ -45,8 +74,8 @@ def run_html(run_dir: Path) -> str:
     return f"{title}<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{said}{end}"
 
 
-def run_chart(run_dir: Path, name: str) -> alt.TopLevelMixin:
-    """One of the report's charts; it shows itself in a notebook and saves itself (`.save("chart.svg")`).
+def run_chart(run_dir: Path, name: str) -> RunChart:
+    """One of the report's charts.
 
     Args:
         run_dir: The run, finished or not.
@@ -66,7 +95,7 @@ def run_chart(run_dir: Path, name: str) -> alt.TopLevelMixin:
     spec: dict[str, JsonValue] = {**figure.spec, "config": {**vega_config(dark=False), "background": "#ffffff"}}
     if spec.get("width") == "container":
         spec["width"] = max(PRINT_WIDTH, figure.scroll)
-    return alt.Chart.from_dict(spec)
+    return RunChart(alt.Chart.from_dict(spec))
 
 
 def _row(row: HeadlineRow) -> str:
