@@ -80,13 +80,13 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 @pytest.fixture
 def prompts(tmp_path: Path) -> Path:
     """20 harmful and 20 harmless prompts of two languages; one harmful English one is answered, one is filtered."""
-    rows = ["text,lang,harm"]
+    rows = ["text,lang,harm,split"]
     for index in range(20):
         wish = {3: "filtered", 4: "echo"}.get(index, "lock")
-        rows.append(f"Question {index}: the {wish}?,en,harmful")
-        rows.append(f"Frage {index}: das lock?,de,harmful")
-        rows.append(f"Question {index}: a {'long ' if index == 5 else ''}cup?,en,harmless")
-        rows.append(f"Frage {index}: eine Tasse?,de,harmless")
+        rows.append(f"Question {index}: the {wish}?,en,harmful,test")
+        rows.append(f"Frage {index}: das lock?,de,harmful,test")
+        rows.append(f"Question {index}: a {'long ' if index == 5 else ''}cup?,en,harmless,test")
+        rows.append(f"Frage {index}: eine Tasse?,de,harmless,test")
     path = tmp_path / "own.csv"
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     return path
