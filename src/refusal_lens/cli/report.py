@@ -42,6 +42,9 @@ def report(
         Path | None,
         typer.Option(metavar="DIR", help="also write every figure as SVG, PDF, PNG and CSV into this folder"),
     ] = None,
+    defences: Annotated[
+        Path | None, typer.Option(metavar="BENCH", help="put the defences of a defence-bench folder on the page too")
+    ] = None,
     show: Annotated[bool, typer.Option("--open", help="open the page in the browser")] = False,
 ) -> None:
     """Build the report of a run."""
@@ -53,6 +56,8 @@ def report(
 
     if len(runs) > 1 and (out is None or reveal):
         raise UserError("a page that compares runs needs --out FILE, and shows no texts (leave --reveal out)")
+    if defences is not None and len(runs) > 1:
+        raise UserError("--defences stands on the page of one run: name one")
     if figures is not None:
         check_folder(figures, "--figures")
         if len(runs) > 1:
@@ -65,7 +70,7 @@ def report(
         if figures is not None:
             save_run_figures(runs[0], figures)
         page = (
-            build_report(runs[0], out=out, reveal=reveal, paper=with_paper)
+            build_report(runs[0], out=out, reveal=reveal, paper=with_paper, bench=defences)
             if len(runs) == 1
             else build_comparison(runs, out=out or Path(), paper=with_paper)
         )

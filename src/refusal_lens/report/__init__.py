@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from refusal_lens.report.notebook import RunChart
 
 
-def build_report(run_dir: Path, *, out: Path | None = None, reveal: bool = False, paper: bool = False) -> Path:
+def build_report(
+    run_dir: Path, *, out: Path | None = None, reveal: bool = False, paper: bool = False, bench: Path | None = None
+) -> Path:
     """Build the report of a run, its figures as SVG and PDF, and the CSV files its tables lack.
 
     Args:
@@ -27,17 +29,19 @@ def build_report(run_dir: Path, *, out: Path | None = None, reveal: bool = False
         out: Where the page goes; None for `RUN/report.html`. The figures always go to `RUN/figures`.
         reveal: Include completion texts; the page is then readable by its owner alone.
         paper: Put the paper's recorded values beside the run's.
+        bench: Folder of `defence-bench` whose defences stand on the page too.
 
     Returns:
         The page.
 
     Raises:
         RunError: There is no run in the folder.
+        DataError: The bench has no readable table.
         StorageError: Something cannot be written.
     """
     from refusal_lens.report import page  # the chart libraries take a second to load; the rest of this room needs none
 
-    return page.build_report(run_dir, out=out, reveal=reveal, paper=paper)
+    return page.build_report(run_dir, out=out, reveal=reveal, paper=paper, bench=bench)
 
 
 def build_figure2(runs: Sequence[Path], *, sources: Sequence[str], out: Path) -> Path:

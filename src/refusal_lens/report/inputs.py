@@ -158,12 +158,11 @@ def is_current(run_dir: Path, *, reveal: bool = False) -> bool:
     return f'name="{MARK}" content="{state_of(read_inputs(run_dir), reveal=reveal)}"'.encode() in head
 
 
-def state_of(inputs: RunInputs, *, reveal: bool, paper: bool = False) -> str:
-    """Digest of the run's tables, the page's own files, the version, and whether texts and the paper's values are shown."""
+def state_of(inputs: RunInputs, *, reveal: bool, paper: bool = False, bench: str = "") -> str:
+    """Digest of the run's tables, the page's own files, the version, and what else is shown: texts, the paper, a bench."""
     own = "".join(digest(asset(name)) for name in ASSETS)
-    return hashlib.sha256(
-        f"{inputs.digest} {version('refusal-lens')} {own} {reveal}{' paper' if paper else ''}".encode()
-    ).hexdigest()
+    shown = " ".join([str(reveal), *(["paper"] if paper else []), *([bench] if bench else [])])
+    return hashlib.sha256(f"{inputs.digest} {version('refusal-lens')} {own} {shown}".encode()).hexdigest()
 
 
 def digest(script: str) -> str:

@@ -22,6 +22,7 @@ from refusal_lens.report.appendix import frame_sections
 from refusal_lens.report.bars import BarPage
 from refusal_lens.report.charts import vega_config
 from refusal_lens.report.comparison import compare
+from refusal_lens.report.defences import bench_digest, defence_section
 from refusal_lens.report.facts import Facts, source_name
 from refusal_lens.report.figure1 import figure_one
 from refusal_lens.report.figure2 import figure_two
@@ -41,7 +42,9 @@ from refusal_lens.types import JsonValue
 PRIVATE = 0o600
 
 
-def build_report(run_dir: Path, *, out: Path | None = None, reveal: bool = False, paper: bool = False) -> Path:
+def build_report(
+    run_dir: Path, *, out: Path | None = None, reveal: bool = False, paper: bool = False, bench: Path | None = None
+) -> Path:
     """Build the report of a run, its figures as SVG and PDF, and the CSV files its tables lack.
 
     Args:
@@ -49,12 +52,14 @@ def build_report(run_dir: Path, *, out: Path | None = None, reveal: bool = False
         out: Where the page goes; None for `RUN/report.html`. The figures always go to `RUN/figures`.
         reveal: Include completion texts.
         paper: Put the paper's recorded values beside the run's.
+        bench: Folder of `defence-bench` whose defences stand on the page too.
 
     Returns:
         The page.
 
     Raises:
         RunError: There is no run in the folder.
+        DataError: The bench has no readable table.
         StorageError: Something cannot be written.
     """
     inputs = read_inputs(run_dir)
@@ -63,10 +68,12 @@ def build_report(run_dir: Path, *, out: Path | None = None, reveal: bool = False
         bundling = pool.submit(_bundle)
         facts = Facts(inputs)
         beside = [paper_section(facts)] if paper else []
-        sections = [*result_sections(facts), *beside, *frame_sections(facts)]
-        figures = {f"figures/{name}": content for name, content in draw_figures(figures_of(sections)).items()}
+        beside += [defence_section(bench)] if bench is not None else []
+        results = result_sections(facts)
+        sections = [*results, *beside, *frame_sections(facts)]
+        figures = {f"figures/{name}": content for name, content in draw_figures(figures_of(results)).items()}
         write_missing_csv(run_dir)
-        page = _render(facts, sections, bundle=bundling.result(), reveal=reveal, paper=paper)
+        page = _render(facts, sections, bundle=bundling.result(), reveal=reveal, paper=paper, bench=bench)
     content = page.encode("utf-8", errors="replace")
     if out is None or out.absolute() == run.report_path:
         own = run.report_path.name
@@ -179,11 +186,13 @@ def _write_bars(found: BarPage, out: Path) -> Path:
     return out
 
 
-def _render(facts: Facts, sections: Sequence[Section], *, bundle: str, reveal: bool, paper: bool) -> str:
+def _render(
+    facts: Facts, sections: Sequence[Section], *, bundle: str, reveal: bool, paper: bool, bench: Path | None
+) -> str:
     return _fill(
         sections,
         bundle=bundle,
-        state=state_of(facts.inputs, reveal=reveal, paper=paper),
+        state=state_of(facts.inputs, reveal=reveal, paper=paper, bench="" if bench is None else bench_digest(bench)),
         model=facts.model,
         n_languages=len(facts.languages),
         source=source_name(facts.main_source) if facts.main_source else None,
