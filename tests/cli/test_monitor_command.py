@@ -183,3 +183,38 @@ def test_a_run_names_model_and_prompts(tmp_path: Path):
     assert done.exit_code == 0, done.output
     card = Monitor.load(tmp_path / "m").card
     assert card.model["spec"] == MODEL and set(card.calibrations) == {"en", "*"}
+
+
+def test_evaluate_writes_every_figure_with_its_null_and_a_summary_into_the_card(fitted: Path, tmp_path: Path):
+    import shutil
+
+    from refusal_lens.monitor.evaluating import MONITOR
+
+    place = tmp_path / "copy"
+    shutil.copytree(fitted, place)
+    words = [
+        "monitor",
+        "evaluate",
+        str(place),
+        MODEL,
+        "--languages",
+        "en,yo",
+        "--limit",
+        "20",
+        "--shifts",
+        "second-turn",
+    ]
+    done = RUN.invoke(app, words)
+    assert done.exit_code == 0, done.output
+    rows = MONITOR.read(place / "evaluation.parquet")
+    assert {(row["language"], row["shift"]) for row in rows} == {
+        (c, s) for c in ("en", "yo") for s in ("", "second-turn")
+    }
+    assert {row["null"] for row in rows} <= {"length", "words", "random direction"}
+    assert all(row["low"] <= row["value"] <= row["high"] for row in rows)
+    [yo] = [row for row in rows if (row["language"], row["shift"], row["figure"]) == ("yo", "", "auroc")]
+    assert yo["value"] > 0.9
+    kept = Monitor.load(place).card.evaluation
+    assert {row["figure"] for row in kept} == {"auroc", "miss", "false alarm"}
+    refused = [row for row in rows if row["claim"] == "not beyond its null"]
+    assert f"{len(refused)} of {len(rows)} figures" in done.output

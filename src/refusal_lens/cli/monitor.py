@@ -63,8 +63,8 @@ def fit(
         Path | None, typer.Option(metavar="FILE", help="more prompts of other languages: text and language, no labels")
     ] = None,
     target_miss: Annotated[float, typer.Option(min=0.001, max=0.5, help="harmful prompts that may be missed")] = 0.05,
-    n_train: Annotated[int | None, typer.Option(min=8, help="train prompts per class  [default: 128]")] = None,
-    n_val: Annotated[int | None, typer.Option(min=2, help="validation prompts per class  [default: 32]")] = None,
+    n_train: Annotated[int | None, typer.Option(min=4, help="train prompts per class  [default: 128]")] = None,
+    n_val: Annotated[int | None, typer.Option(min=1, help="validation prompts per class  [default: 32]")] = None,
     seed: Annotated[int, typer.Option(min=0, help="sampling")] = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",

@@ -194,7 +194,7 @@ def cost(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="the monitor's model")],
     prompts: Annotated[int, typer.Option(min=1, help="prompts of one pass")] = 8,
     tokens: Annotated[int, typer.Option(min=8, help="tokens of each")] = 256,
-    rounds: Annotated[int, typer.Option(min=3, help="pairs of passes")] = 9,
+    rounds: Annotated[int, typer.Option(min=3, help="pairs of passes")] = 21,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16")] = "auto",
 ) -> None:

@@ -7,7 +7,8 @@
 
 Calibrations: `card` (what `monitor score` uses), `none` (the fit languages' threshold, nothing of the language), `1 label`,
 `4 labels`, `8 labels` (none, moved by so many labelled harmful prompts of the language). Null of a miss: the null's miss at the
-monitor's own false-alarm rate; of a false alarm: the null's at the monitor's own miss. A figure is claimed where its interval
+monitor's own false-alarm rate; of a false alarm: the null's at the monitor's own miss. The null has its best threshold on the
+very prompts, the monitor the one it came with. A figure is claimed where its interval
 lies beyond the best null; the others are "not beyond".
 """
 

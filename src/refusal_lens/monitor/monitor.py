@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 CARD, WEIGHT = "monitor.json", "monitor.safetensors"
 MOST_LAYERS = 16
 SMOOTHING = 0.3
-FEWEST = 8
+FEWEST = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +94,8 @@ class Monitor:
 
         Args:
             model: The model.
-            labelled: Harmful and harmless prompts by language, at least 8 of each.
-            validation: The same for choosing method, position and layer; a fifth of `labelled` by default.
+            labelled: Harmful and harmless prompts by language, at least 4 of each.
+            validation: The same for choosing method, position and layer; a third of `labelled` by default.
             unlabelled: Prompts of other languages, harmful and harmless mixed; their labels, if they have any, are not read.
             target_miss: Share of harmful prompts that may stay below the threshold.
             batch_size: Prompts of one pass, or "auto".
@@ -129,10 +129,11 @@ class Monitor:
         for code, pair in labelled.items():
             held = (validation or {}).get(code)
             texts = [[_text(prompt) for prompt in part] for part in pair]
-            if held is not None and min(map(len, held)) >= 2:
-                texts += [[_text(prompt) for prompt in part] for part in held]
-            else:
-                texts = [*(_without_fifth(part) for part in texts), *(part[::5] for part in texts)]
+            validating = [[_text(prompt) for prompt in part] for part in held or ((), ())]
+            if min(map(len, validating)) < 2:  # too few to choose by: every third of all
+                whole = [one + other for one, other in zip(texts, validating, strict=True)]
+                texts, validating = [_without_third(part) for part in whole], [part[::3] for part in whole]
+            texts += validating
             plain = [recorded(part) for part in texts]
             rows = plain
             if endings.distance(texts[0], texts[1]) > endings.FAR:
@@ -345,8 +346,8 @@ def _layers(n_layers: int) -> tuple[int, ...]:
     return tuple(sorted({round(value) for value in np.linspace(first, n_layers - 1, min(MOST_LAYERS, n_layers))}))
 
 
-def _without_fifth(part: list[str]) -> list[str]:
-    return [text for index, text in enumerate(part) if index % 5]
+def _without_third(part: list[str]) -> list[str]:
+    return [text for index, text in enumerate(part) if index % 3]
 
 
 def _text(prompt: str | Prompt) -> str:

@@ -2,8 +2,7 @@
 
     length   characters of the prompt, longer or shorter being harmful as in the fit languages
     words    logistic regression on the words of the fit languages' prompts (single characters where no spaces are written)
-    random   RANDOM Gaussian directions at the monitor's own place, signed on the fit languages; the second best counts
-             (of 20: about the 95th percentile)
+    random   of RANDOM Gaussian directions at the monitor's own place the one, and the sign, that is best in the fit languages
 
 A null that reaches a figure takes the claim away: what the monitor shows there, the null shows too. No torch here.
 """
@@ -22,7 +21,6 @@ from sklearn.linear_model import LogisticRegression
 from refusal_lens.geometry.separation import auc
 
 RANDOM = 20
-RANK = 2
 _WORDS = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]|\w+")
 
 
@@ -54,10 +52,9 @@ class Nulls:
         self._words = LogisticRegression(C=1.0, max_iter=500)
         self._words.fit(counts, np.repeat([1, 0], [len(labelled.harmful), len(labelled.harmless)]))
         drawn = np.random.default_rng(seed).normal(size=(RANDOM, labelled.harmful_rows.shape[1]))
-        signs = [
-            1.0 if auc(labelled.harmful_rows @ one, labelled.harmless_rows @ one) >= 0.5 else -1.0 for one in drawn
-        ]
-        self._random = drawn * np.asarray(signs)[:, None]
+        reached = [auc(labelled.harmful_rows @ one, labelled.harmless_rows @ one) for one in drawn]
+        best = max(range(RANDOM), key=lambda index: abs(reached[index] - 0.5))
+        self._random = drawn[best] * (1.0 if reached[best] >= 0.5 else -1.0)
 
     def scores(
         self,
@@ -76,13 +73,11 @@ class Nulls:
         both = harmful, harmless
         length = [self._sign * np.asarray([len(text) for text in texts], float) for texts, _ in both]
         words = [self._words.decision_function(self._counter.transform(list(texts))) for texts, _ in both]
-        random = [rows.astype(np.float64) @ self._random.T for _, rows in both]
-        reached = [auc(random[0][:, index], random[1][:, index]) for index in range(RANDOM)]
-        taken = int(np.argsort(reached)[-RANK])
+        random = [rows.astype(np.float64) @ self._random for _, rows in both]
         return {
             "length": (length[0], length[1]),
             "words": (words[0], words[1]),
-            "random direction": (random[0][:, taken], random[1][:, taken]),
+            "random direction": (random[0], random[1]),
         }
 
 

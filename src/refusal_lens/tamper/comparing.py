@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,8 +25,8 @@ class Comparison:
         only: Names that only one of the two has.
         tests: Directions that were looked at.
         removals: Directions that were taken out, by tensor.
-        agreement: Mean squared cosine of the removed directions of the stream's width with the one they share; 1 for one
-            direction everywhere, about 1 / width for unrelated ones. None without removals.
+        agreement: Mean squared cosine of the removed directions with the one they share; 1 for one direction everywhere.
+            None without removals.
         direction: That shared direction; None without removals.
     """
 
@@ -110,6 +111,7 @@ def compare(
             )
     changed: list[str] = []
     measured: list[Removal] = []
+    width = _width([base.shapes[name] for name in common])
     for done, name in enumerate(common):
         before, after = base.read(name), checkpoint.read(name)
         if not (before.is_floating_point() and after.is_floating_point()):
@@ -123,7 +125,7 @@ def compare(
                         f"{name} of {checkpoint.spec} holds NaN or infinite weights: nothing can be compared"
                     )
                 if before.ndim >= 2 and min(before.shape[-2:]) > 1:
-                    measured += find_removals(name, layer_of(name), before, after)
+                    measured += find_removals(name, layer_of(name), before, after, width=width)
         if progress is not None:
             progress(done + 1, len(common))
     removals = decide(measured)
@@ -132,14 +134,16 @@ def compare(
     return Comparison(len(common), tuple(changed), tuple(only), len(measured), tuple(removals), agreement, shared)
 
 
+def _width(shapes: Sequence[tuple[int, ...]]) -> int:
+    """Width of the residual stream: the commonest length of a matrix' first or last axis."""
+    counts = Counter(length for shape in shapes if len(shape) >= 2 for length in (shape[-2], shape[-1]))
+    return counts.most_common(1)[0][0] if counts else 0
+
+
 def _shared(removals: list[Removal]) -> tuple[Tensor | None, float | None]:
-    """What the removed directions of the commonest width share, each tensor's strongest alone."""
+    """What the removed directions share, each tensor's strongest alone."""
     strongest: dict[str, Removal] = {}
     for one in removals:
         if one.name not in strongest or one.share > strongest[one.name].share:
             strongest[one.name] = one
-    widths = [len(one.vector) for one in strongest.values()]
-    if not widths:
-        return None, None
-    width = max(set(widths), key=widths.count)
-    return consensus([one.vector for one in strongest.values() if len(one.vector) == width])
+    return consensus([one.vector for one in strongest.values()]) if strongest else (None, None)

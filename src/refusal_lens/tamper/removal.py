@@ -10,7 +10,9 @@ less for an attenuated and more for an overshooting one. So along the leading le
 and the same along the right ones, for matrices that keep the residual stream on their other side (embeddings, readers). A
 benign change of any rank or norm (noise, an adapter, rounding) points anywhere seen from u' W: its cosine is that of two
 random vectors in n dimensions, t = cosine sqrt((n - 1) / (1 - cosine^2)) with n - 1 degrees of freedom. Found: cosine at most
-COSINE, a p-value below LEVEL after Bonferroni over all tests, and at least LEAST removed (rounding removes less).
+COSINE, a p-value below LEVEL after Bonferroni over all tests, and at least LEAST removed (rounding removes less). Training also
+shrinks one or the other minor direction of an embedding, so one with less than MAJOR of the change's energy counts only where
+another matrix lost the same (|cosine| at least SAME). Only axes of the residual stream's width are looked at.
 
 Set aside first: the part of D that is a multiple of W (a rescaling, or rounding towards zero), weights that are zero now
 (pruned), and vectors that are a single coordinate (a scaled row). Several directions removed at once are several singular
@@ -33,6 +35,7 @@ LEVEL = 1e-3
 LEAST = 0.02
 COMPONENTS = 8
 ONE_COORDINATE = 0.9
+MAJOR, SAME = 0.1, 0.8
 ROUNDING = 1e-8
 """A change that is a multiple of the base but for this share of its energy is a rescaling."""
 WORTH = 1e-4
@@ -66,7 +69,7 @@ class Removal:
     vector: Tensor
 
 
-def find_removals(name: str, layer: int | None, base: Tensor, changed: Tensor) -> list[Removal]:
+def find_removals(name: str, layer: int | None, base: Tensor, changed: Tensor, *, width: int) -> list[Removal]:
     """Every leading direction of a change, with what it did to the base along it; none where nothing changed.
 
     Args:
@@ -74,12 +77,15 @@ def find_removals(name: str, layer: int | None, base: Tensor, changed: Tensor) -
         layer: Its layer.
         base: W, two axes or more; the first and the last are looked at (experts are taken together).
         changed: W', of the same shape.
+        width: Width of the residual stream; an axis of another length holds no direction of it.
 
     Returns:
         At most two per singular vector, before any decision.
     """
     found: list[Removal] = []
     for side, before, after in _sides(base, changed):
+        if len(before) != width:
+            continue
         found += [replace(one, name=name, layer=layer, side=side) for one in _along(before, after)]
     return found
 
@@ -98,7 +104,8 @@ def decide(measured: Sequence[Removal]) -> list[Removal]:
     best: dict[str, str] = {}
     for one in sorted(passed, key=lambda one: one.cosine, reverse=True):
         best[one.name] = one.side
-    return [one for one in passed if one.side == best[one.name] and not _one_coordinate(one.vector)]
+    kept = [one for one in passed if one.side == best[one.name] and not _one_coordinate(one.vector)]
+    return [one for one in kept if one.share >= MAJOR or any(_same(one, other) for other in kept)]
 
 
 def consensus(vectors: Sequence[Tensor]) -> tuple[Tensor, float]:
@@ -155,6 +162,11 @@ def _log10_p(cosine: float, n: int) -> float:
         return 0.0
     statistic = cosine * math.sqrt((n - 1) / max(1e-15, 1 - cosine**2))
     return float(student.logcdf(statistic, n - 1)) / math.log(10)
+
+
+def _same(one: Removal, other: Removal) -> bool:
+    """Whether another matrix lost the same direction."""
+    return one.name != other.name and abs(float(one.vector @ other.vector)) >= SAME
 
 
 def _one_coordinate(vector: Tensor) -> bool:
