@@ -119,6 +119,9 @@ def refusal_judge(judge: str = "native") -> Scorer:
 
     Args:
         judge: Name of the judge.
+
+    Returns:
+        The scorer.
     """
     reader = get_judge(judge)
 

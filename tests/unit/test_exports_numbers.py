@@ -13,6 +13,7 @@ import pytest
 import yaml
 from huggingface_hub import EvalResultEntry, ModelCard, parse_eval_result_entries
 
+from refusal_lens.cli.export import Form
 from refusal_lens.core.tables import RATES
 from refusal_lens.errors import RunError, UserError
 from refusal_lens.exports import FORMATS, Options, export
@@ -196,3 +197,7 @@ def test_an_unknown_format_and_a_run_without_rates_are_said(run: Path, tmp_path:
 def test_a_command_line_leaves_the_house_without_folders() -> None:
     given = "/home/me/venv/bin/refusal-lens audit Qwen/Qwen2.5-7B --out=/data/secret/run --data ./private/prompts"
     assert without_folders(given) == "refusal-lens audit Qwen/Qwen2.5-7B --out=run --data prompts"
+
+
+def test_the_command_offers_exactly_the_formats_there_are() -> None:
+    assert [form.value for form in Form] == list(FORMATS)

@@ -12,7 +12,22 @@ from refusal_lens.cli.outputs import check_file
 from refusal_lens.errors import UserError
 from refusal_lens.exports import FORMATS, Options, export
 
-Form = StrEnum("Form", {name: name for name in FORMATS})
+
+class Form(StrEnum):
+    """The formats, as `exports.FORMATS` has them; written out for the type checker."""
+
+    eee = "eee"
+    eval_results = "eval-results"
+    model_card = "model-card"
+    markdown = "markdown"
+    latex = "latex"
+    grades = "grades"
+    gguf = "gguf"
+    lm_eval = "lm-eval"
+    steering_vectors = "steering-vectors"
+    pt = "pt"
+
+
 HELP = f"""Write a run's numbers, or its direction, in the format of a registry, a card, a paper or an engine.
 
 Example: refusal-lens export runs/qwen --format eee --out qwen.json

@@ -26,7 +26,14 @@ STEPS = ((0.5, "Very good"), (1.5, "Good"), (3.0, "Fair"))
 
 
 def grade(rate: float | None, reference: float | None) -> str:
-    """The grade of a violating rate; empty where it cannot be given.
+    """The grade of a violating rate.
+
+    Args:
+        rate: The rate, in [0, 1]; None where nothing was measured.
+        reference: The rate of a reference model; None without one.
+
+    Returns:
+        The grade; empty where it cannot be given.
 
     Example:
         >>> grade(0.04, 0.05)
