@@ -75,6 +75,13 @@ def resume(
 def loudness(*, quiet: bool, verbose: bool) -> int:
     """The level from which on log lines reach stderr; from WARNING down to INFO progress is shown, too.
 
+    Args:
+        quiet: Errors alone.
+        verbose: Log lines, too.
+
+    Returns:
+        The level.
+
     Raises:
         UserError: Both are asked for.
     """

@@ -97,12 +97,15 @@ class Decoder:
         self._drop_recorded()
 
     def begin(self, job: Job, rows: Sequence[int], steps: int) -> Tensor:
-        """Read a batch and return the logits [row, vocab] of its first tokens.
+        """Read a batch.
 
         Args:
             job: The answers.
             rows: The batch, longest first.
             steps: Most tokens that will be written.
+
+        Returns:
+            Logits [row, vocab] of the first tokens.
         """
         lengths = [len(job.so_far(row)) for row in rows]
         device, width = self.model.device, lengths[0]

@@ -136,6 +136,13 @@ def bar_page(kind: Kind, panels: Sequence[Panel], codes: Sequence[str], *, stem:
 def run_names(runs: Sequence[Path], *, taken: Iterable[str] = ()) -> list[str]:
     """A distinct name for each run: its folder's, the whole path where folders are named alike or like something taken.
 
+    Args:
+        runs: Folders of runs.
+        taken: Names that are used already.
+
+    Returns:
+        The names, in the order of the runs.
+
     Raises:
         UserError: One run is named twice.
     """
