@@ -137,6 +137,18 @@ class ThoughtRow(TypedDict):
     unjudged: Annotated[int, "outputs with thoughts of which one half could not be judged, or that were cut in them"]
 
 
+class EarlyStopRow(TypedDict):
+    """What `--stop-when-decided` would have changed: answers written in full all the same, a fixed 5 % of the prompts."""
+
+    intervention: Intervention
+    source: Source
+    language: Language
+    prompts: Harmfulness
+    prompt_set: PromptSet
+    checked: Annotated[int, "answers of the sample that the rule would have stopped as refusals"]
+    changed: Annotated[int, "of these, no refusal when read to their end"]
+
+
 class CandidateRow(TypedDict):
     """One candidate direction of a source: its scores and its fate."""
 
@@ -280,6 +292,7 @@ PANEL = Table("panel", PanelRow)
 AGREEMENT = Table("agreement", AgreementRow)
 UNSCORED = Table("unscored", UnscoredRow)
 THOUGHTS = Table("thoughts", ThoughtRow)
+EARLY_STOPS = Table("early_stops", EarlyStopRow)
 CANDIDATES = Table("candidates", CandidateRow)
 SELECTION = Table("selection", SelectionRow)
 REFUSAL_TOKENS = Table("refusal_tokens", RefusalTokenRow)
@@ -293,8 +306,8 @@ DAMAGE = Table("damage", DamageRow)
 TABLES: Mapping[str, Table[Any]] = {
     table.name: table
     for table in (
-        RATES, VERDICTS, PANEL, AGREEMENT, UNSCORED, THOUGHTS, CANDIDATES, SELECTION, REFUSAL_TOKENS, FILTERING, MISSING,
-        TRANSFER,
+        RATES, VERDICTS, PANEL, AGREEMENT, UNSCORED, THOUGHTS, EARLY_STOPS, CANDIDATES, SELECTION, REFUSAL_TOKENS, FILTERING,
+        MISSING, TRANSFER,
         CONTENT, SELECTIVITY, DAMAGE, COSINES, SHARING, TWO_DIRECTIONS, PROJECTION, SEPARATION,
     )
 }  # fmt: skip

@@ -11,9 +11,11 @@ from __future__ import annotations
 import difflib
 import hashlib
 import logging
+from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from threading import Thread
 from typing import cast
 
 import torch
@@ -80,6 +82,7 @@ def load_model(
     tokenizer = open_tokenizer(
         source, chat_template=chat_template, thinking=thinking, trust_remote_code=trust_remote_code
     )
+    Thread(target=_read_ahead, args=(source,), daemon=True).start()
     network = load_network(source, placed, number, spread=device == "auto", trust_remote_code=trust_remote_code)
     if source.adapter is not None:
         from refusal_lens.model.adapters import merge_adapter
@@ -267,6 +270,12 @@ def _end_ids(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tu
         elif number is not None:
             raise ModelError(f"eos_token_id {number!r} is no token id; correct generation_config.json and config.json")
     return tuple(sorted(found))
+
+
+def _read_ahead(source: Source) -> None:
+    """Digest the files while others read them; who asks for the digest waits for this, and meets its errors."""
+    with suppress(OSError):
+        source_digest(source)
 
 
 def _provenance(

@@ -25,8 +25,9 @@ from huggingface_hub.errors import (
 )
 from transformers import AutoConfig, PreTrainedConfig
 
-from refusal_lens.core.digests import digest_bytes, digest_file, digest_files
+from refusal_lens.core.digests import digest_bytes, digest_files
 from refusal_lens.core.json_files import read_object
+from refusal_lens.core.known_digests import known_digest, read_together
 from refusal_lens.errors import ModelError
 from refusal_lens.model.kinds import ADAPTER, has_weights, why_no_model
 
@@ -212,7 +213,9 @@ def model_digest(folder: Path) -> str:
     Returns:
         sha256 over the sorted names and sha256 digests of its configuration, tokenizer, template and weight files.
     """
-    return digest_files(folder, sorted(_relevant(folder)), digest_of=_file_digest)
+    files = sorted(_relevant(folder))
+    read_together([file for file in files if file.suffix == ".safetensors" and not file.is_symlink()])
+    return digest_files(folder, files, digest_of=_file_digest)
 
 
 def source_digest(source: Source) -> str:
@@ -276,4 +279,4 @@ def _file_digest(file: Path) -> str:
     blob = file.resolve().name
     if file.is_symlink() and _SHA256.fullmatch(blob):
         return blob  # the hub's cache names large files by their own sha256
-    return digest_file(file)
+    return known_digest(file)

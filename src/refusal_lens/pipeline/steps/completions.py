@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from typing_extensions import TypedDict
 
+from refusal_lens.core.digests import digest_bytes
 from refusal_lens.core.interventions import declared
 from refusal_lens.core.names import BASELINE
 from refusal_lens.core.table import Table
@@ -32,7 +33,10 @@ from refusal_lens.types import JsonValue, Prompt
 
 
 class CompletionRow(TypedDict):
-    """One answer: its direction and prompt, text, length in tokens, whether it came to an end and began inside thoughts."""
+    """One answer: its direction and prompt, text, length in tokens, whether it came to an end and began inside thoughts.
+
+    `decided_early`: the rule would have stopped it as a refusal, and it was written in full to check that; null without a rule.
+    """
 
     source: str
     prompt_id: str
@@ -40,6 +44,7 @@ class CompletionRow(TypedDict):
     n_tokens: int | None
     finished: bool
     opened: bool | None
+    decided_early: bool | None
 
 
 class ShareRow(TypedDict):
@@ -56,6 +61,8 @@ class ShareRow(TypedDict):
 
 TABLE = Table("completions", CompletionRow, final=False)
 SHARES = Table("shares", ShareRow, final=False)
+FULL_SHARE = 0.05
+"""Prompts whose answers are written to their end although a rule may stop answers: what shows whether it may."""
 MEASURED = 2
 """Prompts of a shard on which it is proved that the intervention acted."""
 
@@ -126,7 +133,8 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
     proof = FiredProof(interventions, [row for row in range(len(asked)) if row % len(prompts) < MEASURED])
     stop = None
     if params.stop_when_decided:
-        stop = _decided(tools.judge, shared.language, texts, tools.model.opens_thoughts(texts))
+        full = {row for row, (source, prompt) in enumerate(asked) if in_sample(source, prompt.prompt_id)}
+        stop = Stopping(tools.judge, shared.language, texts, tools.model.opens_thoughts(texts), full)
     server = serving(tools.model, tools.engine)
     alone = [make(shared.intervention, params.options, [direction], repeats=len(prompts)) for direction in applied] or [
         []
@@ -154,8 +162,9 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
             "n_tokens": len(item.token_ids),
             "finished": item.finished,
             "opened": item.opened,
+            "decided_early": None if stop is None else row in stop.early,
         }
-        for (source, prompt), item in zip(asked, generated, strict=True)
+        for row, ((source, prompt), item) in enumerate(zip(asked, generated, strict=True))
     ]
     if shared.intervention == BASELINE:
         return [Rows(TABLE, rows), Rows(SHARES, [])]
@@ -173,6 +182,7 @@ def _served(model: ServedModel, asked: Sequence[tuple[str, Prompt]], max_new_tok
             "n_tokens": None,
             "finished": answer.finished,
             "opened": False,
+            "decided_early": None,
         }
         for (source, prompt), answer in zip(asked, answers, strict=True)
     ]
@@ -242,23 +252,42 @@ def _directions(shared: Pass, inputs: Inputs) -> dict[str, Direction | None]:
     return {source: direction for source, direction in found.items() if direction is not None}
 
 
-def _decided(judge: Judge, language: str, prompts: Sequence[str], opened: Sequence[bool]) -> Callable[[int, str], bool]:
-    """A stopping rule for generate: the verdict on the text so far is certain and the judge reads only the beginning.
+def in_sample(source: str, prompt_id: str) -> bool:
+    """Whether an answer is written in full whatever the stopping rule says: one in twenty, the same in every run."""
+    return int(digest_bytes(f"{source}\0{prompt_id}".encode())[:8], 16) < FULL_SHARE * 2**32
+
+
+class Stopping:
+    """A stopping rule for generate: the judge is certain that what is written so far refuses.
 
     Inside thoughts there is no answer yet, and nothing is decided.
     """
 
-    def stop(row: int, text: str) -> bool:
-        answer = Answer(text=text, language=language, prompt=prompts[row], finished=False, opened=opened[row])
-        verdict = judge.judge([answer])[0]
-        return verdict.label == "refused" and not verdict.uncertain
+    def __init__(
+        self, judge: Judge, language: str, prompts: Sequence[str], opened: Sequence[bool], full: Collection[int]
+    ) -> None:
+        """Rule for some rows, of which those in `full` are never stopped; `early` gathers those it would have."""
+        self._judge, self._language, self._prompts, self._opened, self._full = judge, language, prompts, opened, full
+        self.early: set[int] = set()
 
-    return stop
+    def __call__(self, row: int, text: str) -> bool:
+        """Whether a row's answer may end here."""
+        if row in self.early:
+            return False
+        answer = Answer(
+            text=text, language=self._language, prompt=self._prompts[row], finished=False, opened=self._opened[row]
+        )
+        verdict = self._judge.judge([answer])[0]
+        decided = verdict.label == "refused" and not verdict.uncertain
+        if decided and row in self._full:
+            self.early.add(row)
+            return False
+        return decided
 
 
 STEP = Step(
     name="completions",
-    version=4,
+    version=5,
     params=Params,
     plan=plan,
     compute=compute,

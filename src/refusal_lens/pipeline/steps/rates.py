@@ -6,6 +6,7 @@ the proof that it acted: the share along its direction before and after.
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,11 +14,13 @@ from typing import cast
 
 from refusal_lens.core.tables import (
     AGREEMENT,
+    EARLY_STOPS,
     PANEL,
     RATES,
     THOUGHTS,
     UNSCORED,
     VERDICTS,
+    EarlyStopRow,
     PanelRow,
     RateRow,
     UnscoredRow,
@@ -28,8 +31,10 @@ from refusal_lens.measure.thoughts import thought_rows
 from refusal_lens.pipeline.planning import Planning
 from refusal_lens.pipeline.step import Ask, Inputs, Output, Rows, Step, Tools
 from refusal_lens.pipeline.steps.completions import SHARES, ShareRow
-from refusal_lens.pipeline.steps.verdicts import SHARD, in_order, votes_in
+from refusal_lens.pipeline.steps.verdicts import EARLY, SHARD, in_order, votes_in
 from refusal_lens.types import VerdictLabel
+
+log = logging.getLogger(__name__)
 
 _ANSWER = ("intervention", "source", "language", "prompts", "prompt_id", "prompt_set")
 
@@ -75,7 +80,7 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:  
     outputs = [Rows(VERDICTS, verdicts), Rows(RATES, rates), Rows(UNSCORED, unscored)]
     panel = votes_in(inputs)
     found = [Rows(PANEL, panel), Rows(AGREEMENT, agreement_rows(_by_answer(panel)))] if panel else []
-    return [*outputs, Rows(THOUGHTS, thought_rows(verdicts)), *found]
+    return [*outputs, Rows(THOUGHTS, thought_rows(verdicts)), *found, *_early_stops(inputs)]
 
 
 def _by_answer(panel: Sequence[PanelRow]) -> list[list[Vote]]:
@@ -87,7 +92,28 @@ def _by_answer(panel: Sequence[PanelRow]) -> list[list[Vote]]:
     return list(votes.values())
 
 
-def _cell(row: RateRow | ShareRow) -> tuple[str, str, str, str, str | None]:
+def _early_stops(inputs: Inputs) -> list[Output]:
+    """The cells' counts over their shards, where a rule stopped answers; and a warning where that changed a verdict."""
+    cells: dict[tuple[str, str, str, str, str | None], EarlyStopRow] = {}
+    shards = [task_id for task_id in inputs.of("verdicts").values() if inputs.has(task_id, f"{EARLY.name}.parquet")]
+    for task_id in shards:
+        for row in inputs.rows(EARLY, task_id):
+            known = cells.setdefault(_cell(row), row)
+            if known is not row:
+                known["checked"] += row["checked"]
+                known["changed"] += row["changed"]
+    checked, changed = sum(row["checked"] for row in cells.values()), sum(row["changed"] for row in cells.values())
+    if changed:
+        log.warning(
+            "--stop-when-decided: %d of the %d sampled answers that it would have stopped as refusals were none when read to "
+            "their end; rates of this run are that uncertain",
+            changed,
+            checked,
+        )
+    return [Rows(EARLY_STOPS, list(cells.values()))] if cells else []
+
+
+def _cell(row: RateRow | ShareRow | EarlyStopRow) -> tuple[str, str, str, str, str | None]:
     return row["intervention"], row["source"], row["language"], row["prompts"], row["prompt_set"]
 
 
@@ -104,6 +130,6 @@ STEP = Step(
     plan=plan,
     compute=compute,
     reads=("verdicts",),
-    tables=(VERDICTS, RATES, UNSCORED, THOUGHTS, PANEL, AGREEMENT),
+    tables=(VERDICTS, RATES, UNSCORED, THOUGHTS, EARLY_STOPS, PANEL, AGREEMENT),
     published=True,
 )

@@ -11,13 +11,13 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from refusal_lens.core.tables import PANEL, VERDICTS, PanelRow, VerdictRow
+from refusal_lens.core.tables import EARLY_STOPS, PANEL, VERDICTS, EarlyStopRow, PanelRow, VerdictRow
 from refusal_lens.judging import Answer, NativeJudge, judge_whole
 from refusal_lens.pipeline.cells import Pass, pass_of
 from refusal_lens.pipeline.dataset import test_part
 from refusal_lens.pipeline.planning import Planning
 from refusal_lens.pipeline.step import Ask, Inputs, Output, Rows, Step, Tools
-from refusal_lens.pipeline.steps.completions import SHARES
+from refusal_lens.pipeline.steps.completions import SHARES, CompletionRow
 from refusal_lens.pipeline.steps.completions import TABLE as COMPLETIONS
 from refusal_lens.pipeline.steps.prompts import read_prompts
 from refusal_lens.testbed import on_topic
@@ -25,6 +25,7 @@ from refusal_lens.types import Prompt, Verdict
 
 SHARD = replace(VERDICTS, final=False)
 VOTES = replace(PANEL, final=False)
+EARLY = replace(EARLY_STOPS, final=False)
 
 
 @dataclass(frozen=True)
@@ -103,14 +104,38 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
         for row, whole in zip(rows, judged, strict=True)
         for each in whole.verdict.panel
     ]
-    panel = [Rows(VOTES, votes)] if votes else []
-    return [Rows(SHARD, rows), Rows(SHARES, inputs.rows(SHARES, shard)), *panel]
+    early = early_stops(rows, [row for _, row in pairs])
+    further = [*([Rows(VOTES, votes)] if votes else []), *([Rows(EARLY, early)] if early else [])]
+    return [Rows(SHARD, rows), Rows(SHARES, inputs.rows(SHARES, shard)), *further]
 
 
 def votes_in(inputs: Inputs) -> list[PanelRow]:
     """Every judge's verdicts of all shards; none where one judge alone judged."""
     shards = [task_id for task_id in inputs.of("verdicts").values() if inputs.has(task_id, f"{VOTES.name}.parquet")]
     return [row for task_id in shards for row in inputs.rows(VOTES, task_id)]
+
+
+def early_stops(verdicts: Sequence[VerdictRow], written: Sequence[CompletionRow]) -> list[EarlyStopRow]:
+    """How the verdicts of answers that a rule would have stopped came out; no row where none was asked to."""
+    rows: dict[str, EarlyStopRow] = {}
+    for verdict, answer in zip(verdicts, written, strict=True):
+        if answer["decided_early"] is None:
+            continue
+        row = rows.setdefault(
+            verdict["source"],
+            {
+                "intervention": verdict["intervention"],
+                "source": verdict["source"],
+                "language": verdict["language"],
+                "prompts": verdict["prompts"],
+                "prompt_set": verdict["prompt_set"],
+                "checked": 0,
+                "changed": 0,
+            },
+        )
+        row["checked"] += answer["decided_early"]
+        row["changed"] += answer["decided_early"] and verdict["label"] != "refused"
+    return list(rows.values())
 
 
 def in_order(shards: Iterable[list[VerdictRow]]) -> list[VerdictRow]:
@@ -136,5 +161,5 @@ STEP = Step(
     compute=compute,
     uses=("judge",),
     reads=("completions", "prompts"),
-    tables=(SHARD, SHARES, VOTES),
+    tables=(SHARD, SHARES, VOTES, EARLY),
 )
