@@ -85,8 +85,15 @@ def test_a_light_audit_goes_end_to_end(folder: Path, tmp_path: Path) -> None:
         ("harmful", 2),
         ("harmless", 2),
     }
-    for row in rows_of(rates, "ablation"):
-        assert row["share_after"] < 0.01 * row["share_before"]
+    ablated = rows_of(rates, "ablation")
+    assert bool(ablated) == run_has_direction(run), "a model that refuses nothing has no direction to ablate"
+    for row in ablated:
+        before, after = row["share_before"], row["share_after"]
+        assert isinstance(before, float) and isinstance(after, float) and after < 0.01 * before
+
+
+def run_has_direction(run: RunDir) -> bool:
+    return any(item.direction is not None for item in open_run(run.root).directions() if item.source == "en")
 
 
 def rows_of(rates: list[dict[str, object]], intervention: str) -> list[dict[str, object]]:
