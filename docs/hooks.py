@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from refusal_lens.core.bench_tables import BENCH, BENCH_PAIRED, BENCH_SELECTIVITY
 from refusal_lens.core.tables import TABLES
 
 ROOT = Path(__file__).parent.parent
@@ -22,7 +23,8 @@ def on_page_markdown(markdown: str, page, config, files) -> str:
 
 def _tables() -> list[str]:
     lines: list[str] = []
-    for name, table in TABLES.items():
+    benches = {table.name: table for table in (BENCH, BENCH_SELECTIVITY, BENCH_PAIRED)}  # of `defence-bench`
+    for name, table in {**TABLES, **benches}.items():
         lines += [
             f"## {name}",
             "",

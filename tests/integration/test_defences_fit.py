@@ -8,9 +8,10 @@ import torch
 
 from refusal_lens.defences import Fitting, Limits, fit_defence, load_defence, measure_defence
 from refusal_lens.defences.prompts import load_defence_prompts
+from refusal_lens.defences.recalibrated import Recalibrated
 from refusal_lens.errors import DataError
-from refusal_lens.interventions import Ablation
-from refusal_lens.model import LensModel, load_model
+from refusal_lens.interventions import Ablation, Addition
+from refusal_lens.model import LensModel, load_model, record
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +77,20 @@ def test_a_gate_reads_what_an_attacker_with_a_direction_per_row_leaves(model: Le
     together = gate.read(model, texts, [Ablation(directions)])
     alone = torch.cat([gate.read(model, [text], [Ablation(directions[i])]) for i, text in enumerate(texts)])
     assert torch.allclose(together, alone, atol=1e-3)
+
+
+def test_a_pass_that_stops_early_records_the_same_layers(model: LensModel) -> None:
+    texts = ["Short?", "A prompt that is a good deal longer than the other one."]
+    whole = {tuple(rows): x for rows, x in record(model, texts)}
+    early = {tuple(rows): x for rows, x in record(model, texts, deepest=2)}
+    assert whole.keys() == early.keys()
+    assert all(torch.equal(early[rows], x[:, :, :3]) for rows, x in whole.items())
+
+
+@pytest.mark.slow
+def test_a_language_that_refuses_already_is_left_alone(model: LensModel, fitting: Fitting) -> None:
+    english = [prompt.text for prompt in fitting.data.val if prompt.harm == "harmful"][:4]
+    defence = next(iter(Recalibrated.candidates(fitting)))
+    assert defence.card.validation["acts_in"] == ["yo"]
+    acting = defence.intervene(model, english)
+    assert isinstance(acting, Addition) and float(acting.direction.abs().max()) == 0.0

@@ -53,7 +53,7 @@ class Affine(Defence):
     @classmethod
     def candidates(cls, fitting: Fitting) -> list[Defence]:
         """What is chosen among, weakest first."""
-        found, gate = fitting.read, fitting.gate.gate
+        found, gate = fitting.read, fitting.needing
         pos = found.positions.index(gate.position)
         made: list[Defence] = []
         for strength in STRENGTHS:

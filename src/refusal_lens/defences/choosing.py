@@ -21,13 +21,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refusal_lens.defences.face import Card, Defence, FitData, Limits
-from refusal_lens.defences.gate import FittedGate, fit_gate
+from refusal_lens.defences.gate import FittedGate, Gate, fit_gate
 from refusal_lens.defences.reading import Read, answered, by_language, read_all, shares
 from refusal_lens.interventions import Addition
 from refusal_lens.model import LensModel
 from refusal_lens.types import JsonValue
 
 FIRST, LEADERS = 4, 4
+ENOUGH = 0.98
+"""Share of what the gate opens for that the untouched model refuses, from which on a language needs no action."""
 STRENGTHS = (1.0, 1.5, 2.0, 3.0)
 
 
@@ -104,6 +106,16 @@ class Fitting:
         return self._try(None, self.limits.prompts)
 
     @cached_property
+    def needing(self) -> Gate:
+        """The gate, shut for good in languages where the untouched model refuses what it opens for anyway.
+
+        What already works is not touched: an addition that makes one language refuse can break a refusal of another.
+        """
+        gate, already = self.gate.gate, self.undefended.refused
+        shut = [already.get(language, 0.0) >= ENOUGH for language in gate.languages]
+        return replace(gate, thresholds=gate.thresholds.masked_fill(torch.tensor(shut, dtype=torch.bool), torch.inf))
+
+    @cached_property
     def action(self) -> Site:
         """The addition, of all places and strengths, that makes the model refuse what the gate opens for."""
         places = [
@@ -160,10 +172,12 @@ class Fitting:
     def card(self, method: str, settings: dict[str, JsonValue]) -> Card:
         """A card with what is known before the choice."""
         gate = self.gate
+        limits = zip(gate.gate.languages, self.needing.thresholds.tolist(), strict=True)
         known: dict[str, JsonValue] = {
             "gate_auc": round(gate.auc, 4),
             "gate_separation": dict(gate.separations),
             "languages_without_two_groups": list(gate.alone),
+            "acts_in": [name for name, limit in limits if limit < torch.inf],
         }
         digest = self.model.provenance.digest
         return Card(method, digest, self.data.fit_languages, gate.gate.languages, settings, known)

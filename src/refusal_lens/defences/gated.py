@@ -60,7 +60,7 @@ class GatedAddition(Defence):
     @classmethod
     def candidates(cls, fitting: Fitting) -> list[Defence]:
         """What is chosen among, weakest first."""
-        site, gate = fitting.action, fitting.gate.gate
+        site, gate = fitting.action, fitting.needing
         return [
             cls(
                 fitting.card(

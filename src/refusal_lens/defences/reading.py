@@ -41,7 +41,9 @@ def read(
     for rows in model.batches(model.token_ids(texts)):
         acting = [item.rows(rows) for item in under]  # a row per prompt follows its prompt into the batch
         part = [texts[row] for row in rows]
-        for found, x in record(model, part, positions=wanted, interventions=acting, batch_size=len(rows)):
+        for found, x in record(
+            model, part, positions=wanted, interventions=acting, batch_size=len(rows), deepest=max(layers)
+        ):
             if found != list(range(len(rows))) and under:
                 raise ModelError("out of memory while a defence was read under an attack: use a larger machine")
             made[[rows[index] for index in found]] = x[:, :, list(layers)].cpu()

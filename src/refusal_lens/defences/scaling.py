@@ -5,7 +5,7 @@
 
 m_l is the threshold and gap_l the distance of the two groups into which the language's unlabelled prompts fall. There is
 no gate: harmful prompts are pushed one way and harmless ones the other. Source: the projection gap of weakly aligned
-languages in Wang et al. 2025 (section 5).
+languages in Wang et al. 2025.
 """
 
 from __future__ import annotations

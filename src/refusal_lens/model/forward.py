@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from refusal_lens.model.batches import BatchSize, run_shrinking
 from refusal_lens.model.edit import Intervention
-from refusal_lens.model.layout import hidden_input
+from refusal_lens.model.layout import Block, hidden_input
 from refusal_lens.model.lens import LensModel
 
 
@@ -30,6 +30,7 @@ def record(
     positions: Sequence[int] | None = None,
     batch_size: BatchSize = "auto",
     interventions: Sequence[Intervention] = (),
+    deepest: int | None = None,
 ) -> Iterator[tuple[list[int], Float[Tensor, "batch pos layer d_model"]]]:
     """Residual stream entering every block at some positions of each prompt.
 
@@ -39,25 +40,32 @@ def record(
         positions: Offsets from the prompt's end (negative); the post-instruction positions by default.
         batch_size: Prompts of one pass, or "auto".
         interventions: Active during the passes; what is recorded is what the blocks see.
+        deepest: The last layer that is recorded, where the pass stops; the last block's by default.
 
     Yields:
         Row indices of a batch and its activations in float32, on the model's device. Layer L is the input of block L.
     """
     token_ids = model.token_ids(instructions)
     wanted = list(model.positions if positions is None else positions)
+    blocks = model.layout.blocks[: None if deepest is None else deepest + 1]
     with model.edited(interventions):
         yield from run_shrinking(
-            iter(model.batches(token_ids, batch_size)), lambda rows: (rows, _record(model, token_ids, rows, wanted))
+            iter(model.batches(token_ids, batch_size)),
+            lambda rows: (rows, _record(model, token_ids, rows, wanted, blocks)),
         )
 
 
 @torch.no_grad()
 def _record(
-    model: LensModel, token_ids: Sequence[Sequence[int]], rows: Sequence[int], positions: Sequence[int]
+    model: LensModel,
+    token_ids: Sequence[Sequence[int]],
+    rows: Sequence[int],
+    positions: Sequence[int],
+    blocks: Sequence[Block],
 ) -> Tensor:
     seen: list[Tensor] = []
     batch = model.batch(token_ids, rows)
-    last = model.layout.blocks[-1].module
+    last = blocks[-1].module
 
     def note(module: nn.Module, arguments: tuple[object, ...], keywords: dict[str, object]) -> None:
         hidden = hidden_input(arguments, keywords)
@@ -67,7 +75,7 @@ def _record(
             raise _Enough
 
     with ExitStack() as stack:
-        for block in model.layout.blocks:
+        for block in blocks:
             stack.callback(block.module.register_forward_pre_hook(note, with_kwargs=True).remove)
         with suppress(_Enough):
             model.logits(batch)
