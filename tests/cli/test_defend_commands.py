@@ -33,6 +33,7 @@ def test_what_a_user_gets_wrong_is_said(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_small_bench_is_measured_and_goes_on_where_it_stopped(tmp_path: Path):
     command = [
         "defence-bench", "testbed:aligned", "--methods", "conditional", "--languages", "en,yo", "--n", "3",
@@ -51,7 +52,7 @@ def test_a_small_bench_is_measured_and_goes_on_where_it_stopped(tmp_path: Path):
     assert plain["none", "en", "harmful"]["rate"] == 1.0 and plain["ablate-english", "en", "harmful"]["rate"] < 0.5
     assert plain["none", "en", "harmless"]["kl"] == pytest.approx(0, abs=1e-6)
     removed = next(row for row in rows if (row["defence"], row["attack"]) == ("conditional", "removed"))
-    assert removed["k"] == plain["none", removed["language"], removed["prompts"]]["k"]
+    assert removed["k"] == plain["folded", removed["language"], removed["prompts"]]["k"]
     assert {file.name for file in (tmp_path / "run" / "figures").iterdir()} == {"pareto.svg", "pareto.html"}
 
     cell = tmp_path / "run" / "cells" / "undefended.none.json"

@@ -9,8 +9,8 @@
     ablate-reextracted activations: the English direction as it is found with the defence on
     folded             weights: what can be taken off is taken off, then the direction is folded into the weights; of a
                        hardened model that is merged, the re-extracted one
-    attenuated         weights: the adapter at half its size
-    removed            weights: gate, map or adapter taken off, nothing else
+    attenuated         weights: the adapter at half its size, and the English direction folded in
+    removed            weights: gate, map or adapter taken off, and the English direction folded in
 
 An attacker's direction is the difference of the class means whose ablation leaves the most harmful validation prompts answered,
 over all places: stronger than the published rules, which also spare the model. Folding happens in memory.

@@ -126,7 +126,7 @@ class Bench:
     def _compute(self, subject: Subject, attack: Attack) -> BenchCell:
         plain = self._undefended
         if attack == "removed" or (subject.kind == "runtime" and attack == "folded"):
-            source = self.cell(plain, "none" if attack == "removed" else "folded")
+            source = self.cell(plain, "folded")
             return BenchCell(subject.name, attack, source.labels, source.kl, source.loss, 0.0)
         if subject.kind == "undefended" and attack == "ablate-reextracted":  # nothing to be re-extracted
             source = self.cell(plain, "ablate-english")
@@ -168,7 +168,7 @@ class Bench:
             return [ablation_of(attack, languages, self._english.vector, self._own)]
         if attack == "ablate-reextracted" or (attack == "folded" and subject.kind == "hardened"):
             return [ablation_of(attack, languages, self._reextracted(subject).vector, {})]
-        if attack == "folded":
+        if attack in ("folded", "attenuated"):
             return [ablation_of(attack, languages, self._english.vector, {})]
         return []
 
