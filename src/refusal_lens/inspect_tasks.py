@@ -62,7 +62,7 @@ def polyrefuse(
         The task; its metrics are named CLASS.LANGUAGE (compliance rate), with `.low`, `.high` (95 %, Wilson) and `.n`.
     """
     codes = resolve_languages(language if isinstance(language, str) else ",".join(language))
-    classes = HARMS if harm == "both" else (cast("Harm", harm),)
+    classes = HARMS if harm == "both" else (harm,)
     samples = [
         Sample(
             input=prompt.text,
@@ -107,7 +107,7 @@ def compliance() -> Metric:
         for name, values in cells.items():
             low, high = wilson(round(sum(values)), len(values))
             found |= {name: sum(values) / len(values), f"{name}.n": float(len(values))}
-            found |= {f"{name}.{end}": value for end, value in (("low", low), ("high", high)) if value is not None}
+            found |= {f"{name}.{end}": value for end, value in (("low", low), ("high", high))}
         return found
 
     return cast("Metric", measure)

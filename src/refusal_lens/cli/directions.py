@@ -163,7 +163,7 @@ def score_command(
     checks = sound(loaded, accept_inexact)
     groups = fitting(loaded, groups)
     token_ids = wanted if wanted is not None else discover(loaded, groups, language, size)
-    with _progress("scoring candidates") as progress:
+    with progress_of("scoring candidates") as progress:
         scores = score(
             loaded,
             found,
@@ -215,7 +215,7 @@ def select_command(
 
 
 @contextmanager
-def _progress(text: str) -> Generator[Callable[[int, int], None]]:
+def progress_of(text: str) -> Generator[Callable[[int, int], None]]:
     """A progress bar on stderr, fed with (done, total); nothing where stderr is no terminal."""
     from rich.console import Console
     from rich.progress import Progress

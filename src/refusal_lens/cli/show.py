@@ -88,7 +88,12 @@ def progress_of(
     ids = [task.task_id for task in prepared.tasks]
     workers = prepared.config.transport.workers
     if quiet or not Console(stderr=True).is_terminal:
-        show = note if quiet else lambda line: (note(line), typer.echo(line, err=True))
+
+        def tell(line: str) -> None:
+            note(line)
+            typer.echo(line, err=True)
+
+        show = note if quiet else tell
         with _heartbeat(lines := Lines(ids, show, workers=workers)):
             yield lines.started, lines.moved
         return

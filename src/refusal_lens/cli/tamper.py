@@ -48,11 +48,11 @@ def tamper(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N")] = "auto",
 ) -> None:
     """Look for a removed direction."""
-    from refusal_lens.cli.directions import _progress
+    from refusal_lens.cli.directions import progress_of
     from refusal_lens.tamper import compare, open_checkpoint
 
     both = open_checkpoint(checkpoint, revision=revision), open_checkpoint(base, revision=base_revision)
-    with _progress("comparing tensors") as progress:
+    with progress_of("comparing tensors") as progress:
         found = compare(*both, progress=progress)
     behaviour: list[BehaviourRow] | None = None
     if languages is not None or data is not None or prompts is not None:

@@ -90,7 +90,7 @@ class Fitting:
         for index, language in enumerate(gate.languages):
             scores = gate.scores(self.read.unlabelled[language][:, pos, layer])
             flagged = torch.nonzero(scores > gate.thresholds[index]).flatten().tolist()[: self.limits.prompts]
-            texts += [self.data.unlabelled[language][row] for row in flagged]
+            texts += [self.data.unlabelled[language][int(row)] for row in flagged]
             languages += [language] * len(flagged)
         return texts, languages
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from refusal_lens.model.edit import Edit, Placement, Site
 
-EXACT = (("embedding", "rounded"), ("attention_write", "mlp_write"))
+EXACT: tuple[tuple[Site, ...], tuple[Site, ...]] = (("embedding", "rounded"), ("attention_write", "mlp_write"))
 """Sites that together keep every reader from seeing a direction: where the stream is read whole, where something is added."""
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Literal, TypeAlias, cast
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 from jaxtyping import Float, Float64
@@ -132,9 +132,7 @@ class Card:
             kept = {item.name: content[item.name] for item in fields(cls)}
             raw = cast("Mapping[str, Mapping[str, JsonValue]]", kept["calibrations"])
             calibrations = {
-                code: Calibration(
-                    **cast("dict[str, float]", {**one, "harmless": tuple(cast("list[float]", one["harmless"]))})
-                )  # pyright: ignore[reportArgumentType]
+                code: Calibration(**cast("Any", {**one, "harmless": tuple(cast("list[float]", one["harmless"]))}))
                 for code, one in raw.items()
             }
             lists = {name: tuple(cast("list[str]", kept[name])) for name in ("fit_languages", "domains")}

@@ -44,7 +44,8 @@ def measure(monitor: Monitor, model: LensModel, prompts: int, tokens: int, round
         with monitor.stream(model, other_model=True):
             return plain()
 
-    plain(), watched()
+    plain()
+    watched()
     pairs = [(plain(), watched()) if turn % 2 else tuple(reversed((watched(), plain()))) for turn in range(rounds)]
     weights = sum(int(one.numel()) for one in model.hf.parameters())
     before, after = (min(times) for times in zip(*pairs, strict=True))

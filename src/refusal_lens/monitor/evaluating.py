@@ -102,9 +102,8 @@ def evaluate(card: Card, tested: Sequence[Measured], nulls: Nulls) -> list[Monit
                     row.made(f"miss at false alarm {limit:g}", "", miss_at(one.harmful, one.harmless, limit), null)
                 )
         for name, calibration in _calibrations(card, one).items():
-            rows += row.at_threshold(
-                name, *(card.probability(part, calibration) for part in (one.harmful, one.harmless)), calibration
-            )
+            harmful, harmless = (card.probability(part, calibration) for part in (one.harmful, one.harmless))
+            rows += row.at_threshold(name, harmful, harmless, calibration)
     return rows
 
 

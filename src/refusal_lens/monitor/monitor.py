@@ -232,7 +232,7 @@ class Monitor:
     def language_of(self, prompt: str | Prompt | Chat, given: str | None) -> str:
         """Which calibration serves a prompt: the given language's, else the recognised one's, else "*"."""
         code = given or _recognised(prompt, self.card.fit_languages[0])
-        return code if code in self.card.calibrations else OTHERS
+        return code if code is not None and code in self.card.calibrations else OTHERS
 
     @contextmanager
     def stream(self, model: LensModel, *, language: str | None = None, other_model: bool = False) -> Generator[Stream]:

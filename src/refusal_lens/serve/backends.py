@@ -27,7 +27,10 @@ DONE = "[DONE]"
 class Backend(Protocol):
     """Answers chats."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What the client is told as the model's name."""
+        ...
 
     def answer(self, chat: Chat, options: Mapping[str, JsonValue], authorization: str | None) -> Iterator[str]:
         """Pieces of the answer, as they come.

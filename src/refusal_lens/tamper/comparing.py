@@ -66,14 +66,16 @@ class Comparison:
         return {
             "verdict": "tampered" if self.tampered else "clean",
             "tampered": self.tampered,
-            "layers": list(self.layers),
-            "outside_layers": sorted({one.name for one in self.removals if one.layer is None}),
+            "layers": list[JsonValue](self.layers),
+            "outside_layers": list[JsonValue](sorted({one.name for one in self.removals if one.layer is None})),
             "tensors": tensors,
             "agreement": self.agreement,
             "compared": self.compared,
             "changed": len(self.changed),
-            "changed_layers": sorted({layer for name in self.changed if (layer := layer_of(name)) is not None}),
-            "only_in_one": list(self.only),
+            "changed_layers": list[JsonValue](
+                sorted({layer for name in self.changed if (layer := layer_of(name)) is not None})
+            ),
+            "only_in_one": list[JsonValue](self.only),
             "tests": self.tests,
         }
 

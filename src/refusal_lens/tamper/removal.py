@@ -122,7 +122,7 @@ def _sides(base: Tensor, changed: Tensor) -> Iterator[tuple[str, Tensor, Tensor]
         yield "input", base.T, changed.T
         return
     for side, axis in (("output", -2), ("input", -1)):  # stacked experts: [expert, out, in]
-        yield side, *(part.movedim(axis, 0).flatten(1) for part in (base, changed))
+        yield side, base.movedim(axis, 0).flatten(1), changed.movedim(axis, 0).flatten(1)
 
 
 def _along(base: Tensor, changed: Tensor) -> list[Removal]:
