@@ -12,7 +12,7 @@ import torch
 import tiny_models
 from refusal_lens.errors import DataError
 from refusal_lens.interventions import Ablation, Addition, intervening
-from refusal_lens.model import LensModel, generate, load_model
+from refusal_lens.model import LensModel, generate, load_model, next_token_logits, record
 
 PROMPTS = [
     "What?",
@@ -215,3 +215,20 @@ def test_a_long_prompt_does_not_shorten_the_answers_of_its_batch(name: str, tmp_
             expected = min(30, loaded.context - len(loaded.render([prompt])[0]))
             assert (len(alone.token_ids), alone.finished) == (expected, False), "room of its own prompt"
         assert len(mixed[3].token_ids) == 5
+
+
+@pytest.mark.parametrize("batch_size", [3, 8])
+def test_a_direction_per_prompt_follows_its_prompt_into_logits_and_recordings(lens: LensModel, batch_size: int) -> None:
+    directions = torch.randn(len(PROMPTS), lens.d_model, generator=torch.Generator().manual_seed(1))
+    own = [[Addition(direction * 3, 1)] for direction in directions]
+    alone = torch.cat(
+        [next_token_logits(lens, [text], interventions=change) for text, change in zip(PROMPTS, own, strict=True)]
+    )
+    shared = [Addition(directions * 3, 1)]
+    torch.testing.assert_close(
+        next_token_logits(lens, PROMPTS, interventions=shared, batch_size=batch_size), alone, rtol=0, atol=1e-4
+    )
+    for rows, seen in record(lens, PROMPTS, positions=[-1], interventions=shared, batch_size=batch_size):
+        for row, found in zip(rows, seen, strict=True):
+            ((_, right),) = record(lens, [PROMPTS[row]], positions=[-1], interventions=own[row])
+            torch.testing.assert_close(found, right[0], rtol=0, atol=1e-4)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refusal_lens.defences.face import FitData
-from refusal_lens.errors import DataError, ModelError
+from refusal_lens.errors import DataError
 from refusal_lens.judging import Answer, get_judge
 from refusal_lens.model import Intervention, LensModel, generate, record
 from refusal_lens.types import HARMS, Harm
@@ -38,15 +38,8 @@ def read(
     """Residual stream of prompts at some positions and layers, float32 on the CPU, in input order."""
     wanted = list(model.positions if positions is None else positions)
     made = torch.empty(len(texts), len(wanted), len(layers), model.d_model)
-    for rows in model.batches(model.token_ids(texts)):
-        acting = [item.rows(rows) for item in under]  # a row per prompt follows its prompt into the batch
-        part = [texts[row] for row in rows]
-        for found, x in record(
-            model, part, positions=wanted, interventions=acting, batch_size=len(rows), deepest=max(layers)
-        ):
-            if found != list(range(len(rows))) and under:
-                raise ModelError("out of memory while a defence was read under an attack: use a larger machine")
-            made[[rows[index] for index in found]] = x[:, :, list(layers)].cpu()
+    for rows, x in record(model, texts, positions=wanted, interventions=under, deepest=max(layers)):
+        made[rows] = x[:, :, list(layers)].cpu()
     return made
 
 

@@ -39,7 +39,8 @@ def record(
         instructions: User messages.
         positions: Offsets from the prompt's end (negative); the post-instruction positions by default.
         batch_size: Prompts of one pass, or "auto".
-        interventions: Active during the passes; what is recorded is what the blocks see.
+        interventions: Active during the passes; what is recorded is what the blocks see. One with a direction per row takes
+            the rows for the instructions, in input order.
         deepest: The last layer that is recorded, where the pass stops; the last block's by default.
 
     Yields:
@@ -48,11 +49,12 @@ def record(
     token_ids = model.token_ids(instructions)
     wanted = list(model.positions if positions is None else positions)
     blocks = model.layout.blocks[: None if deepest is None else deepest + 1]
-    with model.edited(interventions):
-        yield from run_shrinking(
-            iter(model.batches(token_ids, batch_size)),
-            lambda rows: (rows, _record(model, token_ids, rows, wanted, blocks)),
-        )
+
+    def read(rows: list[int]) -> tuple[list[int], Tensor]:
+        with model.edited([item.rows(rows) for item in interventions]):  # a direction per prompt follows its prompt
+            return rows, _record(model, token_ids, rows, wanted, blocks)
+
+    yield from run_shrinking(iter(model.batches(token_ids, batch_size)), read)
 
 
 @torch.no_grad()
@@ -94,7 +96,7 @@ def next_token_logits(
     Args:
         model: The model.
         instructions: User messages.
-        interventions: Active during the passes.
+        interventions: Active during the passes. One with a direction per row takes the rows for the instructions.
         batch_size: Prompts of one pass, or "auto".
 
     Returns:
@@ -103,13 +105,14 @@ def next_token_logits(
     token_ids = model.token_ids(instructions)
     rows_done: list[int] = []
     parts: list[Tensor] = []
-    with model.edited(interventions):
-        for rows, logits in run_shrinking(
-            iter(model.batches(token_ids, batch_size)),
-            lambda rows: (rows, model.logits(model.batch(token_ids, rows)).float().cpu()),
-        ):
-            rows_done.extend(rows)
-            parts.append(logits)
+
+    def read(rows: list[int]) -> tuple[list[int], Tensor]:
+        with model.edited([item.rows(rows) for item in interventions]):
+            return rows, model.logits(model.batch(token_ids, rows)).float().cpu()
+
+    for rows, logits in run_shrinking(iter(model.batches(token_ids, batch_size)), read):
+        rows_done.extend(rows)
+        parts.append(logits)
     if not parts:
         return torch.empty(0, model.hf.config.get_text_config().vocab_size)
     return torch.cat(parts)[torch.argsort(torch.tensor(rows_done))]
