@@ -17,6 +17,8 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 $(VENV)/.installed-dev: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	# Inspect brings docstring_parser, which writes over the folder of pydoclint's fork; the fork serves both.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --force-reinstall --no-deps docstring_parser_fork
 	touch $@ $(VENV)/.installed
 
 install: $(VENV)/.installed ## install the package into .venv
