@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 FILES = sorted(set(re.findall(r"`([\w/.-]+\.(?:py|toml|json|md))`", PAGE)))
 PLACES = (ROOT, ROOT / "src" / "refusal_lens")
-OF_A_RUN = {"run.json", "plan.json", "published.json", "failures.json", "layout.py"}
+OF_A_RUN = {"run.json", "plan.json", "published.json", "failures.json", "rendered.json", "signature.json", "layout.py"}
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name not in OF_A_RUN])

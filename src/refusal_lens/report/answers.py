@@ -18,6 +18,7 @@ from pathlib import Path
 import jinja2
 
 from refusal_lens.core.files import PRIVATE_FILE, PRIVATE_FOLDER, make_folder, storing, write_atomic
+from refusal_lens.core.interventions import declared
 from refusal_lens.core.names import BASELINE
 from refusal_lens.errors import RunError
 from refusal_lens.report.facts import language_name, source_name
@@ -29,7 +30,6 @@ from refusal_lens.types import JsonValue
 PAGE, ROWS = "index.html", "answers.jsonl"
 MOST = 20_000
 """Answers on one page, where the caller sets no limit: beyond it a browser takes seconds to open the page."""
-ACTIONS = {"ablation": "ablated", "addition": "added"}
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def _page(rows: Sequence[AnswerRow], *, model: str, limit: int | None) -> str:
 def _title(row: AnswerRow) -> str:
     if row["intervention"] == BASELINE:
         return "untouched"
-    return clean(f"{source_name(row['source'])} {ACTIONS.get(row['intervention'], row['intervention'])}")
+    return clean(f"{source_name(row['source'])} {declared(row['intervention']).done}")
 
 
 def _answer(row: AnswerRow, prompt: int, condition: int) -> dict[str, JsonValue]:
