@@ -1,4 +1,7 @@
-"""`refusal-lens monitor fit`, `score`, `show`, `recalibrate`: the contract, on a testbed with few prompts."""
+"""`refusal-lens monitor fit`, `score`, `show`, `recalibrate`: the contract, on a testbed with few prompts.
+
+What the Python block of docs/monitor.md does (monitor-test) is done here.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Defences on the testbed: fitted on English labels, measured on Yoruba, which the model never learnt to refuse in."""
+"""Defences on the testbed: fitted on English labels, measured on Yoruba, which the model never learnt to refuse in.
+
+What the Python block of docs/defences.md does (defence-test) is done here.
+"""
 
 from dataclasses import replace
 from pathlib import Path

@@ -20,7 +20,12 @@ from refusal_lens.cli.app import app
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SIGNATURES = {"docs/architecture.md": "outlines of signatures, no programs"}
-ELSEWHERE = {"readme-test": "test_readme.py", "directions-test": "test_direction_command.py"}
+ELSEWHERE = {
+    "readme-test": "test_readme.py",
+    "directions-test": "test_direction_command.py",
+    "monitor-test": "test_monitor_command.py",
+    "defence-test": "test_defences_fit.py",
+}
 """Blocks with tests of their own, by the mark before them."""
 RUNS = ("first", "qwen", "r1")
 

@@ -92,7 +92,7 @@ def test_thinking_format_of_an_audit_reaches_its_judge_and_its_keys(
 
 def test_stop_rule_decides_nothing_inside_thoughts_that_the_template_opened() -> None:
     judge = get_judge("native")
-    stop = completions._decided(judge, "en", ["How?", "How?"], [True, False])  # pyright: ignore[reportPrivateUsage]
+    stop = completions.Stopping(judge, "en", ["How?", "How?"], [True, False], frozenset())
     assert not stop(0, REFUSAL) and stop(1, REFUSAL)
     assert stop(0, f"Hm.\n</think>\n{REFUSAL}")
 

@@ -36,5 +36,5 @@ def test_every_page_it_links_exists() -> None:
 
 def test_every_command_it_names_exists() -> None:
     commands = set(get_command(app).commands)  # pyright: ignore[reportAttributeAccessIssue]
-    for name in re.findall(r"^refusal-lens ([a-z][a-z-]*)", README, re.MULTILINE):
+    for name in re.findall(r"^refusal-lens ([a-z][a-z0-9-]*)", README, re.MULTILINE):
         assert name in commands, name
