@@ -24,6 +24,7 @@ OPTIONAL = {
     "anyascii": "monitor",
     "fastapi": "serve",
     "uvicorn": "serve",
+    "vllm": "vllm",
 }  # import -> extra; imported inside a function or a module of its own
 NEVER_IMPORTED = {"accelerate": "transformers needs it to place a model on devices"}
 

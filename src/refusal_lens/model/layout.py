@@ -245,16 +245,20 @@ def _block(module: nn.Module, events: Sequence[Event]) -> Block:
     first = next((write for write in writes if origin(write) is carriers[0]), writes[0])
     others = [write for write in writes if write is not first]
     last, summed = _norm_of_sum(steps, others, source, consumed)
-    alone = [write.module for write in others if not any(write is part for part in summed)]
+    single = [write for write in others if not any(write is part for part in summed)]
     readers = [step for step in steps if source[id(step)] is None and step.read.shape[-1] == width and step is not last]
     reads_input = [step for step in readers if same_memory(step.read, own.read)]
     feeding = [_root(origin(write), source) for write in others]
     return Block(
         module=module,
         attention=origin(first).module,
-        mlp=tuple(origin(write).module for write in others if write.returned.ndim == own.read.ndim),
+        mlp=tuple(
+            origin(write).module
+            for write in others
+            if write.returned.ndim == own.read.ndim or any(write is one for one in single)
+        ),
         attention_write=first.module,
-        mlp_write=(*(() if last is None else (last.module,)), *alone),
+        mlp_write=(*(() if last is None else (last.module,)), *(write.module for write in single)),
         readers=tuple(dict.fromkeys(step.module for step in readers)),
         parallel=bool(others) and all(step in reads_input for step in feeding),
     )

@@ -25,6 +25,7 @@ from refusal_lens.core.files import PUBLIC_FILE, write_atomic
 from refusal_lens.core.json_files import pretty_json, read_object
 from refusal_lens.errors import DataError, ModelError
 from refusal_lens.model import BatchSize, LensModel
+from refusal_lens.model.decoding import plainly
 from refusal_lens.monitor import endings
 from refusal_lens.monitor.card import OTHERS, Card
 from refusal_lens.monitor.detector import Examples
@@ -263,7 +264,7 @@ class Monitor:
         def told(scores: torch.Tensor) -> None:
             found.passes.append(self.card.probability(scores.cpu().numpy().astype(np.float64), calibration))
 
-        with watching(model, self.card.layer, weight, told):
+        with plainly(model), watching(model, self.card.layer, weight, told):
             yield found
 
     def recalibrated(self, model: LensModel, language: str, harmful: Sequence[str | Prompt]) -> Monitor:
