@@ -25,6 +25,8 @@ class RunLog(logging.Handler):
         super().__init__(logging.INFO)
         self._run = run
         self._waiting: list[str] = []
+        self.held = (run / "run.json").exists()
+        """A run that is there already is another audit's until this one may go on from it: see `release`."""
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S"))
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -36,13 +38,21 @@ class RunLog(logging.Handler):
 
     def flush(self) -> None:
         """Write what is kept; a log that cannot be written stops no audit."""
-        if not self._waiting or not (self._run / "run.json").exists():
+        if self.held or not self._waiting or not (self._run / "run.json").exists():
             return
         with suppress(OSError):
             descriptor = os.open(self._run / LOG, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             with os.fdopen(descriptor, "a", encoding="utf-8", errors="replace") as stream:
                 stream.write("".join(f"{line}\n" for line in self._waiting))
             self._waiting.clear()
+
+
+def release() -> None:
+    """Let the logs of this process write into runs that were there before: the audit may go on from them."""
+    for handler in logging.getLogger("refusal_lens").handlers:
+        if isinstance(handler, RunLog):
+            handler.held = False
+            handler.flush()
 
 
 @contextmanager

@@ -115,7 +115,7 @@ def run(
         NoValidDirection: No source has a direction; the report is written all the same.
         Exit: It was interrupted.
     """
-    from refusal_lens.cli.logs import logging_to
+    from refusal_lens.cli.logs import logging_to, release
     from refusal_lens.cli.outputs import check_folder
     from refusal_lens.cli.report import write_report_and_headline
     from refusal_lens.cli.show import plan_table, progress_of
@@ -130,11 +130,12 @@ def run(
                 note(line)
                 if how < logging.ERROR:
                     typer.echo(line, err=True)
-            if dry_run and not replace:
+            if not replace:
                 check_takeover(prepared.identity, prepared.config, out, earlier_header(out))
             if dry_run:
                 plan_table(prepared)
                 return
+            release()
             with progress_of(prepared, note=note, quiet=how >= logging.ERROR) as (on_start, on_outcome):
                 result = run_audit(prepared, out, replace=replace, on_start=on_start, on_outcome=on_outcome)
             write_report_and_headline(result.path, changed=result.computed > 0, reveal=reveal)
