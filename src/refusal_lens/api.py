@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import importlib
+import logging
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from refusal_lens.config import AuditConfig, DataConfig, DirectionConfig, GenerationConfig, ModelConfig, Transport
+from refusal_lens.executors.pace import Lines, heartbeat
 from refusal_lens.judging import Judge, JudgeFunction, as_judge
 from refusal_lens.languages import resolve_languages
 from refusal_lens.model import LensModel
-from refusal_lens.pipeline import Run, open_run, prepare, run_audit
-from refusal_lens.types import Rule
+from refusal_lens.pipeline import Run, open_run, prepare, run_audit, weights
+from refusal_lens.types import Advance, Rule
+
+log = logging.getLogger(__name__)
 
 
 def audit(
@@ -29,6 +35,7 @@ def audit(
     device: str = "auto",
     replace: bool = False,
     baseline_only: bool = False,
+    progress: bool | None = None,
 ) -> Run:
     """Audit a chat model and return its tables; for every further setting use `AuditConfig` with `prepare` and `run_audit`.
 
@@ -48,6 +55,8 @@ def audit(
         device: Where the model runs, where it is not loaded already.
         replace: Take over `out` although another model's run stands there.
         baseline_only: Measure the untouched model alone.
+        progress: Show what is running, how far, and how long the rest takes: in a notebook as one line that changes, elsewhere
+            as lines on stderr. None shows it in notebooks alone. Every line is also logged at level INFO.
 
     Returns:
         The finished run.
@@ -75,7 +84,58 @@ def audit(
     )
     asked = () if languages == "all" else ("languages",)
     prepared = prepare(config, asked=asked, model=loaded, judge=given)
-    return open_run(run_audit(prepared, Path(out), replace=replace).path)
+    show = _shown(progress)
+    lines = Lines([task.task_id for task in prepared.tasks], show, weights=weights(prepared))
+
+    def advanced(advance: Advance) -> None:
+        lines.advanced(advance)
+        if isinstance(show, _NotebookLine):
+            show.change(lines.now)
+
+    with heartbeat(lines):
+        result = run_audit(
+            prepared,
+            Path(out),
+            replace=replace,
+            on_start=lines.started,
+            on_advance=advanced,
+            on_outcome=lines.moved,
+        )
+    return open_run(result.path)
+
+
+class _NotebookLine:
+    """One line under a notebook's cell that changes in place."""
+
+    def __init__(self) -> None:
+        """Show it."""
+        display = importlib.import_module("IPython.display").display
+        self._handle = display({"text/plain": "loading"}, raw=True, display_id=True)
+
+    def __call__(self, line: str) -> None:
+        """Show a line, and log it."""
+        log.info(line)
+        self.change(line)
+
+    def change(self, line: str) -> None:
+        """Show a line."""
+        self._handle.update({"text/plain": line}, raw=True)
+
+
+def _shown(progress: bool | None) -> Callable[[str], None]:
+    """What shows lines of progress where this process runs: a notebook's kernel, or any other."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    if progress is not False and hasattr(shell, "kernel"):
+        return _NotebookLine()
+
+    def say(line: str) -> None:
+        log.info(line)
+        if progress:
+            sys.stderr.write(f"{line}\n")
+            sys.stderr.flush()
+
+    return say
 
 
 def _codes(languages: str | Sequence[str]) -> tuple[str, ...]:

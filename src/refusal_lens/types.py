@@ -119,6 +119,15 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class Advance:
+    """How far a running task is: a share in [0, 1] of what it is at, and the same in words. Part of no result."""
+
+    task_id: str
+    share: float
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How a task ended: `done` (computed now), `cached` (valid result found) or `failed` (with the error's text)."""
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from test_rundir_commands import lens
 
-from refusal_lens.cli.show import Lines
 from refusal_lens.config import parse_config
+from refusal_lens.executors.pace import Lines
 from refusal_lens.pipeline.dataset import load_dataset
 from refusal_lens.rundir import RunDir
 from refusal_lens.types import Outcome

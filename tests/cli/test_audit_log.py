@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from refusal_lens.cli import show
 from refusal_lens.cli.app import app
 from refusal_lens.cli.logs import logging_to
-from refusal_lens.cli.show import Lines, Pace
 from refusal_lens.errors import UserError
+from refusal_lens.executors import pace
+from refusal_lens.executors.pace import Lines, Pace, Running
 from refusal_lens.rundir import RunDir, verify_chain, write_plan
-from refusal_lens.types import Outcome, Task
+from refusal_lens.types import Advance, Outcome, Task
 
 LOGGER = logging.getLogger("refusal_lens.somewhere")
 
@@ -76,7 +76,7 @@ def test_stderr_hears_from_its_level_on(level: int, shown: str, capsys: pytest.C
 
 def test_a_minute_without_a_line_names_the_running_task(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr(show.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(pace.time, "monotonic", lambda: now[0])
     said: list[str] = []
     lines = Lines(["completions/a", "completions/b"], said.append)
     lines.started(Task("completions", 1, "a"))
@@ -91,14 +91,45 @@ def test_a_minute_without_a_line_names_the_running_task(monkeypatch: pytest.Monk
     assert said[1:] == ["completions: 1 of 2 (61 s, about 61 s left of the steps begun)"]
 
 
-def test_time_left_is_the_mean_of_what_was_computed_over_the_workers() -> None:
+def test_the_sign_of_life_says_how_far_the_task_is_and_how_long_the_plan_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Found by users: `running completions/..` for half an hour, and not how far."""
+    now = [0.0]
+    monkeypatch.setattr(pace.time, "monotonic", lambda: now[0])
+    said: list[str] = []
+    weights = {"scores/en": 100.0, "completions/a": 300.0, "rates/all": 0.0}
+    lines = Lines(list(weights), said.append, weights=weights)
+    lines.started(Task("scores", 1, "en"))
+    now[0] = 70.0
+    lines.advanced(Advance("scores/en", 0.5, "60 of 120 passes"))
+    lines.advanced(Advance("completions/a", 0.5, "of a task that is not at work"))
+    lines.still()
+    # 50 of 400 weights in 70 s: 1.4 s each, 350 left
+    assert said == ["running scores/en (70 s; 60 of 120 passes; about 8 min left)"]
+    assert lines.pace.share(lines.running) == pytest.approx(50 / 400)
+    lines.moved(Outcome("scores/en", "done", 140.0), 3)
+    assert said[1] == "scores: 1 of 1 (70 s, about 7 min left)"  # 300 at 1.4 s
+
+
+def test_time_left_is_weighted_and_takes_each_steps_own_pace() -> None:
+    pace = Pace(["a/0", "a/1", "b/0", "c/0"], workers=2, weights={"a/0": 1.0, "a/1": 3.0, "b/0": 2.0, "c/0": 0.0})
+    assert pace.left({}) is None
+    pace.add("a/0", 10.0)
+    assert pace.left({}) == pytest.approx((3 * 10 + 2 * 10) / 2)  # b is not begun: at a's pace
+    at_work = {"b/0": Running(since=100.0, share=0.25)}
+    assert pace.left(at_work, now=101.0) == pytest.approx((3 * 10 + 1.5 * 2.0) / 2)  # half a weight in a second
+    pace.add("a/1", 0.0, computed=False)
+    pace.add("b/0", 4.0)
+    assert pace.left({}) is None and pace.share({}) == 1.0
+
+
+def test_without_weights_time_left_is_the_mean_of_what_was_computed_over_the_workers() -> None:
     pace = Pace([f"a/{index}" for index in range(10)] + ["b/0"], workers=2)
-    assert pace.left is None
-    pace.add("a", 0.0, computed=False)
-    assert pace.left is None
-    pace.add("a", 4.0)
-    pace.add("a", 8.0)
-    assert pace.left == 7 * 6.0 / 2  # seven left at a mean of six seconds, two at a time; b is not begun
+    assert pace.left({}) is None
+    pace.add("a/0", 0.0, computed=False)
+    assert pace.left({}) is None
+    pace.add("a/1", 4.0)
+    pace.add("a/2", 8.0)
+    assert pace.left({}) == 7 * 6.0 / 2  # seven left at a mean of six seconds, two at a time; b is not begun
 
 
 def test_status_says_how_long_the_rest_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """A small task graph for the executor tests: importable, so that spawned processes and Ray actors can unpickle it.
 
-A worker's misbehaviour is asked for in the task's params, as `misbehave`: raise, die, die-once, slow, meet, full, model.
+A worker's misbehaviour is asked for in the task's params, as `misbehave`: raise, die, die-once, slow, meet, full, model, tell.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from refusal_lens.core import progress
 from refusal_lens.errors import ModelError
 from refusal_lens.executors import Worker
 from refusal_lens.rundir import RunDir
@@ -56,6 +57,10 @@ class Factory:
             while self.notes.read_text().count("made ") < 2:
                 assert time.monotonic() < deadline, "the second worker never came"
                 time.sleep(0.02)
+        if how == "tell":
+            time.sleep(progress.EVERY)
+            progress.tell(3, 4, "parts")
+            time.sleep(0.5)
         if how == "slow":
             time.sleep(0.5)
         values = [json.loads(run.path(name, "value.json").read_text()) for name in task.inputs]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
 import refusal_lens as rl
+from refusal_lens.core import progress as core_progress
 from refusal_lens.errors import DataError, UserError
 from refusal_lens.judging import Answer, as_judge
 from refusal_lens.pipeline import prepare
@@ -98,6 +100,51 @@ def test_a_loaded_model_and_a_function_have_the_keys_of_their_names(model: rl.Le
     assert {row["judge"] for row in verdicts} == {as_judge(length_judge).name}
     kept = (path for path in before if path.parent.name == "completions")
     assert all(path.read_bytes() == before[path] for path in kept), "another judge leaves the answers alone"
+
+
+class Notebook:
+    """Stands for IPython in a notebook's kernel: keeps what a cell would show."""
+
+    kernel = True
+
+    def __init__(self) -> None:
+        self.shown: list[str] = []
+
+    def get_ipython(self) -> Notebook:
+        return self
+
+    def display(self, data: dict[str, str], *, raw: bool, display_id: bool) -> Notebook:
+        assert raw and display_id
+        return self
+
+    def update(self, data: dict[str, str], *, raw: bool) -> None:
+        assert raw
+        self.shown.append(data["text/plain"])
+
+
+def test_an_audit_in_a_notebook_shows_one_changing_line_and_elsewhere_only_when_asked(
+    model: rl.LensModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def audit(progress: bool | None) -> None:
+        rl.audit(model, out=tmp_path / "run", languages="en", limit=2, baseline_only=True, progress=progress)
+
+    notebook = Notebook()
+    with monkeypatch.context() as patch:
+        for name in ("IPython", "IPython.display"):
+            patch.setitem(sys.modules, name, notebook)
+        patch.setattr(core_progress, "EVERY", 0.0)
+        audit(None)
+        assert any(
+            line.startswith("running completions/baseline.en.harm") and "tokens" in line for line in notebook.shown
+        )
+        assert any(line.startswith("verdicts: 2 of 2 (") for line in notebook.shown)
+        notebook.shown.clear()
+        audit(False)
+        assert notebook.shown == []
+    audit(None)
+    assert capsys.readouterr().err == ""
+    audit(True)
+    assert "verdicts: 2 of 2 (" in capsys.readouterr().err
 
 
 def test_a_loaded_model_cannot_travel(model: rl.LensModel) -> None:

@@ -12,6 +12,7 @@ import torch
 from bench import published
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from refusal_lens.core import progress as core_progress
 from refusal_lens.directions import (
     Candidates,
     CandidateScore,
@@ -150,23 +151,28 @@ def test_pruning_and_racing_choose_what_the_whole_sweep_chooses(
 
 
 def test_progress_counts_and_batch_size_changes_nothing(
-    llama: LensModel, candidates: Candidates, exact: list[CandidateScore]
+    llama: LensModel, candidates: Candidates, exact: list[CandidateScore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[tuple[int, int]] = []
-    found = score(
-        llama,
-        candidates,
-        HARMFUL,
-        HARMLESS,
-        refusal_tokens=TOKENS,
-        batch_size=3,
-        progress=lambda *item: seen.append(item),
-    )
+    heard: list[tuple[float, str]] = []
+    monkeypatch.setattr(core_progress, "EVERY", 0.0)
+    with core_progress.listening(lambda *said: heard.append(said)):
+        found = score(
+            llama,
+            candidates,
+            HARMFUL,
+            HARMLESS,
+            refusal_tokens=TOKENS,
+            batch_size=3,
+            progress=lambda *item: seen.append(item),
+        )
     for one, two in zip(found, exact, strict=True):
         assert one.refusal_score == pytest.approx(two.refusal_score, abs=1e-5)
         assert one.kl_div_score == pytest.approx(two.kl_div_score, abs=1e-5)
     done, total = seen[-1]
     assert done == total
+    moving = total // (len(HARMFUL) + 2 * len(HARMLESS))  # candidates that are no zero vector
+    assert heard[-1] == (1.0, f"{total:,} of at most {total:,} passes over {moving} candidates")
 
 
 def test_refusal_scores_and_interventions(

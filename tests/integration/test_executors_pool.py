@@ -15,7 +15,7 @@ import pytest
 from refusal_lens.errors import ExecutionError, ModelError
 from refusal_lens.executors import Executor, SequentialExecutor, get_executor
 from refusal_lens.rundir import RunDir, StorageError
-from refusal_lens.types import Task
+from refusal_lens.types import Advance, Task
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 from executors_work import Factory, plan  # noqa: E402
@@ -31,6 +31,12 @@ def run(tmp_path: Path) -> RunDir:
 def go(run: RunDir, tasks: list[Task], executor: Executor | None = None, *, broken: bool = False) -> RunSummary:
     factory = Factory(run.root, run.root.parent / "notes", broken)
     return run_tasks(run, tasks, executor=executor or get_executor("local", workers=2), worker_factory=factory)
+
+
+def test_a_worker_process_says_how_far_its_task_is(run: RunDir) -> None:
+    heard: list[Advance] = []
+    go(run, plan(2, {1: "tell"}), get_executor("local", workers=2, on_advance=heard.append)).raise_on_failure()
+    assert heard == [Advance("leaf/n1", 0.75, "3 of 4 parts")]
 
 
 def notes(run: RunDir, kind: str) -> list[list[str]]:

@@ -15,7 +15,7 @@ import pytest
 from refusal_lens.errors import ModelError, UserError
 from refusal_lens.executors import SequentialExecutor, get_executor
 from refusal_lens.rundir import RunDir, StorageError
-from refusal_lens.types import Task
+from refusal_lens.types import Advance, Task
 
 ray = pytest.importorskip("ray", reason="Ray is an extra: pip install 'refusal-lens[ray]'")
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
@@ -51,6 +51,18 @@ def run(tmp_path: Path) -> RunDir:
 def go(run: RunDir, tasks: list[Task]) -> RunSummary:
     factory = Factory(run.root, run.root.parent / "notes")
     return run_tasks(run, tasks, executor=get_executor("ray", workers=2), worker_factory=factory)
+
+
+def test_an_actor_says_how_far_its_task_is(cluster: object, run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    from refusal_lens.executors import on_ray
+
+    monkeypatch.setattr(on_ray, "_LOOK_SECONDS", 0.05)
+    heard: list[Advance] = []
+    factory = Factory(run.root, run.root.parent / "notes")
+    executor = get_executor("ray", workers=1, on_advance=heard.append)
+    tasks = plan(2, {0: "tell"})
+    run_tasks(run, tasks, executor=executor, worker_factory=factory).raise_on_failure()
+    assert heard == [Advance("leaf/n0", 0.75, "3 of 4 parts")]
 
 
 def notes(run: RunDir, kind: str) -> list[list[str]]:

@@ -14,9 +14,8 @@ from typer.testing import CliRunner
 from prompt_folders import make_polyrefuse
 from refusal_lens import open_run
 from refusal_lens.cli.app import app
-from refusal_lens.cli.settings import QUICK
 from refusal_lens.cli.settings import build as build_settings
-from refusal_lens.config import AuditConfig, parse_config
+from refusal_lens.config import QUICK, AuditConfig, parse_config
 from refusal_lens.directions import Speed
 from refusal_lens.errors import DataError, ModelError, RunError, UserError
 from refusal_lens.model import load_model, outline
@@ -29,6 +28,7 @@ from refusal_lens.pipeline import (
     prepare,
     run_audit,
 )
+from refusal_lens.pipeline.dataset import Missing
 from refusal_lens.rundir import RunDir
 from refusal_lens.types import JsonValue, Outcome
 from tiny_models import build
@@ -263,8 +263,17 @@ def test_a_dry_run_loads_no_weights_groups_what_is_missing_and_says_what_would_b
     prepared = prepare(settings(data__limit=None, generation__max_new_tokens=512, directions__n_val=99))
     monkeypatch.setattr("refusal_lens.pipeline.cost.probe_speed", lambda *_: Speed(reading=50_000.0, writing=2_000.0))
     text = "\n".join(cost_of(prepared))
-    assert "--max-new-tokens 64" in text and "--quick" in text and "time: at most about" in text
-    assert "--quick" not in "\n".join(cost_of(prepare(settings()))), "a short run needs no advice"
+    assert "shorter: --max-new-tokens 64 saves about" in text and "shorter: --quick, a first look, takes about" in text
+    assert "time: at most about" in text
+    rows = 0
+    for task in prepared.tasks:
+        if task.step == "completions":
+            _, sources, language, harm, _ = task.params["cells"]
+            prompts = [item for item in prepared.dataset.parts[f"{language}.test"] if item.harm == harm]
+            rows += len(sources) * len(prompts[task.params["first"] :][: task.params["size"]])
+    saved = rows * (512 - 64) / 2_000.0
+    assert f"--max-new-tokens 64 saves about {saved / 60:.0f} minutes" in text
+    assert "shorter" not in "\n".join(cost_of(prepare(settings()))), "a short run needs no advice"
     missing = list(missing_lines(prepared.dataset.missing))
     assert missing == [
         f"missing: de, en: val {harm} (testbed): only 48 of 99 prompts: all are used"
@@ -276,6 +285,13 @@ def test_a_dry_run_loads_no_weights_groups_what_is_missing_and_says_what_would_b
     assert (found.n_layers, found.d_model, found.n_positions) == (model.n_layers, model.d_model, len(model.positions))
     assert found.parameters == sum(item.numel() for item in model.hf.parameters())
     assert found.prompt_tokens == len(model.render(["Hello"])[0])
+
+
+def test_a_gap_of_arabic_stands_in_the_line_of_the_others() -> None:
+    """`ar` in "are" and "harmful" was taken for the language's code, and Arabic had a line of its own."""
+    why = "only 48 of 99 prompts: all are used"
+    found = list(missing_lines(tuple(Missing(code, "val", "harmful", "testbed", why) for code in ("en", "ar"))))
+    assert found == [f"missing: ar, en: val harmful (testbed): {why}"]
 
 
 @pytest.mark.slow

@@ -9,7 +9,6 @@ import typer
 
 from refusal_lens.cli.running import Quiet, Verbose, loudness, run
 from refusal_lens.cli.settings import (
-    QUICK,
     batch_size_of,
     build,
     codes,
@@ -189,6 +188,7 @@ def audit(
 ) -> None:
     """Run an audit."""
     from refusal_lens.cli.outputs import columns_of
+    from refusal_lens.config import QUICK
 
     asked: dict[str, dict[str, JsonValue]] = {
         "model": {

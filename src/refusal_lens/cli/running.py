@@ -136,8 +136,15 @@ def run(
                 plan_table(prepared)
                 return
             release()
-            with progress_of(prepared, note=note, quiet=how >= logging.ERROR) as (on_start, on_outcome):
-                result = run_audit(prepared, out, replace=replace, on_start=on_start, on_outcome=on_outcome)
+            with progress_of(prepared, note=note, quiet=how >= logging.ERROR) as watchers:
+                result = run_audit(
+                    prepared,
+                    out,
+                    replace=replace,
+                    on_start=watchers.on_start,
+                    on_advance=watchers.on_advance,
+                    on_outcome=watchers.on_outcome,
+                )
             write_report_and_headline(result.path, changed=result.computed > 0, reveal=reveal)
             if settings.transport.store is not None:
                 Store(settings.transport.store).settle(RunDir.open(result.path))

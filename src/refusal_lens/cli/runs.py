@@ -69,7 +69,7 @@ def status(
     from rich.text import Text
 
     from refusal_lens.cli.plain import plain
-    from refusal_lens.cli.show import duration
+    from refusal_lens.executors.pace import duration
 
     console = Console()
     table = Table("step", "done", "total")
@@ -218,7 +218,7 @@ def _setting(run: RunDir, section: str, name: str) -> JsonValue:
 
 def _seconds_left(run: RunDir) -> float | None:
     """Seconds until the steps begun are done, at the pace of their records; None where nothing of them is left."""
-    from refusal_lens.cli.show import Pace
+    from refusal_lens.executors.pace import Pace
     from refusal_lens.rundir import read_plan
 
     tasks, workers = read_plan(run), _setting(run, "transport", "workers")
@@ -226,8 +226,8 @@ def _seconds_left(run: RunDir) -> float | None:
     for task in tasks:
         record = run.record(task.task_id)
         if record is not None and record.key == run.key(task):
-            pace.add(task.step, record.seconds)
-    return pace.left
+            pace.add(task.task_id, record.seconds)
+    return pace.left({})
 
 
 def _failures(run: RunDir) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from refusal_lens.config.reading import GATE, parse_config, read_gate, read_settings
 from refusal_lens.config.settings import (
+    QUICK,
     SCHEMA_VERSION,
     AuditConfig,
     DataConfig,
@@ -18,6 +19,7 @@ from refusal_lens.config.settings import (
 
 __all__ = [
     "GATE",
+    "QUICK",
     "SCHEMA_VERSION",
     "AuditConfig",
     "DataConfig",

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from refusal_lens.core.progress import tell
 from refusal_lens.directions.batched import BatchedPasses
 from refusal_lens.directions.candidates import Candidates
 from refusal_lens.directions.evaluation import Contenders, Evaluation
@@ -128,7 +129,7 @@ def score(
         n_harmful=len(harmful),
         token_ids=refusal_tokens,
         arithmetic=arithmetic,
-        progress=_counter(progress, len(alive) * (len(harmful) + 2 * len(harmless))),
+        progress=_counter(progress, len(alive), len(harmful) + 2 * len(harmless)),
     )
     notes: dict[int, str] = {}
     if mode == "race":
@@ -155,15 +156,15 @@ def _unchanged(evaluation: Evaluation, site: tuple[int, int]) -> CandidateScore:
     return CandidateScore(*site, *before, 0.0, skipped=ZERO_VECTOR)
 
 
-def _counter(progress: Callable[[int, int], None] | None, total: int) -> Callable[[int], None] | None:
-    if progress is None:
-        return None
-    done = 0
+def _counter(progress: Callable[[int, int], None] | None, candidates: int, passes: int) -> Callable[[int], None]:
+    done, total = 0, candidates * passes
 
     def count(pairs: int) -> None:
         nonlocal done
         done += pairs
-        progress(done, total)
+        tell(done, total, lambda: f"{done:,} of at most {total:,} passes over {candidates} candidates")
+        if progress is not None:
+            progress(done, total)
 
     return count
 

@@ -12,17 +12,20 @@ import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from refusal_lens.core.files import StorageError
+from refusal_lens.core.progress import listening
 from refusal_lens.core.redact import redact_text
 from refusal_lens.errors import LensError, ModelError
-from refusal_lens.types import Outcome, Task
+from refusal_lens.types import Advance, Outcome, Task
 
 Worker: TypeAlias = Callable[[Task], None]
 WorkerFactory: TypeAlias = Callable[[], Worker]
+OnAdvance: TypeAlias = Callable[[Advance], None]
+"""Told, about once a second, how far a running task is."""
 
 MAX_ATTEMPTS = 3
 _LAST_LINES = 12
@@ -71,12 +74,13 @@ class Executor(Protocol):
         ...
 
 
-def run_one(worker: Worker, task: Task) -> Outcome:
+def run_one(worker: Worker, task: Task, on_advance: OnAdvance | None = None) -> Outcome:
     """Compute one task and say how it ended.
 
     Args:
         worker: The process's worker.
         task: A task whose inputs are finished.
+        on_advance: Told on the way how far it is.
 
     Returns:
         `done`, or `failed` with the error's text (secrets masked).
@@ -86,8 +90,10 @@ def run_one(worker: Worker, task: Task) -> Outcome:
         ModelError: Passed on: every task would fail alike.
     """
     started = time.monotonic()
+    heard = nullcontext() if on_advance is None else listening(lambda *said: on_advance(Advance(task.task_id, *said)))
     try:
-        worker(task)
+        with heard:
+            worker(task)
     except (StorageError, ModelError):
         raise
     except Exception as error:  # noqa: BLE001  the boundary of a task: one poisoned shard must not take the others along
@@ -98,6 +104,7 @@ def run_one(worker: Worker, task: Task) -> Outcome:
 @dataclass
 class _SequentialSession:
     factory: WorkerFactory
+    on_advance: OnAdvance | None = None
     waiting: deque[Task] = field(default_factory=deque[Task])
     worker: Worker | None = None
     capacity: int = 1
@@ -108,12 +115,14 @@ class _SequentialSession:
     def next_outcome(self) -> Outcome:
         if self.worker is None:
             self.worker = self.factory()
-        return run_one(self.worker, self.waiting.popleft())
+        return run_one(self.worker, self.waiting.popleft(), self.on_advance)
 
 
 @dataclass(frozen=True)
 class SequentialExecutor:
     """Runs tasks in this process, in the order they become ready. The worker is made when the first task comes."""
+
+    on_advance: OnAdvance | None = None
 
     @contextmanager
     def session(self, worker_factory: WorkerFactory) -> Generator[Session]:
@@ -125,7 +134,7 @@ class SequentialExecutor:
         Yields:
             The session.
         """
-        yield _SequentialSession(worker_factory)
+        yield _SequentialSession(worker_factory, self.on_advance)
 
 
 @dataclass

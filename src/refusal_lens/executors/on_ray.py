@@ -24,27 +24,57 @@ from ray.exceptions import RayError, RayTaskError
 
 from refusal_lens.core.redact import redact_text
 from refusal_lens.errors import ExecutionError, LensError, UserError
-from refusal_lens.executors.base import MAX_ATTEMPTS, Attempts, Session, Worker, WorkerFactory, describe, run_one
-from refusal_lens.types import Outcome, Task
+from refusal_lens.executors.base import (
+    MAX_ATTEMPTS,
+    Attempts,
+    OnAdvance,
+    Session,
+    Worker,
+    WorkerFactory,
+    describe,
+    run_one,
+)
+from refusal_lens.types import Advance, Outcome, Task
 
 _Actor: TypeAlias = "ActorProxy[Holder]"
+_BoardActor: TypeAlias = "ActorProxy[Board]"
 _Held: TypeAlias = "tuple[_Actor, Task | None]"
 _Reference: TypeAlias = "ray.ObjectRef[Outcome | None]"
 
 _LOG = logging.getLogger(__name__)
-_WAIT_SECONDS = 30.0
+_WAIT_SECONDS, _LOOK_SECONDS = 30.0, 5.0
 _GIVE_UP_SECONDS = 600.0
 _INIT_HINT = "is the cluster up? `ray status --address ADDRESS` tells"
 _ADDRESS = re.compile(r"(?:ray://)?\[?(?P<host>[^\s/]+?)\]?:(?P<port>\d{1,5})")
 _ANSWER_SECONDS = 10.0
 
 
+class Board:
+    """An actor that keeps what workers last said of how far they are, until the driver asks."""
+
+    def __init__(self) -> None:
+        """Nothing was said."""
+        self._said: dict[str, Advance] = {}
+
+    @ray.method
+    def note(self, advance: Advance) -> None:
+        """Keep it in place of what the task said before."""
+        self._said[advance.task_id] = advance
+
+    @ray.method
+    def take(self) -> list[Advance]:
+        """What was said since the last question."""
+        said, self._said = list(self._said.values()), {}
+        return said
+
+
 class Holder:
     """The actor: one process that holds a worker."""
 
-    def __init__(self, factory: WorkerFactory) -> None:
+    def __init__(self, factory: WorkerFactory, board: _BoardActor | None = None) -> None:
         """Keep the factory; the worker is made when the first task comes."""
         self._factory = factory
+        self._board = board
         self._worker: Worker | None = None
 
     @ray.method
@@ -54,10 +84,14 @@ class Holder:
             return None
         if self._worker is None:
             self._worker = self._factory()
-        return run_one(self._worker, task)
+        return run_one(self._worker, task, self._note)
+
+    def _note(self, advance: Advance) -> None:
+        if self._board is not None:
+            self._board.note.remote(advance)
 
 
-_REMOTE_HOLDER = ray.remote(Holder)
+_REMOTE_HOLDER, _REMOTE_BOARD = ray.remote(Holder), ray.remote(Board)
 
 
 def check_address(address: str) -> None:
@@ -86,11 +120,13 @@ class RayExecutor:
         workers: Number of actors.
         address: Address of a running cluster; None starts one on this machine for the time of the session.
         gpus_per_worker: GPUs each actor reserves; may be a fraction.
+        on_advance: Told how far running tasks are, every few seconds.
     """
 
     workers: int
     address: str | None = None
     gpus_per_worker: float = 0.0
+    on_advance: OnAdvance | None = None
 
     @contextmanager
     def session(self, worker_factory: WorkerFactory) -> Generator[Session]:
@@ -143,6 +179,13 @@ class _RaySession:
     failed_starts: int = 0
     idle: list[_Actor] = field(default_factory=list["_Actor"])
     running: dict[_Reference, _Held] = field(default_factory=dict["_Reference", "_Held"])
+    board: _BoardActor | None = None
+    asked: ray.ObjectRef[list[Advance]] | None = None
+
+    def __post_init__(self) -> None:
+        """A board only where somebody wants to know."""
+        if self.executor.on_advance is not None:
+            self.board = _REMOTE_BOARD.options(num_cpus=0).remote()
 
     @property
     def capacity(self) -> int:
@@ -155,7 +198,9 @@ class _RaySession:
         quiet_since = time.monotonic()
         while True:
             self._fill()
-            ready, _ = ray.wait(list(self.running), num_returns=1, timeout=_WAIT_SECONDS)
+            wait = _WAIT_SECONDS if self.board is None else _LOOK_SECONDS
+            ready, _ = ray.wait(list(self.running), num_returns=1, timeout=wait)
+            self._look()
             if any(task is not None for _, task in self.running.values()):
                 quiet_since = time.monotonic()
             for reference in ready:
@@ -166,7 +211,27 @@ class _RaySession:
                 have = ray.cluster_resources()
                 raise ExecutionError(f"no worker could be placed in {_GIVE_UP_SECONDS:.0f} s; the cluster has {have}")
 
+    def _look(self) -> None:
+        """Pass on what workers said, without waiting for it; a board that is gone takes nothing but the progress with it."""
+        if self.board is None or self.executor.on_advance is None:
+            return
+        if self.asked is None:
+            self.asked = self.board.take.remote()
+        if not ray.wait([self.asked], timeout=0)[0]:
+            return
+        try:
+            said, self.asked = ray.get(self.asked), None
+        except RayError:
+            self.board = None
+            return
+        at_work = {task.task_id for _, task in self.running.values() if task is not None}
+        for advance in said:
+            if advance.task_id in at_work:
+                self.executor.on_advance(advance)
+
     def close(self) -> None:
+        if self.board is not None:
+            ray.kill(cast("ActorHandle[Board]", self.board))
         for actor in [*self.idle, *(actor for actor, _ in self.running.values())]:
             ray.kill(cast("ActorHandle[Holder]", actor))
 
@@ -174,7 +239,7 @@ class _RaySession:
         tasks = len(self.waiting) + sum(task is not None for _, task in self.running.values())
         for _ in range(min(self.executor.workers, tasks) - len(self.idle) - len(self.running)):
             options = _REMOTE_HOLDER.options(num_cpus=1, num_gpus=self.executor.gpus_per_worker, max_restarts=0)
-            actor = options.remote(self.factory)
+            actor = options.remote(self.factory, self.board)
             self.running[actor.run.remote(None)] = (actor, None)
         while self.waiting and self.idle:
             actor, task = self.idle.pop(), self.waiting.popleft()

@@ -21,10 +21,10 @@ from multiprocessing.context import SpawnProcess
 from typing import TypeAlias, cast
 
 from refusal_lens.errors import ExecutionError, LensError
-from refusal_lens.executors.base import Attempts, Session, Worker, WorkerFactory, describe, run_one
-from refusal_lens.types import Outcome, Task
+from refusal_lens.executors.base import Attempts, OnAdvance, Session, Worker, WorkerFactory, describe, run_one
+from refusal_lens.types import Advance, Outcome, Task
 
-_Message: TypeAlias = "Outcome | LensError"
+_Message: TypeAlias = "Advance | Outcome | LensError"
 _JOIN_SECONDS = 5.0
 _THREADS = "OMP_NUM_THREADS"
 
@@ -34,6 +34,7 @@ class PoolExecutor:
     """Runs tasks in `workers` processes on this machine."""
 
     workers: int
+    on_advance: OnAdvance | None = None
 
     @contextmanager
     def session(self, worker_factory: WorkerFactory) -> Generator[Session]:
@@ -45,7 +46,7 @@ class PoolExecutor:
         Yields:
             The session; its processes are gone afterwards.
         """
-        session = _PoolSession(worker_factory, self.workers)
+        session = _PoolSession(worker_factory, self.workers, self.on_advance)
         try:
             yield session
         finally:
@@ -65,6 +66,7 @@ class _Slot:
 class _PoolSession:
     factory: WorkerFactory
     workers: int
+    on_advance: OnAdvance | None = None
     attempts: Attempts = field(default_factory=Attempts)
     waiting: deque[Task] = field(default_factory=deque[Task])
     slots: list[_Slot] = field(default_factory=list[_Slot])
@@ -127,6 +129,10 @@ class _PoolSession:
             if outcome is None:
                 self.waiting.appendleft(task)
             return outcome
+        if isinstance(message, Advance):
+            if self.on_advance is not None:
+                self.on_advance(message)
+            return None
         slot.task = None
         if isinstance(message, LensError):
             raise message
@@ -166,7 +172,7 @@ def serve(pipe: Connection[_Message, Task], factory: WorkerFactory) -> None:
         try:
             if worker is None:
                 worker = factory()
-            pipe.send(run_one(worker, task))
+            pipe.send(run_one(worker, task, pipe.send))
         except LensError as error:
             pipe.send(error)
         except Exception as error:  # noqa: BLE001  the factory is foreign code; its failure must reach the driver

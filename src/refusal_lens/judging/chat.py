@@ -27,6 +27,7 @@ from typing import TypeAlias, cast
 
 import httpx
 
+from refusal_lens.core.progress import tell
 from refusal_lens.core.redact import shown_url
 from refusal_lens.errors import UserError
 
@@ -164,6 +165,7 @@ class ChatClient:
                 for done, job in enumerate(as_completed(jobs), start=1):
                     known[jobs[job]] = reply = job.result()
                     self._remember(jobs[job], reply)
+                    tell(done + len(keys) - len(waiting), len(keys), "replies")
                     if progress is not None:
                         progress(len(waiting) and done + len(keys) - len(waiting), len(keys))
         replies = [known[key] for key in keys]

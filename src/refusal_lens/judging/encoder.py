@@ -25,6 +25,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
+from refusal_lens.core.progress import tell
 from refusal_lens.errors import ModelError, UserError
 from refusal_lens.judging.answer import Answer, unscored
 from refusal_lens.judging.guard_formats import fill
@@ -122,6 +123,7 @@ class EncoderJudge:
         for start in range(0, len(asked), self.batch_size):
             rows = asked[start : start + self.batch_size]
             found.update(zip(rows, self._probabilities([answers[row] for row in rows]), strict=True))
+            tell(len(found), len(asked), "answers read by the judge")
         return [
             unscored(answer, reason, judge=self.name) if reason is not None else self._verdict(answer, found[row])
             for row, (answer, reason) in enumerate(zip(answers, why, strict=True))

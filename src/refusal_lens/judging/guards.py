@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
+from refusal_lens.core.progress import tell
 from refusal_lens.errors import ModelError, UserError
 from refusal_lens.judging.answer import NO_REPLY, Answer, unscored
 from refusal_lens.judging.chat import Chat, ChatClient, Reply
@@ -148,6 +149,7 @@ class GuardJudge:
         for start in range(0, len(order), self.batch_size):
             rows = order[start : start + self.batch_size]
             found.update(zip(rows, self._generate([ids[row] for row in rows]), strict=True))
+            tell(len(found), len(ids), "answers read by the judge")
         return [found[row] for row in range(len(ids))]
 
     def render(self, answer: Answer) -> str:

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
+from refusal_lens.core.progress import tell
 from refusal_lens.core.thinking import split_thinking
 from refusal_lens.errors import ModelError, UserError
 from refusal_lens.judging.chat import ChatClient, Reply
@@ -154,6 +155,7 @@ class LocalTranslator:
             batch = pieces[start : start + self.batch_size]
             for (row, _), output in zip(batch, self._run([piece for _, piece in batch], forced), strict=True):
                 results[row].append(output)
+            tell(start + len(batch), len(pieces), "pieces translated")
         return [_joined(parts, text) for parts, text in zip(results, texts, strict=True)]
 
     @cached_property

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from torch import Tensor, nn
 
+from refusal_lens.core.progress import tell
 from refusal_lens.model.edit import Intervention
 from refusal_lens.model.layout import hidden_input
 from refusal_lens.model.lens import LensModel
@@ -55,6 +56,9 @@ class Job:
     hooked: Sequence[Intervention] = ()
     answers: dict[int, Generated] = field(default_factory=dict[int, Generated])
     written: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
+    tokens: int = 0
+    spared: int = 0
+    """Tokens below the limit that answers did not need because they ended."""
 
     def so_far(self, row: int) -> list[int]:
         """A row's prompt and what is written of its answer."""
@@ -76,11 +80,22 @@ class Job:
         end = token in self.model.end_ids
         written = self.written.setdefault(row, [])
         written.append(token)
+        self.tokens += 1
         if end or len(written) >= self.room(row) or self._decided(row, written):
             opened = opens_thoughts(self.model.tokenizer, self.token_ids[row])
             self.answers[row] = Generated(self._text(written), tuple(written), finished=end, opened=opened)
+            self.spared += self.limit - len(written)
             if self.progress is not None:
                 self.progress(len(self.answers), len(self.token_ids))
+
+    def tell(self) -> None:
+        """Say how far the answers are to who listens; an answer that ended early counts as whole."""
+        asked = len(self.token_ids)
+        tell(
+            self.tokens + self.spared,
+            asked * self.limit,
+            lambda: f"{len(self.answers)} of {asked} answers, {self.tokens:,} tokens",
+        )
 
     def hook(self, rows: Sequence[int], hooks: ExitStack) -> None:
         """Set the hooks for a batch of these rows, in place of earlier ones."""

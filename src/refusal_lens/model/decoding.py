@@ -229,6 +229,7 @@ def write(job: Job, rows: Sequence[int], decoder: Decoder) -> None:
             for row, some in zip(live, tokens, strict=True):
                 for token in some:
                     job.take(row, token)
+            job.tell()
             done, steps = done + len(tokens[0]), steps - len(tokens[0])
             writing = [index for index, row in enumerate(live) if row not in job.answers]
             if not writing or steps < 1:

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from refusal_lens.core.progress import tell
 from refusal_lens.model.batches import BatchSize, run_shrinking
 from refusal_lens.model.edit import Intervention
 from refusal_lens.model.layout import Block, hidden_input
@@ -49,12 +50,16 @@ def record(
     token_ids = model.token_ids(instructions)
     wanted = list(model.positions if positions is None else positions)
     blocks = model.layout.blocks[: None if deepest is None else deepest + 1]
+    done = 0
 
     def read(rows: list[int]) -> tuple[list[int], Tensor]:
         with model.edited([item.rows(rows) for item in interventions]):  # a direction per prompt follows its prompt
             return rows, _record(model, token_ids, rows, wanted, blocks)
 
-    yield from run_shrinking(iter(model.batches(token_ids, batch_size)), read)
+    for rows, seen in run_shrinking(iter(model.batches(token_ids, batch_size)), read):
+        done += len(rows)
+        tell(done, len(token_ids), "prompts read")
+        yield rows, seen
 
 
 @torch.no_grad()
@@ -113,6 +118,7 @@ def next_token_logits(
     for rows, logits in run_shrinking(iter(model.batches(token_ids, batch_size)), read):
         rows_done.extend(rows)
         parts.append(logits)
+        tell(len(rows_done), len(token_ids), "prompts read")
     if not parts:
         return torch.empty(0, model.hf.config.get_text_config().vocab_size)
     return torch.cat(parts)[torch.argsort(torch.tensor(rows_done))]

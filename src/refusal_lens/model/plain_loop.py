@@ -46,6 +46,7 @@ def _write(job: Job, rows: Sequence[int], hooks: ExitStack) -> None:
         chosen = logits.argmax(-1)
         for row, token in zip(live, chosen.tolist(), strict=True):
             job.take(row, token)
+        job.tell()
         writing = [index for index, row in enumerate(live) if row not in job.answers]
         if not writing:
             return

@@ -4,6 +4,7 @@ from refusal_lens.pipeline.audit import AuditResult, Prepared, prepare, resume_c
 from refusal_lens.pipeline.cost import cost_of, missing_lines
 from refusal_lens.pipeline.provenance import check_takeover, earlier_header
 from refusal_lens.pipeline.results import Run, open_run
+from refusal_lens.pipeline.weights import weights
 
 __all__ = [
     "AuditResult",
@@ -17,4 +18,5 @@ __all__ = [
     "prepare",
     "resume_config",
     "run_audit",
+    "weights",
 ]

@@ -16,7 +16,7 @@ from refusal_lens.config import AuditConfig, Transport, parse_config
 from refusal_lens.core.json_files import read_json
 from refusal_lens.core.redact import redact_text
 from refusal_lens.errors import RunError, UserError
-from refusal_lens.executors import WorkerFactory, get_executor
+from refusal_lens.executors import OnAdvance, WorkerFactory, get_executor
 from refusal_lens.interventions import check_model
 from refusal_lens.judging import Judge, thinking_of
 from refusal_lens.languages import get_language
@@ -132,6 +132,7 @@ def run_audit(
     replace: bool = False,
     on_outcome: Callable[[Outcome, int], None] | None = None,
     on_start: Callable[[Task], None] | None = None,
+    on_advance: OnAdvance | None = None,
 ) -> AuditResult:
     """Run a prepared audit in a run directory; valid results of earlier calls are kept.
 
@@ -142,6 +143,7 @@ def run_audit(
         replace: Take over the run of another model that stands there; its results are set aside.
         on_outcome: Called with every task's outcome and the number of tasks in all.
         on_start: Called with every task that is handed to a worker.
+        on_advance: Called about once a second with how far a running task is.
 
     Returns:
         How it ended.
@@ -160,6 +162,7 @@ def run_audit(
         workers=transport.workers,
         address=transport.address,
         gpus_per_worker=transport.gpus_per_worker,
+        on_advance=on_advance,
     )
     store = Store(transport.store) if transport.store is not None else None
     if store is not None:

@@ -64,7 +64,10 @@ class Pass(NamedTuple):
 
 def pass_of(value: JsonValue) -> Pass:
     """A pass from its JSON form, as it stands in a task's parameters."""
-    return TypeAdapter(Pass).validate_python(value)
+    return _PASS.validate_python(value)
+
+
+_PASS = TypeAdapter(Pass)
 
 
 def passes(config: AuditConfig, *, prompts_of: Callable[[CellName], int]) -> Iterator[Pass]:

@@ -1,24 +1,43 @@
-"""What an audit would cost, in lines for a reader: the plan's counts, priced on the model's size. No weight is loaded."""
+"""What an audit would cost, in lines for a reader: the plan's counts, priced on the model's size. No weight is loaded.
+
+What would be shorter is the same sum over a changed configuration, so that every option is said with the time it saves.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
+from refusal_lens.config import QUICK, AuditConfig
 from refusal_lens.directions import Shape, Speed, Workload, estimate, probe_speed
+from refusal_lens.directions.estimate import Sweep
 from refusal_lens.errors import ModelError
 from refusal_lens.model import outline, resolve_device
 from refusal_lens.pipeline.audit import Prepared
-from refusal_lens.pipeline.dataset import Missing, all_languages
-from refusal_lens.types import Task
+from refusal_lens.pipeline.cells import CellName, passes
+from refusal_lens.pipeline.dataset import Dataset, Missing, all_languages, test_part
+from refusal_lens.types import JsonValue
 
-SHORT_ANSWER, FEW_PROMPTS = 64, 25
-WORTH_SAYING = 0.8
-"""A suggestion is made where it leaves at most this share of the time."""
+WORTH_SAYING = 0.1
+"""An option is named where it saves at least this share of the time."""
 LONG = 120.0
 """Seconds from which on a run is worth shortening."""
+BUSY = 1.5
+"""Load per core from which on a machine counts as busy."""
+
+_Settings = Mapping[str, Mapping[str, JsonValue]]
+OPTIONS: Mapping[str, _Settings] = {
+    "--max-new-tokens 64": {"generation": {"max_new_tokens": 64}},
+    "--limit 25": {"data": {"limit": 25}},
+    "--mode race": {"directions": {"mode": "race"}},
+    "--random 1": {"directions": {"random": 1}},
+    "--interventions ablation": {"interventions": {"names": ["ablation"], "options": {}}},
+}
+"""Options that leave an audit what it is: the same languages and sources, coarser."""
 
 
 def cost_of(prepared: Prepared) -> list[str]:
@@ -28,27 +47,30 @@ def cost_of(prepared: Prepared) -> list[str]:
         prepared: A planned audit.
 
     Returns:
-        Lines with forward passes, tokens, memory, time, and what would shorten it.
+        Lines with forward passes, tokens, memory, time on this machine with nothing else running, and what would shorten it.
     """
+    config = prepared.config
     try:
         shape, prompt_tokens, device = _shape(prepared)
     except ModelError as error:
         return [f"cost: not estimated ({error})"]
-    work = _workload(prepared, prompt_tokens)
-    speed = probe_speed(shape, device, prepared.config.model.dtype)
-    found = estimate(work, shape, speed=speed)
-    seconds = found.seconds or 0.0
-    lines = [
+    speed = probe_speed(shape, device, config.model.dtype)
+
+    def work(changed: AuditConfig) -> Workload:
+        return _workload(changed, prepared.dataset, prompt_tokens)
+
+    def seconds(changed: AuditConfig) -> float:
+        return estimate(work(changed), shape, speed=speed).seconds or 0.0
+
+    found, whole = estimate(work(config), shape, speed=speed), seconds(config)
+    return [
         f"forward passes: {found.forward_passes:,} (prompts through the model, candidates of the sweep counted one by one)",
         f"tokens: {found.tokens:,} at most",
         f"memory: about {found.memory_bytes / 2**30:.2f} GiB for weights and the largest batch",
-        f"time: at most about {_duration(seconds)} with one worker on this machine (tells a minute from a day)",
+        f"time: at most about {_duration(whole)} with one worker, if nothing else runs on this machine{_busy(device)}: "
+        f"{_parts(work(config), shape, speed)}",
+        *(_shorter(config, seconds, whole) if whole > LONG else ()),
     ]
-    shorter = sorted(_shorter(work, shape, speed, prepared), key=lambda item: item[0]) if seconds > LONG else []
-    worth = [f"{option} (about {_duration(left)})" for left, option in shorter if left < WORTH_SAYING * seconds]
-    if worth:
-        lines.append(f"shorter: {', '.join(worth)}; --quick is a first look")
-    return lines
 
 
 def missing_lines(missing: tuple[Missing, ...]) -> Iterator[str]:
@@ -62,7 +84,8 @@ def missing_lines(missing: tuple[Missing, ...]) -> Iterator[str]:
     """
 
     def gap(item: Missing) -> tuple[str, ...]:
-        return (item.prompt_set, item.split, item.harm, item.why.replace(item.language, "*"))
+        why = re.sub(rf"(?<![A-Za-z]){re.escape(item.language)}(?![A-Za-z])", "*", item.why)
+        return (item.prompt_set, item.split, item.harm, why)
 
     for _, items in groupby(sorted(missing, key=lambda item: (*gap(item), item.language)), key=gap):
         same = list(items)
@@ -95,48 +118,83 @@ def _shape(prepared: Prepared) -> tuple[Shape, float, str]:
     return shape, found.prompt_tokens, device
 
 
-def _workload(prepared: Prepared, prompt_tokens: float) -> Workload:
-    config, choice = prepared.config, prepared.config.directions
+def _workload(config: AuditConfig, dataset: Dataset, prompt_tokens: float) -> Workload:
+    choice = config.directions
     read = all_languages(config) if config.geometry.enabled else choice.sources
     languages = 0 if config.baseline_only else len(read)
+
+    def prompts_of(cell: CellName) -> int:
+        count = dataset.count(test_part(cell.language, cell.prompt_set), cell.prompts)
+        return count if config.data.limit is None else min(count, config.data.limit)
+
     return Workload(
         languages=languages,
         sources=0 if config.baseline_only else len(choice.sources),
         n_train=choice.n_train,
         n_val=choice.n_val,
-        answers=sum(_answers(prepared, task) for task in prepared.tasks if task.step == "completions"),
+        answers=sum(
+            len(item.sources)
+            * prompts_of(CellName(item.intervention, "", item.language, item.prompts, item.prompt_set))
+            for item in passes(config, prompts_of=prompts_of)
+        ),
         prompt_tokens=prompt_tokens,
         max_new_tokens=config.generation.max_new_tokens,
-        sweep="race" if choice.mode == "race" else "exact" if choice.full_sweep else "pruned",
+        sweep=sweep_of(config),
         geometry_prompts=2 * languages * config.geometry.prompts_per_class if config.geometry.enabled else 0,
         discovery=choice.discovery,
     )
 
 
-def _shorter(work: Workload, shape: Shape, speed: Speed, prepared: Prepared) -> Iterator[tuple[float, str]]:
-    """Settings that would shorten an audit, each alone, with the seconds that would be left."""
-
-    def seconds(changed: Workload) -> float:
-        return estimate(changed, shape, speed=speed).seconds or 0.0
-
-    if work.max_new_tokens > SHORT_ANSWER:
-        yield seconds(replace(work, max_new_tokens=SHORT_ANSWER)), f"--max-new-tokens {SHORT_ANSWER}"
-    parts = prepared.dataset.parts
-    most = max((sum(p.harm == "harmful" for p in part) for name, part in parts.items() if ".test" in name), default=0)
-    if most > FEW_PROMPTS:
-        fewer = replace(work, answers=work.answers * FEW_PROMPTS // most)
-        yield seconds(fewer), f"--limit {FEW_PROMPTS}"
-    if work.sources and work.sweep != "race":
-        yield seconds(replace(work, sweep="race")), "--mode race"
+def sweep_of(config: AuditConfig) -> Sweep:
+    """How an audit scores candidates."""
+    return "race" if config.directions.mode == "race" else "exact" if config.directions.full_sweep else "pruned"
 
 
-def _answers(prepared: Prepared, task: Task) -> int:
-    cells, first, size = task.params["cells"], task.params["first"], task.params["size"]
-    assert isinstance(cells, list) and isinstance(first, int) and isinstance(size, int)
-    sources = cells[1]
-    assert isinstance(sources, list)
-    part = prepared.dataset.parts[task.inputs[0].removeprefix("prompts/")]
-    return len(sources) * min(size, sum(prompt.harm == cells[3] for prompt in part) - first)
+def _parts(work: Workload, shape: Shape, speed: Speed) -> str:
+    """Where the time goes: answers, the sweep, and what is read beside."""
+    whole, no_answers, neither = (
+        estimate(changed, shape, speed=speed).seconds or 0.0
+        for changed in (work, replace(work, answers=0), replace(work, answers=0, sources=0))
+    )
+    parts = {"answers": whole - no_answers, "sweep": no_answers - neither, "the rest": neither}
+    return (
+        ", ".join(f"{name} {_duration(part)}" for name, part in parts.items() if part >= 1.0) or "no part over a second"
+    )
+
+
+def _busy(device: str) -> str:
+    """That the machine has other work now, which this audit would share it with."""
+    if device != "cpu" or not hasattr(os, "getloadavg"):
+        return ""
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    return (
+        f" (now it is busy: load {load:.0f} on {cores} cores, so that it takes longer)" if load > BUSY * cores else ""
+    )
+
+
+def _shorter(config: AuditConfig, seconds: Callable[[AuditConfig], float], whole: float) -> Iterator[str]:
+    """Options with what each saves alone, the best first; then what is another, smaller audit."""
+    saved = {option: whole - seconds(_with(config, settings)) for option, settings in OPTIONS.items()}
+    for option, less in sorted(saved.items(), key=lambda item: -item[1]):
+        if less >= WORTH_SAYING * whole:
+            yield f"shorter: {option} saves about {_duration(less)}"
+    quick = seconds(_with(config, QUICK))
+    if quick <= (1 - WORTH_SAYING) * whole:
+        yield f"shorter: --quick, a first look, takes about {_duration(quick)} in all"
+    if not config.baseline_only:
+        bare = seconds(config.model_copy(update={"baseline_only": True}))
+        yield f"shorter: --baseline-only, all that a gate needs, takes about {_duration(bare)} in all"
+
+
+def _with(config: AuditConfig, settings: _Settings) -> AuditConfig:
+    """The configuration with other settings; a number is never made larger."""
+    tree = config.model_dump()
+    for section, values in settings.items():
+        for name, value in values.items():
+            old = tree[section][name]
+            smaller = type(value) is int and type(old) is int
+            tree[section][name] = min(value, old) if smaller else value
+    return AuditConfig.model_validate(tree)
 
 
 def _duration(seconds: float) -> str:

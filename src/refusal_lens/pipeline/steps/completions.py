@@ -16,6 +16,7 @@ from typing_extensions import TypedDict
 from refusal_lens.core.digests import digest_bytes
 from refusal_lens.core.interventions import declared
 from refusal_lens.core.names import BASELINE
+from refusal_lens.core.progress import tell
 from refusal_lens.core.table import Table
 from refusal_lens.directions import Direction
 from refusal_lens.engines import VllmEngine, serving
@@ -206,6 +207,7 @@ def _by_engine(
             max_new_tokens=limit,
             interventions=changes,
             stop_when=None if stop is None else _moved(stop, first),
+            progress=lambda done, total: tell(done, total, "answers"),
         )
         rows = [row for row in proof.rows if changes and first <= row < first + size]
 
