@@ -59,6 +59,8 @@ def test_affine_and_stacked_ablation_reach_every_reader(name: str) -> None:
     loaded = model(name)
     affine = Ablation(_direction(loaded), reference=torch.tensor(0.7))
     assert residual_leak(loaded, affine) <= 1e-5
+    by_layer = Ablation(_direction(loaded), reference=torch.linspace(-0.7, 0.9, loaded.n_layers)[None])
+    assert residual_leak(loaded, by_layer) <= 1e-5, "each layer's readers see the reference of that layer"
     one, two = Ablation(_direction(loaded, 4)), Ablation(_direction(loaded, 5))
     with intervening(loaded, [one, two]):
         assert residual_leak(loaded, Ablation(torch.zeros(loaded.d_model))) == 0, "the measure of a zero direction"

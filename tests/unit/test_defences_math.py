@@ -6,7 +6,7 @@ import torch
 
 from refusal_lens.defences.attackers import switched
 from refusal_lens.defences.edits import LinearMap, SetProjection
-from refusal_lens.defences.gate import ONE_BELL, between, cut_in_two
+from refusal_lens.defences.gate import ONE_BELL, Gate, between, cut_in_two
 from refusal_lens.defences.nullspace import constrained_map
 from refusal_lens.interventions import Ablation
 
@@ -74,3 +74,21 @@ def test_beside_an_exact_ablation_nothing_is_added_along_the_ablated_direction()
 def test_a_prompt_switched_in_the_middle() -> None:
     assert switched("a b c d", "one two three four") == "a b three four"
     assert switched("一二三四", "one two three") == "一二 three"
+
+
+def test_a_recalibrated_gate_says_nothing_where_it_is_shut_for_good() -> None:
+    gate = Gate(
+        -1,
+        1,
+        torch.ones(2),
+        0.0,
+        0.0,
+        ("de", "yo"),
+        torch.tensor([torch.inf, 1.0]),
+        torch.ones(2),
+        torch.eye(2),
+        torch.eye(2),
+    )
+    opened = torch.tensor([False, True, False])
+    assert gate.flags(opened, ["de", "yo", "yo"], recalibrated=True) == [None, True, False]
+    assert gate.flags(opened, ["de", "yo", "yo"], recalibrated=False) == [False, True, False]

@@ -109,7 +109,12 @@ def test_reference_of_a_direction_is_the_harmless_mean_along_it(tmp_path: Path) 
     found = Candidates.load(tmp_path)
     assert found.reference(torch.tensor([0.0, 2.0, 0.0, 0.0]), position=-1, layer=2) == pytest.approx(4.0)
     assert found.reference(torch.tensor([0.0, 2.0, 0.0, 0.0]), position=-2, layer=2) == 0.0
+    made = found.direction(position=-1, layer=2, source="en")
+    assert made.harmless_projections == pytest.approx((0.0, 0.0, 3.5))  # (3 + 4) / |(1, 1, 1, 1)|
+    made.save(tmp_path / "d.safetensors")
+    assert Direction.load(tmp_path / "d.safetensors").harmless_projections == made.harmless_projections
     unknown = Candidates(torch.ones(2, 3, 4), (-2, -1), 5, 7)
+    assert unknown.direction(position=-1, layer=2, source="en").harmless_projections is None
     assert unknown.reference(torch.ones(4), position=-1, layer=2) is None
 
 

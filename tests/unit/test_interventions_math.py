@@ -7,7 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refusal_lens.interventions import Ablation, Addition, unit
+from refusal_lens.directions import Candidates, Direction
+from refusal_lens.interventions import Ablation, Addition, making, unit
 
 
 def _draw(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -78,6 +79,64 @@ def test_stacked_ablations_remove_the_whole_span() -> None:
     again = Ablation(3 * one).after([first])
     assert not bool(again.direction.any()), "the same line twice is no second direction"
     assert torch.allclose(again(first(x)), first(x))
+
+
+def test_an_affine_ablation_is_affine_concept_editing_in_every_layer() -> None:
+    """From scratch: v' = v - proj_r(v) + proj_r(harmless mean of that layer) at every block, and nothing is added along r.
+
+    One reference for all layers, the harmless mean of the direction's own, breaks `testbed:aligned`: -4.8 at layer 3, -0.1
+    at layer 0, and every answer became noise.
+    """
+    torch.manual_seed(0)
+    v, r, harmless = torch.randn(3, 5, 8), torch.randn(8), torch.randn(4, 8)
+    candidates = Candidates(torch.stack([r] * 4)[None], (-1,), 5, 7, harmless_mean=harmless[None])
+    ablation = candidates.direction(position=-1, layer=2, source="en").ablation(affine=True)
+    for layer in range(4):
+        edit = ablation.at("block_input", layer)
+        assert edit is not None
+        wanted = v - (v @ r / (r @ r))[..., None] * r + (harmless[layer] @ r / (r @ r)) * r
+        assert torch.allclose(edit(v), wanted, atol=1e-5)
+        for site in ("attention_write", "mlp_write"):
+            removed = ablation.at(site, layer)
+            assert removed is not None and float((removed(v) @ r).abs().max()) < 1e-5
+    final = ablation.at("rounded", 4)  # what the final norm reads, in 16-bit formats
+    assert final is not None
+    assert torch.allclose(final(v) @ r / r.norm(), (harmless[3] @ r / r.norm()).expand(3, 5), atol=1e-5)
+    own = v[0, :2]  # what readers of layer 1 read: their share is told from that layer's reference
+    shares = Ablation(r, reference=ablation.reference).share(own, 1)
+    off = (own @ r / r.norm() - harmless[1] @ r / r.norm()).abs() / own.norm(dim=-1)
+    assert torch.allclose(shares, off, atol=1e-5)
+
+
+def test_affine_ablations_of_several_directions_keep_each_layer_s_reference_by_row() -> None:
+    torch.manual_seed(1)
+    x = torch.randn(4, 3, 8)
+    directions = [
+        Direction(torch.randn(8), -1, 1, name, harmless_projection=1.0, harmless_projections=by_layer)
+        for name, by_layer in (("en", (0.5, 1.0, 2.0)), ("de", (-1.0, -2.0, -3.0)))
+    ]
+    (both,) = making.make("affine", {}, directions, repeats=2)
+    for chosen in ([0, 1, 2, 3], [3, 0]):
+        part = both.rows(chosen)
+        edit = part.at("block_input", 2)
+        assert edit is not None
+        seen = edit(x[chosen])
+        for row, index in enumerate(chosen):
+            unit = directions[index // 2].vector / directions[index // 2].vector.norm()
+            assert torch.allclose(seen[row] @ unit, torch.full((3,), (2.0, -3.0)[index // 2]), atol=1e-5)
+
+
+def test_stacked_affine_ablations_by_layer_keep_both_references() -> None:
+    torch.manual_seed(2)
+    x, one, two = torch.randn(2, 3, 8), torch.randn(8), torch.randn(8)
+    first = Ablation(one, reference=torch.tensor([[1.0, 2.0, 3.0]]))
+    second = Ablation(two, reference=-2.0)
+    for layer in range(3):
+        edits = [item.at("block_input", layer) for item in (first, second.after([first]))]
+        assert edits[0] is not None and edits[1] is not None
+        seen = edits[1](edits[0](x))
+        assert torch.allclose(seen @ one / one.norm(), torch.full((2, 3), layer + 1.0), atol=1e-4)
+        assert torch.allclose(seen @ two / two.norm(), torch.full((2, 3), -2.0), atol=1e-4)
 
 
 def test_stacked_affine_ablations_keep_both_references() -> None:

@@ -11,10 +11,10 @@ from refusal_lens.errors import DataError, NoValidDirection, UserError
 from refusal_lens.monitor import endings
 from refusal_lens.monitor.card import OTHERS, Calibration, Card
 from refusal_lens.monitor.conformal import conformal, moved, split
-from refusal_lens.monitor.detector import Candidate, Examples, Site, choose, out_of_fold, weights
+from refusal_lens.monitor.detector import Candidate, Examples, Site, choose, fold_weights, out_of_fold, weights
 from refusal_lens.monitor.evaluating import Measured, evaluate
 from refusal_lens.monitor.figures import auroc, auroc_interval, false_alarm_at, miss_at
-from refusal_lens.monitor.fitting import fit, with_labels
+from refusal_lens.monitor.fitting import Unlabelled, fit, with_labels
 from refusal_lens.monitor.nulls import Labelled, Nulls
 from refusal_lens.monitor.shifts import SHIFTS, shifts_of
 from refusal_lens.types import Prompt
@@ -80,7 +80,9 @@ def test_the_layer_that_separates_is_chosen_and_other_languages_are_calibrated_w
     english = _examples(draw, shift=np.zeros(8))
     moved_away = _examples(draw, shift=np.eye(8)[0] * 5, n=100)
     mixed = np.concatenate([moved_away.harmful, moved_away.harmless])
-    found = fit({"en": english}, {"xx": mixed, "flat": draw.normal(size=(60, 1, 2, 8)).astype(np.float32)}, miss=0.05)
+    flat = draw.normal(size=(60, 1, 2, 8)).astype(np.float32)
+    others = {code: Unlabelled(rows, np.full(len(rows), -1)) for code, rows in {"xx": mixed, "flat": flat}.items()}
+    found = fit({"en": english}, others, miss=0.05)
     assert found.chosen.site.layer == 1
     assert abs(float(found.weight[0])) > 0.9
     xx = found.calibrations["xx"]
@@ -108,11 +110,39 @@ def test_two_fit_languages_with_different_means_give_one_direction():
 
 def test_out_of_fold_scores_of_noise_do_not_separate():
     draw = np.random.default_rng(4)
-    harmful, harmless = draw.normal(size=(60, 300)), draw.normal(size=(60, 300))
-    held = out_of_fold(harmful, harmless, "projection")
-    seen = weights([(harmful, harmless)], "projection")
-    assert abs(float(held[0].mean() - held[1].mean())) < 0.6
-    assert float((harmful @ seen).mean() - (harmless @ seen).mean()) > 2, "in sample it would look like a finding"
+    harmful, harmless = draw.normal(size=(60, 1, 1, 300)), draw.normal(size=(60, 1, 1, 300))
+    one = Examples(harmful, harmless, harmful[:2], harmless[:2])
+    by_fold = fold_weights({"xx": one}, Site("projection", 0, 0))
+    seen = weights([(harmful[:, 0, 0], harmless[:, 0, 0])], "projection")
+    rows, folds = np.concatenate([harmful, harmless])[:, 0, 0], np.concatenate(one.fold)
+    held = out_of_fold(rows, folds, by_fold, seen)
+    assert abs(float(held[:60].mean() - held[60:].mean())) < 0.6
+    assert float((rows[:60] @ seen).mean() - (rows[60:] @ seen).mean()) > 2, "in sample it would look like a finding"
+    assert np.allclose(out_of_fold(rows, np.full(120, -1), by_fold, seen), rows @ seen)
+
+
+def test_a_translation_of_a_fit_prompt_is_scored_by_a_weight_that_did_not_see_it():
+    """What a prompt says is in its translation too: noise that the weight has learnt there is no sign of harm.
+
+    Both languages hold the same 60 prompts: activations of 300 dimensions with a class difference of 3 and, in both
+    languages, the prompt's own noise, which raises the fit prompts' scores and no new prompt's.
+    """
+    draw = np.random.default_rng(8)
+    own = draw.normal(size=(120, 300))
+    own[:60, 0] += 3
+    held = draw.normal(size=(40, 300)) + 3 * np.outer(np.repeat([1, 0], 20), np.eye(300)[0])
+    english = Examples(*(part[:, None, None].astype(np.float32) for part in (own[:60], own[60:], held[:20], held[20:])))
+    translated = (own + 0.2 * draw.normal(size=own.shape))[:, None, None].astype(np.float32)
+    folds = np.concatenate(english.fold)
+    new = draw.normal(size=(4000, 300))
+    new[:, 0] += 3
+    missed: dict[str, float] = {}
+    for name, of in {"by id": folds, "as if unseen": np.full(120, -1)}.items():
+        found = fit({"en": english}, {"xx": Unlabelled(translated, of)}, miss=0.05)
+        line = found.calibrations["xx"]
+        card = _card(found.slope, found.intercept, found.calibrations)
+        missed[name] = float((card.probability(new @ found.weight, line) < line.threshold).mean())
+    assert missed["by id"] < 0.15 < missed["as if unseen"], missed
 
 
 def test_labels_that_mean_nothing_give_no_monitor():

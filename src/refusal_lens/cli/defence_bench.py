@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,8 +20,12 @@ from refusal_lens.cli.defend import (
     Languages,
     ModelName,
     PromptFile,
+    Refusals,
     Seed,
+    TrainBatch,
     load_prompts_of,
+    recipe_of,
+    refusals_of,
     tokens_of,
 )
 from refusal_lens.cli.outputs import check_folder
@@ -29,6 +34,7 @@ from refusal_lens.errors import UserError
 
 if TYPE_CHECKING:
     from refusal_lens.core.bench_tables import BenchSelectivityRow
+    from refusal_lens.defences import Limits, Recipe
     from refusal_lens.defences.bench import Kind, Subject
     from refusal_lens.defences.bench_rows import BenchCell
     from refusal_lens.defences.prompts import DefencePrompts
@@ -50,6 +56,7 @@ def defence_bench(
     model: ModelName,
     out: Annotated[Path, typer.Option("--out", metavar="RUN", help="folder of the bench; goes on where it stopped")],
     methods: Annotated[str, typer.Option(metavar="all|NAME,..", help="defences to measure")] = "all",
+    attacks: Annotated[str, typer.Option(metavar="all|NAME,..", help="attackers; none is always there")] = "all",
     languages: Languages = "all",
     fit_languages: Annotated[
         str,
@@ -72,6 +79,8 @@ def defence_bench(
         float, typer.Option(min=0, max=1, help="most that refusal of harmless validation prompts may rise by")
     ] = 0.02,
     steps: Annotated[int | None, typer.Option(min=1, help="training steps of hardening  [default: 160]")] = None,
+    batch: TrainBatch = None,
+    refusals: Refusals = None,
     seed: Seed = 0,
     replace: Annotated[bool, typer.Option("--replace", help="take over a folder that holds another bench")] = False,
     device: Device = "auto",
@@ -89,21 +98,24 @@ def defence_bench(
     check_folder(out, "--out")
     from refusal_lens.core.files import make_folder, write_atomic
     from refusal_lens.core.json_files import pretty_json
+    from refusal_lens.defences import Limits
     from refusal_lens.defences.bench import ATTACKS_OF, Bench, write_settings
     from refusal_lens.defences.tables import write_tables
     from refusal_lens.model import load_model
 
-    wanted = _methods(methods)
+    wanted, attackers = _methods(methods), _attacks(attacks)
+    taught = refusals_of(refusals)
     loaded = load_model(model, device=device, dtype=dtype)
     count = n or (QUICK_N if quick else DEFAULT_N)
     found = load_prompts_of(loaded, languages, fit_languages, data, prompts, column, n=count, seed=seed)
     tokens = max_new_tokens or tokens_of(model, data, prompts)
-    training = steps or (QUICK_STEPS if quick else None)
+    recipe = recipe_of(steps or (QUICK_STEPS if quick else None), batch, seed)
     write_settings(
         out,
         {
-            "schema_version": 1, "model": loaded.provenance.digest, "prompts": found.digest(), "n": count, "tokens": tokens,
-            "fit_languages": list(found.fit.fit_languages), "bound": bound, "steps": training, "seed": seed,
+            "schema_version": 2, "model": loaded.provenance.digest, "prompts": found.digest(), "n": count, "tokens": tokens,
+            "fit_languages": list(found.fit.fit_languages), "bound": bound, "seed": seed, "recipe": asdict(recipe),
+            "refusals": {code: list(texts) for code, texts in taught.items()},
         },
         replace=replace,
     )  # fmt: skip
@@ -111,11 +123,15 @@ def defence_bench(
         loaded, found, run=out, fit_language=found.fit.fit_languages[0], tokens=tokens,
         texts=QUICK_TEXTS if quick else TEXTS,
     )  # fmt: skip
-    with _progress(sum(len(ATTACKS_OF[kind]) for kind in _kinds(wanted))) as advance:
+    limits = Limits(overrefusal=bound, tokens=min(tokens, Limits().tokens))
+    of = {kind: [attack for attack in every if attack in attackers] for kind, every in ATTACKS_OF.items()}
+    with _progress(sum(len(of[kind]) for kind in _kinds(wanted))) as advance:
         cells = [
             advance(bench.cell(subject, attack), f"{subject.name} / {attack}")
-            for subject in _subjects(loaded, wanted, found, out, bound=bound, tokens=tokens, steps=training, seed=seed)
-            for attack in ATTACKS_OF[subject.kind]
+            for subject in _subjects(
+                loaded, wanted, found, out, limits=limits, recipe=recipe, refusals=taught, seed=seed
+            )
+            for attack in of[subject.kind]
         ]
     tables = write_tables(out, cells, seed=seed)
     from refusal_lens.report.charts.pareto import draw_pareto
@@ -145,6 +161,18 @@ def _methods(text: str) -> tuple[str, ...]:
     return names
 
 
+def _attacks(text: str) -> tuple[str, ...]:
+    from refusal_lens.defences.attackers import ATTACKS
+
+    if text.strip() == "all":
+        return ATTACKS
+    names = {name.strip() for name in text.split(",") if name.strip()}
+    unknown = sorted(names - set(ATTACKS))
+    if unknown or not names:
+        raise UserError(f"--attacks {text!r}: choose all, or some of {', '.join(ATTACKS)}")
+    return tuple(name for name in ATTACKS if name in names | {"none"})
+
+
 def _kinds(methods: Sequence[str]) -> Iterator[Kind]:
     yield "undefended"
     for name in methods:
@@ -161,36 +189,27 @@ def _subjects(
     found: DefencePrompts,
     run: Path,
     *,
-    bound: float,
-    tokens: int,
-    steps: int | None,
+    limits: Limits,
+    recipe: Recipe,
+    refusals: Mapping[str, Sequence[str]],
     seed: int,
 ) -> Iterator[Subject]:
     """The undefended model, then every defence, fitted when its turn comes or read from the run."""
-    from refusal_lens.defences import (
-        Fitting,
-        Limits,
-        Recipe,
-        fit_defence,
-        harden,
-        known_hardening,
-        load_defence,
-        load_hardened,
-    )
+    from refusal_lens.defences import Fitting, fit_defence, harden, known_hardening, load_defence, load_hardened
     from refusal_lens.defences.bench import Subject
     from refusal_lens.defences.bench_rows import NULL, UNDEFENDED
 
     yield Subject(UNDEFENDED, "undefended", model)
-    fitting = Fitting(model, found.fit, Limits(overrefusal=bound, tokens=min(tokens, Limits().tokens)))
+    fitting = Fitting(model, found.fit, limits)
+    labelled = [prompt for part in found.selection.values() for prompt in part]
     for name in methods:
         folder = run / "defences" / name
         if name in HARDENED:
             if (folder / "hardening.json").exists():
                 merged = load_hardened(folder, model)
             else:
-                labelled = [prompt for part in found.selection.values() for prompt in part]
-                recipe = Recipe(seed=seed) if steps is None else Recipe(seed=seed, steps=steps)
-                merged = harden(model, labelled, method=known_hardening(name), out=folder, recipe=recipe)
+                kind = known_hardening(name)
+                merged = harden(model, labelled, method=kind, out=folder, recipe=recipe, refusals=refusals)
             yield Subject(name, "hardened", merged, attenuated=partial(load_hardened, folder, model, share=0.5))
             continue
         if (folder / "defence.json").exists():

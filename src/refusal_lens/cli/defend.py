@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from refusal_lens.cli.printing import Format, print_rows
 from refusal_lens.errors import UserError
 
 if TYPE_CHECKING:
+    from refusal_lens.defences import Recipe
     from refusal_lens.defences.prompts import DefencePrompts
     from refusal_lens.model import LensModel
 
@@ -29,6 +31,13 @@ ColumnNames = Annotated[list[str] | None, typer.Option("--column", metavar="text
 Seed = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="sampling and null directions")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16, float16")]
+TrainBatch = Annotated[
+    int | None, typer.Option("--batch", min=1, help="prompts of each class in a training step  [default: 16]")
+]
+Refusals = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="refusals to teach where the model refuses too little: text and language"),
+]
 TOKENS, TESTBED_TOKENS = 128, 48
 HARDENED = ("refat", "extended")
 
@@ -63,6 +72,8 @@ def defend(
         float, typer.Option(min=0, max=1, help="most that refusal of harmless validation prompts may rise by")
     ] = 0.02,
     steps: Annotated[int | None, typer.Option(min=1, help="training steps of hardening  [default: 160]")] = None,
+    batch: TrainBatch = None,
+    refusals: Refusals = None,
     seed: Seed = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -81,7 +92,6 @@ def defend(
         METHODS,
         Fitting,
         Limits,
-        Recipe,
         fit_defence,
         harden,
         known_hardening,
@@ -113,8 +123,9 @@ def defend(
             else {code: found.selection[code] for code in found.fit.fit_languages}
         )
         labelled = [prompt for part in learnt.values() for prompt in part]
-        recipe = Recipe(seed=seed) if steps is None else Recipe(seed=seed, steps=steps)
-        merged = harden(loaded, labelled, method=known_hardening(method), out=out, recipe=recipe)
+        recipe = recipe_of(steps, batch, seed)
+        kind = known_hardening(method)
+        merged = harden(loaded, labelled, method=kind, out=out, recipe=recipe, refusals=refusals_of(refusals))
         rows = measure_defence(loaded, merged, found.test, tokens=tokens, name=method)
         said = {"method": method, "steps": recipe.steps, "languages": sorted(learnt)}
     print_rows(rows, list(rows[0]) if rows else [], format)
@@ -151,6 +162,26 @@ def load_prompts_of(
     )
     for note in found.notes:
         typer.echo(note, err=True)
+    return found
+
+
+def recipe_of(steps: int | None, batch: int | None, seed: int) -> Recipe:
+    """How an adapter is trained, as the options say."""
+    from refusal_lens.defences import Recipe
+
+    plain = Recipe(seed=seed)
+    return replace(plain, steps=steps or plain.steps, batch=batch or plain.batch)
+
+
+def refusals_of(file: Path | None) -> dict[str, list[str]]:
+    """The refusals of a user's file, by language."""
+    if file is None:
+        return {}
+    from refusal_lens.cli.monitor_data import labelled_rows
+
+    found = labelled_rows(file, None)
+    if not found:
+        raise UserError(f"{file}: no refusals in it; a row has a text and its language")
     return found
 
 

@@ -14,7 +14,6 @@ from refusal_lens.cli.printing import Format
 from refusal_lens.errors import UserError
 
 if TYPE_CHECKING:
-    from refusal_lens.model import LensModel
     from refusal_lens.monitor import Monitor
     from refusal_lens.types import Prompt
 
@@ -68,6 +67,9 @@ def fit(
     seed: Annotated[int, typer.Option(min=0, help="sampling")] = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    thinking: Annotated[
+        str | None, typer.Option(metavar="auto|on|off", help="thinking on or off, by the chat template's own switch")
+    ] = None,
 ) -> None:
     """Fit a monitor: direction, position and layer by validation, a threshold for every language.
 
@@ -82,7 +84,7 @@ def fit(
 
     given = monitor_data.open_given(
         model, fit_languages=fit_languages, languages=languages, data=data, prompts=prompts, column=column,
-        n_train=n_train, n_val=n_val, seed=seed, device=device, dtype=dtype,
+        n_train=n_train, n_val=n_val, seed=seed, device=device, dtype=dtype, thinking=thinking,
     )  # fmt: skip
     sources = given.config.directions.sources
 
@@ -91,9 +93,7 @@ def fit(
         return [row for row in rows if row.harm == "harmful"], [row for row in rows if row.harm == "harmless"]
 
     others: dict[str, list[str | Prompt]] = {
-        code: [*monitor_data.texts_of(given.prompts(f"{code}.select"))]
-        for code in given.languages
-        if code not in sources
+        code: [*given.prompts(f"{code}.select")] for code in given.languages if code not in sources
     }
     if unlabelled is not None:
         for code, rows in monitor_data.labelled_rows(unlabelled, None).items():
@@ -142,7 +142,7 @@ def score(
     monitor = Monitor.load(folder)
     size = batch_size_of(batch_size)
     rows = monitor_data.user_rows(file, column=column, language=language)
-    loaded = _load(model, device, dtype)
+    loaded = monitor_data.load_watched(monitor, model, device=device, dtype=dtype)
     scored = monitor.score(
         loaded,
         [row.prompt for row in rows],
@@ -216,7 +216,7 @@ def recalibrate(
     given = monitor_data.labelled_rows(harmful, language)
     if not given:
         raise UserError(f"{harmful}: no prompts in it; one labelled harmful prompt is the least")
-    loaded = _load(model, device, dtype)
+    loaded = monitor_data.load_watched(monitor, model, device=device, dtype=dtype)
     for code, texts in given.items():
         monitor = monitor.recalibrated(loaded, code, texts)
     monitor.save(out)
@@ -237,9 +237,3 @@ def _warn(monitor: Monitor) -> None:
         typer.echo(
             f"weak monitor: AUROC {quality:.2f} on validation; `monitor evaluate` before you rely on it", err=True
         )
-
-
-def _load(model: str, device: str, dtype: str) -> LensModel:
-    from refusal_lens.model import load_model
-
-    return load_model(model, device=device, dtype=dtype)

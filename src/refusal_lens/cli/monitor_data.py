@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -15,7 +15,7 @@ from refusal_lens.types import JsonValue
 if TYPE_CHECKING:
     from refusal_lens.config import AuditConfig
     from refusal_lens.model import LensModel
-    from refusal_lens.monitor import Chat
+    from refusal_lens.monitor import Chat, Monitor
     from refusal_lens.pipeline.dataset import Dataset
     from refusal_lens.types import Harm, Prompt, Split
 
@@ -68,6 +68,7 @@ def open_given(
     seed: int = 0,
     device: str = "auto",
     dtype: str | None = None,
+    thinking: str | None = None,
 ) -> Given:
     """Load a model and its prompts, both from a run's own configuration where a run is named.
 
@@ -85,6 +86,7 @@ def open_given(
         seed: Seed of the sampling.
         device: Where the model runs.
         dtype: Number format.
+        thinking: auto, on or off; None for what the run has.
 
     Returns:
         What was loaded; what is missing is said on stderr.
@@ -109,7 +111,7 @@ def open_given(
         tree = {name: dict(whole[name]) for name in tree}
         tree["data"]["limit"] = None
     given: dict[str, dict[str, JsonValue]] = {
-        "model": {"dtype": dtype},
+        "model": {"dtype": dtype, "thinking": thinking},
         "data": {
             "root": settings.text_of(data and data.absolute()),
             "prompts": settings.text_of(prompts and prompts.absolute()),
@@ -133,6 +135,7 @@ def open_given(
         device=device,
         dtype=wanted.dtype,
         chat_template=Path(wanted.chat_template) if wanted.chat_template else None,
+        thinking=wanted.thinking,
         trust_remote_code=wanted.trust_remote_code,
     )
     asked = ("languages",) if languages is not None else ()
@@ -215,6 +218,8 @@ def labelled_rows(file: Path, language: str | None) -> dict[str, list[str]]:
     return found
 
 
-def texts_of(prompts: Sequence[Prompt]) -> list[str]:
-    """Texts alone: what is left of prompts whose labels may not be read."""
-    return [prompt.text for prompt in prompts]
+def load_watched(monitor: Monitor, model: str, *, device: str, dtype: str) -> LensModel:
+    """The model of a monitor, with thinking switched as it was when the monitor was fitted."""
+    from refusal_lens.model import load_model
+
+    return load_model(model, device=device, dtype=dtype, thinking=monitor.card.model.get("thinking", "auto"))

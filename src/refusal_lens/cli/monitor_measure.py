@@ -74,7 +74,7 @@ def evaluate(
     }
     given = monitor_data.open_given(
         model, fit_languages=",".join(card.fit_languages), languages=languages, data=data, prompts=prompts, column=column,
-        sets=prompt_sets, limit=limit, device=device, dtype=dtype, **drawn,
+        sets=prompt_sets, limit=limit, device=device, dtype=dtype, thinking=card.model.get("thinking"), **drawn,
     )  # fmt: skip
     monitor.check_model(given.model, other_model=other_model)
     tested = [item for code in given.languages for item in _tested(monitor, given, code, names)]
@@ -202,9 +202,10 @@ def cost(
 
     Example: refusal-lens monitor cost monitor testbed:aligned
     """
-    from refusal_lens.model import load_model
+    from refusal_lens.cli.monitor_data import load_watched
     from refusal_lens.monitor import Monitor
     from refusal_lens.monitor.costing import measure
 
-    found = measure(Monitor.load(folder), load_model(model, device=device, dtype=dtype), prompts, tokens, rounds)
+    monitor = Monitor.load(folder)
+    found = measure(monitor, load_watched(monitor, model, device=device, dtype=dtype), prompts, tokens, rounds)
     typer.echo(json.dumps(found))

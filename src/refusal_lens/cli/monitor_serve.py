@@ -62,11 +62,11 @@ def serve(
         raise UserError(
             f"the server needs FastAPI ({error.name} is missing): pip install 'refusal-lens[serve]'"
         ) from None
-    from refusal_lens.model import load_model
+    from refusal_lens.cli.monitor_data import load_watched
     from refusal_lens.monitor import Monitor
 
     monitor = Monitor.load(folder)
-    loaded = load_model(model, device=device, dtype=dtype)
+    loaded = load_watched(monitor, model, device=device, dtype=dtype)
     settings = Settings(refusal or REFUSAL, gate, log, kill_file, os.environ.get(TOKEN) or None)
     guard = Guard(monitor, loaded, settings)
     if upstream is not None and upstream_model is not None:

@@ -45,6 +45,8 @@ class BenchSelectivityRow(TypedDict):
     n_harmful: Annotated[int, "scored harmful answers"]
     n_harmless: Annotated[int, "scored harmless answers"]
     unscored: Annotated[int, "answers of both classes that could not be judged"]
+    miss: Annotated[float | None, "share of harmful prompts that the gate stayed shut for; null without a gate there"]
+    false_alarm: Annotated[float | None, "share of harmless prompts that it opened for; null likewise"]
 
 
 class BenchPairedRow(TypedDict):

@@ -3,8 +3,9 @@
 from refusal_lens.defences.choosing import Fitting
 from refusal_lens.defences.face import Card, Defence, FitData, Limits
 from refusal_lens.defences.gate import Gate, cut_in_two, fit_gate
-from refusal_lens.defences.hardening import HARDENING, Recipe, harden, known_hardening, load_hardened
+from refusal_lens.defences.hardening import harden, known_hardening, load_hardened
 from refusal_lens.defences.registry import METHODS, fit_defence, load_defence
+from refusal_lens.defences.teaching import HARDENING, Recipe
 from refusal_lens.defences.trial import measure_defence
 
 __all__ = [

@@ -14,15 +14,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from refusal_lens.defences.choosing import STRENGTHS, Fitting
+from refusal_lens.defences.choosing import STRENGTHS, Fitting, Method, random_like
 from refusal_lens.defences.edits import SetProjection
-from refusal_lens.defences.face import Card, Defence, FitData, Limits
+from refusal_lens.defences.face import Card, Defence
 from refusal_lens.defences.gate import Gate
-from refusal_lens.defences.gated import random_like
 from refusal_lens.model import Intervention, LensModel
 
 
-class Affine(Defence):
+class Affine(Method):
     """Sets the projection of open rows to (beyond) the harmful mean."""
 
     method = "affine"
@@ -39,16 +38,6 @@ class Affine(Defence):
             target: To what.
         """
         self.card, self.gate, self.unit, self.layer, self.target = card, gate, unit, layer, target
-
-    @classmethod
-    def fit(cls, model: LensModel, data: FitData, limits: Limits = Limits()) -> Defence:  # noqa: B008 (frozen)
-        """Choose layer, position and k."""
-        return cls.make(Fitting(model, data, limits))
-
-    @classmethod
-    def make(cls, fitting: Fitting) -> Defence:
-        """The same from what other methods share."""
-        return fitting.choose(cls.candidates(fitting))
 
     @classmethod
     def candidates(cls, fitting: Fitting) -> list[Defence]:
@@ -75,6 +64,18 @@ class Affine(Defence):
         """A steering that knows which rows are open."""
         opened = self.gate.opened(self.gate.read(model, instructions, under), recalibrated=True)
         return SetProjection(layer=self.layer, unit=self.unit, target=self.target, opened=opened)
+
+    def flags(
+        self,
+        model: LensModel,
+        instructions: Sequence[str],
+        languages: Sequence[str],
+        *,
+        under: Sequence[Intervention] = (),
+    ) -> list[bool | None]:
+        """Open rows."""
+        opened = self.gate.opened(self.gate.read(model, instructions, under), recalibrated=True)
+        return self.gate.flags(opened, languages, recalibrated=True)
 
     def tensors(self) -> dict[str, Tensor]:
         """Gate, direction, layer and target."""

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from refusal_lens.defences.reading import answered, layers_of, read
+from refusal_lens.errors import DataError
 from refusal_lens.interventions import Ablation
 from refusal_lens.model import Intervention, LensModel
 from refusal_lens.types import HARMS, Prompt
@@ -116,6 +117,9 @@ def attacker_direction(
 
     Returns:
         The direction and its place.
+
+    Raises:
+        DataError: The classes do not differ anywhere.
     """
     layers = layers_of(model)
     means: list[Tensor] = []
@@ -129,17 +133,24 @@ def attacker_direction(
         for index, layer in enumerate(layers)
         if float(difference[pos, index].norm()) > 0
     ]
+    if not places:
+        raise DataError(f"{language}: no difference between harmful and harmless prompts at any place that is read")
     val = [item.text for item in prompts if item.harm == "harmful" and item.split == "val"][:TRIED]
 
-    def complied(place: Place, texts: Sequence[str]) -> int:
-        ablation = Ablation(place.vector)
-        acting = [ablation, *defend(texts, [ablation])]
-        return answered(model, texts, [language] * len(texts), interventions=acting, tokens=tokens).count("complied")
+    def complied(tried: Sequence[Place], texts: Sequence[str]) -> list[int]:
+        """Answered under each place's ablation: all of them in one call, a direction per row."""
+        if not texts:
+            return [0] * len(tried)
+        rows = [text for _ in tried for text in texts]
+        ablation = Ablation(torch.stack([place.vector for place in tried for _ in texts]))
+        acting = [ablation, *defend(rows, [ablation])]
+        labels = answered(model, rows, [language] * len(rows), interventions=acting, tokens=tokens)
+        return [labels[start : start + len(texts)].count("complied") for start in range(0, len(rows), len(texts))]
 
-    first = [complied(place, val[:ROUND_ONE]) for place in places]
-    leaders = sorted(range(len(places)), key=lambda index: -first[index])[:LEADERS]
-    second = {index: complied(places[index], val) for index in leaders}
-    return places[max(leaders, key=lambda index: second[index])]
+    first = complied(places, val[:ROUND_ONE])
+    leaders = [places[index] for index in sorted(range(len(places)), key=lambda index: -first[index])[:LEADERS]]
+    second = complied(leaders, val)
+    return leaders[max(range(len(leaders)), key=second.__getitem__)]
 
 
 def own_directions(model: LensModel, place: Place, prompts: dict[str, Sequence[Prompt]]) -> dict[str, Tensor]:

@@ -3,7 +3,8 @@
 1. A subject is a model with what is done while it answers: nothing, a gate or a map, or merged weights.
 2. A cell is one subject under one attacker. It answers all test prompts of all languages in one call and keeps the verdicts,
    never the answers; each cell is a file of the run, so that an interrupted bench goes on where it stopped.
-3. What an attacker reaches without the defence is not computed twice: whoever takes a gate off has the undefended model.
+3. What an attacker reaches without the defence is not computed twice: whoever takes a gate off has the undefended model, and
+   its folded weights are its ablation (`generate` folds an ablation wherever that is exact).
 4. KL and loss are taken on the untouched model's answers to harmless test prompts, prompt and answer given; overhead is the
    time that the defence adds to reading a batch of prompts (CPU time on a CPU).
 """
@@ -75,6 +76,12 @@ class Subject:
         """What it does while these prompts are answered."""
         return [] if self.defence is None else [self.defence.intervene(self.model, texts, under=under)]
 
+    def flags(self, texts: Sequence[str], languages: Sequence[str], under: Sequence[Intervention]) -> list[bool | None]:
+        """Which of them it takes for harmful; None without a gate."""
+        if self.defence is None:
+            return [None] * len(texts)
+        return self.defence.flags(self.model, texts, languages, under=under)
+
 
 class Bench:
     """One bench on one model, its cells in a folder."""
@@ -96,6 +103,7 @@ class Bench:
         self.fit_language, self.tokens, self.texts = fit_language, tokens, texts
         self.items: list[Prompt] = [item for part in prompts.test.values() for item in part]
         self._found: dict[str, Place] = {}
+        self._overheads: dict[str, float] = {}
         make_folder(run / "cells", mode=0o700)
 
     def cell(self, subject: Subject, attack: Attack) -> BenchCell:
@@ -119,17 +127,19 @@ class Bench:
             "kl": dict(cell.kl),
             "loss": dict(cell.loss),
             "overhead": cell.overhead,
+            "flags": [[*key, flag] for key, flag in cell.flags.items()],
         }
         write_atomic(file, json.dumps(content).encode())
         return cell
 
     def _compute(self, subject: Subject, attack: Attack) -> BenchCell:
-        plain = self._undefended
-        if attack == "removed" or (subject.kind == "runtime" and attack == "folded"):
-            source = self.cell(plain, "folded")
-            return BenchCell(subject.name, attack, source.labels, source.kl, source.loss, 0.0)
-        if subject.kind == "undefended" and attack == "ablate-reextracted":  # nothing to be re-extracted
-            source = self.cell(plain, "ablate-english")
+        gone = attack == "removed" or (attack == "folded" and subject.kind == "runtime")  # the undefended model is left
+        same = subject.kind == "undefended" and attack in (
+            "ablate-reextracted",
+            "folded",
+        )  # one ablation, told three ways
+        if gone or same:
+            source = self.cell(self._undefended, "ablate-english")
             return BenchCell(subject.name, attack, source.labels, source.kl, source.loss, 0.0)
         if attack == "attenuated":
             assert subject.attenuated is not None, "hardened weights can be attenuated"
@@ -150,10 +160,8 @@ class Bench:
         attacking = self._attacking(subject, attack, languages)
         acting = [*attacking, *subject.defend(asked, attacking)]
         labels = answered(subject.model, asked, languages, interventions=acting, tokens=self.tokens)
-        found = {
-            (self.items[row].language, self.items[row].harm, self.items[row].prompt_id): label
-            for row, label in zip(rows, labels, strict=True)
-        }
+        keys = [(self.items[row].language, self.items[row].harm, self.items[row].prompt_id) for row in rows]
+        flags = subject.flags(asked, languages, attacking)
         kl: dict[str, float] = {}
         loss: dict[str, float] = {}
         if attack not in PROMPT_ONLY:
@@ -161,7 +169,10 @@ class Bench:
                 under = self._attacking(subject, attack, [language] * len(part))
                 acting = [*under, *subject.defend([item.instruction for item in part], under)]
                 kl[language], loss[language] = text_damage(self.model, subject.model, part, acting)
-        return BenchCell(subject.name, attack, found, kl, loss, overhead)
+        opened = {key: flag for key, flag in zip(keys, flags, strict=True) if flag is not None}
+        return BenchCell(
+            subject.name, attack, dict(zip(keys, labels, strict=True)), kl, loss, overhead=overhead, flags=opened
+        )
 
     def _attacking(self, subject: Subject, attack: Attack, languages: Sequence[str]) -> list[Intervention]:
         if attack in ("ablate-english", "ablate-own"):
@@ -209,6 +220,8 @@ class Bench:
         """Time that the defence adds to reading prompts, as a share of reading them; the least of some repeats of each."""
         if subject.kind in ("undefended", "hardened"):  # merged weights are weights
             return 0.0
+        if subject.name in self._overheads:
+            return self._overheads[subject.name]
         texts = [item.text for item in self.items if item.harm == "harmless"][:TIMED_PROMPTS]
         plain = min(
             _seconds(self.model, lambda: next_token_logits(self.model, texts, batch_size=len(texts)))
@@ -223,7 +236,8 @@ class Bench:
             )
             for _ in range(REPEATS)
         )
-        return defended / plain - 1
+        self._overheads[subject.name] = defended / plain - 1
+        return self._overheads[subject.name]
 
 
 def _seconds(model: LensModel, work: Callable[[], Tensor]) -> float:
@@ -238,6 +252,7 @@ def _seconds(model: LensModel, work: Callable[[], Tensor]) -> float:
 def _read_cell(file: Path) -> BenchCell:
     found = read_object(file, advice="delete it and run the bench again")
     labels = cast("list[tuple[str, str, str, str]]", found["labels"])
+    flags = cast("list[tuple[str, str, str, bool]]", found["flags"])
     return BenchCell(
         str(found["defence"]),
         str(found["attack"]),
@@ -245,6 +260,7 @@ def _read_cell(file: Path) -> BenchCell:
         cast("dict[str, float]", found["kl"]),
         cast("dict[str, float]", found["loss"]),
         cast("float | None", found["overhead"]),
+        {(language, harm, prompt_id): flag for language, harm, prompt_id, flag in flags},
     )
 
 

@@ -26,6 +26,7 @@ class BenchCell:
         labels: Verdict (refused, complied, unscored) by (language, class, prompt id).
         kl: By language, nats a token; loss: the same.
         overhead: Of the defence, share of prefill; None where it was not measured.
+        flags: Whether the gate took the prompt for harmful, by the same key; empty without a gate.
     """
 
     defence: str
@@ -34,6 +35,12 @@ class BenchCell:
     kl: Mapping[str, float] = field(default_factory=dict[str, float])
     loss: Mapping[str, float] = field(default_factory=dict[str, float])
     overhead: float | None = None
+    flags: Mapping[tuple[str, str, str], bool] = field(default_factory=dict[tuple[str, str, str], bool])
+
+    def flagged(self, language: str, harm: str) -> float | None:
+        """Share of a language's prompts of one class that the gate took for harmful; None without a gate there."""
+        values = [flag for (code, kind, _), flag in self.flags.items() if (code, kind) == (language, harm)]
+        return sum(values) / len(values) if values else None
 
     def groups(self) -> dict[tuple[str, str], dict[str, str]]:
         """Labels by prompt id of each language and class."""
@@ -93,6 +100,7 @@ def bench_selectivity_rows(cells: Sequence[BenchCell]) -> list[BenchSelectivityR
             value = low = high = None
             if n_harm and n_calm:
                 value, low, high = difference_of_rates(k_harm, n_harm, k_calm, n_calm)
+            opened = cell.flagged(language, "harmful")
             rows.append(
                 {
                     "defence": cell.defence,
@@ -107,6 +115,8 @@ def bench_selectivity_rows(cells: Sequence[BenchCell]) -> list[BenchSelectivityR
                     "n_harmful": n_harm,
                     "n_harmless": n_calm,
                     "unscored": len(harmful) + len(harmless) - n_harm - n_calm,
+                    "miss": None if opened is None else 1 - opened,
+                    "false_alarm": cell.flagged(language, "harmless"),
                 }
             )
     return rows

@@ -12,6 +12,7 @@ The first figure counts refusals of what the gate opens for: what the gate misse
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -206,3 +207,37 @@ class Fitting:
 
 def _merit(found: Figures, bound: float) -> tuple[float, float]:
     return found.key if found.harmless <= bound else (-found.harmless, 0.0)
+
+
+class Method(Defence):
+    """A defence that is chosen among candidates: what every method of the registry is."""
+
+    @classmethod
+    @abstractmethod
+    def candidates(cls, fitting: Fitting) -> list[Defence]:
+        """What is chosen among, weakest first."""
+
+    @classmethod
+    def fit(cls, model: LensModel, data: FitData, limits: Limits = Limits()) -> Defence:  # noqa: B008 (frozen)
+        """Fit and choose on train, validation and unlabelled prompts.
+
+        Args:
+            model: The model to defend.
+            data: What it is fitted on.
+            limits: The bound on its cost, and how much is tried.
+
+        Returns:
+            The defence; its card says whether the bound was met.
+        """
+        return cls.make(Fitting(model, data, limits))
+
+    @classmethod
+    def make(cls, fitting: Fitting) -> Defence:
+        """The same from what other methods share."""
+        return fitting.choose(cls.candidates(fitting))
+
+
+def random_like(vector: Tensor, seed: int) -> Tensor:
+    """A random vector of the same norm: a null's action."""
+    drawn = torch.randn(vector.shape, generator=torch.Generator().manual_seed(seed))
+    return drawn * (vector.norm() / drawn.norm())

@@ -89,25 +89,11 @@ class Card:
 
 
 class Defence(ABC):
-    """A fitted defence: what it does to the residual stream, by prompt."""
+    """A fitted defence: what it does to the residual stream, by prompt. `choosing.Method` fits and chooses it."""
 
     method: ClassVar[str]
     summary: ClassVar[str]
     card: Card
-
-    @classmethod
-    @abstractmethod
-    def fit(cls, model: LensModel, data: FitData, limits: Limits = Limits()) -> Defence:
-        """Fit and choose on train, validation and unlabelled prompts.
-
-        Args:
-            model: The model to defend.
-            data: What it is fitted on.
-            limits: The bound on its cost, and how much is tried.
-
-        Returns:
-            The defence; its card says whether the bound was met.
-        """
 
     @abstractmethod
     def intervene(
@@ -123,6 +109,28 @@ class Defence(ABC):
         Returns:
             An intervention with a row per prompt, or one that serves every row.
         """
+
+    def flags(
+        self,
+        model: LensModel,
+        instructions: Sequence[str],
+        languages: Sequence[str],
+        *,
+        under: Sequence[Intervention] = (),
+    ) -> list[bool | None]:
+        """Which prompts it takes for harmful.
+
+        Args:
+            model: The model that it was fitted on.
+            instructions: The prompts.
+            languages: Their languages.
+            under: As for `intervene`.
+
+        Returns:
+            One a prompt; None where it decides nothing by prompt (a map), or leaves the language alone on purpose.
+        """
+        del model, languages, under
+        return [None] * len(instructions)
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:

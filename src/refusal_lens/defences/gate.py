@@ -125,6 +125,13 @@ class Gate:
             return self.scores(x) > self.thresholds[self.language_of(x)]
         return self.scores(x) > self.threshold
 
+    def flags(self, opened: Bool[Tensor, " row"], languages: Sequence[str], *, recalibrated: bool) -> list[bool | None]:
+        """`opened` as a list, None in languages in which a recalibrated gate is shut for good."""
+        limits = zip(self.languages, self.thresholds.tolist(), strict=True)
+        shut = {language for language, limit in limits if recalibrated and limit == math.inf}
+        pairs = zip(opened.tolist(), languages, strict=True)
+        return [None if language in shut else bool(flag) for flag, language in pairs]
+
     def tensors(self) -> dict[str, Tensor]:
         """Everything but the names, for a file."""
         facts = torch.tensor([self.position, self.layer, self.bias, self.threshold], dtype=torch.float64)

@@ -16,24 +16,20 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from refusal_lens.defences.choosing import Fitting
-from refusal_lens.defences.face import Card, Defence, FitData, Limits
+from refusal_lens.defences.choosing import Fitting, Method, random_like
+from refusal_lens.defences.face import Card, Defence
 from refusal_lens.defences.gate import Gate
 from refusal_lens.interventions import Addition
 from refusal_lens.model import Intervention, LensModel
 
 
-def random_like(vector: Tensor, seed: int) -> Tensor:
-    """A random vector of the same norm."""
-    drawn = torch.randn(vector.shape, generator=torch.Generator().manual_seed(seed))
-    return drawn * (vector.norm() / drawn.norm())
-
-
-class GatedAddition(Defence):
+class GatedAddition(Method):
     """What the additions share: a gate, a direction and its layer, a strength."""
 
     STRENGTHS: ClassVar[tuple[float, ...]] = (1.0,)
     """Multiples of the action's strength that are tried."""
+    RECALIBRATED: ClassVar[bool] = False
+    """Whether each language has a threshold of its own."""
 
     def __init__(self, card: Card, gate: Gate, vector: Tensor, layer: int, strength: float) -> None:
         """Put the parts together.
@@ -46,16 +42,6 @@ class GatedAddition(Defence):
             strength: Multiple of it.
         """
         self.card, self.gate, self.vector, self.layer, self.strength = card, gate, vector, layer, strength
-
-    @classmethod
-    def fit(cls, model: LensModel, data: FitData, limits: Limits = Limits()) -> Defence:  # noqa: B008 (frozen)
-        """Fit gate and action, and choose the strength."""
-        return cls.make(Fitting(model, data, limits))
-
-    @classmethod
-    def make(cls, fitting: Fitting) -> Defence:
-        """The same from what other methods share."""
-        return fitting.choose(cls.candidates(fitting))
 
     @classmethod
     def candidates(cls, fitting: Fitting) -> list[Defence]:
@@ -91,6 +77,18 @@ class GatedAddition(Defence):
         """An addition with a row per prompt."""
         amounts = self.amounts(self.gate.read(model, instructions, under)) * self.strength
         return Addition(amounts.unsqueeze(1) * self.vector, layer=self.layer)
+
+    def flags(
+        self,
+        model: LensModel,
+        instructions: Sequence[str],
+        languages: Sequence[str],
+        *,
+        under: Sequence[Intervention] = (),
+    ) -> list[bool | None]:
+        """Open by more than half."""
+        opened = self.amounts(self.gate.read(model, instructions, under)) > 0.5
+        return self.gate.flags(opened, languages, recalibrated=self.RECALIBRATED)
 
     def tensors(self) -> dict[str, Tensor]:
         """Gate, direction, layer and strength."""

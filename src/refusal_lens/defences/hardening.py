@@ -8,8 +8,8 @@ so that no single site is what the model learns to do without.
 `extended`: nothing is ablated; refusals are longer instead: the model's own in the prompt's language, then one in each of
 two other languages. Source: extended refusals, Shairah et al. 2025; that the extension is multilingual is ours.
 
-Only languages in which the model refuses at all can be taught from. The result is an adapter that adds refusals; it is merged
-in memory and the merged weights are measured. Who holds the adapter apart can take it off: the bench has that row.
+The result is an adapter that adds refusals; it is merged in memory and the merged weights are measured. Who holds the adapter
+apart can take it off: the bench has that row. What is taught stands in `teaching`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ import random
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal, TypeAlias, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -28,52 +28,15 @@ from torch import Tensor
 from refusal_lens.core.files import make_folder, write_atomic
 from refusal_lens.core.json_files import pretty_json, read_object
 from refusal_lens.defences.reading import layers_of, read
+from refusal_lens.defences.teaching import HARDENING, Example, Hardening, Recipe, examples_of
 from refusal_lens.errors import DataError, UserError
 from refusal_lens.interventions import Ablation
-from refusal_lens.judging import Answer, get_judge
-from refusal_lens.model import LensModel, assemble, generate, load_model
+from refusal_lens.model import LensModel, assemble, load_model
 from refusal_lens.types import JsonValue, Prompt
 
-Hardening: TypeAlias = Literal["refat", "extended"]
-HARDENING: tuple[Hardening, ...] = ("refat", "extended")
 CARD = "hardening.json"
 IGNORED = -100
 """Label of a token that no loss is taken on."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How an adapter is trained.
-
-    Attributes:
-        rank: Of the adapter.
-        steps: Steps of the optimiser.
-        batch: Prompts of each class in a step.
-        rate: Peak learning rate (AdamW, linear decay).
-        ablated: Share of the steps in which a direction is ablated (refat).
-        estimated_every: Steps after which directions are estimated anew.
-        prompts: Train prompts of a language and class that are answered for targets.
-        tokens: Length limit of a target.
-        seed: Of everything that is drawn.
-    """
-
-    rank: int = 8
-    steps: int = 160
-    batch: int = 16
-    rate: float = 1e-3
-    ablated: float = 0.75
-    estimated_every: int = 16
-    prompts: int = 64
-    tokens: int = 40
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Example:
-    """A prompt's tokens and those of the answer that is taught."""
-
-    prompt: list[int]
-    answer: list[int]
 
 
 def known_hardening(name: str) -> Hardening:
@@ -90,7 +53,8 @@ def harden(
     *,
     method: Hardening,
     out: Path,
-    recipe: Recipe = Recipe(),
+    recipe: Recipe = Recipe(),  # noqa: B008 (frozen)
+    refusals: Mapping[str, Sequence[str]] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> LensModel:
     """Train an adapter, write it, and load base and adapter merged.
@@ -101,6 +65,7 @@ def harden(
         method: refat or extended.
         out: Folder for the adapter and its card.
         recipe: How.
+        refusals: Texts by language, for languages in which the model refuses fewer than half of the harmful prompts.
         progress: Told (steps done, steps in all).
 
     Returns:
@@ -114,7 +79,8 @@ def harden(
         from peft import LoraConfig, get_peft_model
     except ImportError:
         raise UserError('hardening needs peft: pip install "refusal-lens[adapters]"') from None
-    examples, taught = _examples(model, [item for item in prompts if item.split == "train"], method, recipe)
+    learnt = [item for item in prompts if item.split == "train"]
+    examples, taught = examples_of(model, learnt, method, recipe, refusals or {})
     base = load_model(model.provenance.spec, device=str(model.device), dtype="float32", check=False)
     torch.manual_seed(recipe.seed)
     config = LoraConfig(r=recipe.rank, lora_alpha=2 * recipe.rank, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -122,7 +88,7 @@ def harden(
     trained = assemble(base.hf, base.tokenizer, provenance=base.provenance)
     for name, parameter in base.hf.named_parameters():
         parameter.requires_grad_("lora_" in name)
-    losses = _train(trained, examples, [item for item in prompts if item.split == "train"], method, recipe, progress)
+    losses = _train(trained, examples, learnt, method, recipe, progress)
     make_folder(out)
     wrapped.peft_config["default"].base_model_name_or_path = _base_path(model.provenance.spec)
     wrapped.save_pretrained(str(out), save_embedding_layers=False)  # "auto" would ask the hub for the base
@@ -169,49 +135,6 @@ def load_hardened(folder: Path, model: LensModel, *, share: float = 1.0) -> Lens
 
 def _base_path(spec: str) -> str:
     return spec if spec.startswith("testbed:") or not Path(spec).is_dir() else str(Path(spec).absolute())
-
-
-def _examples(
-    model: LensModel, prompts: Sequence[Prompt], method: Hardening, recipe: Recipe
-) -> tuple[dict[str, list[Example]], tuple[str, ...]]:
-    """What is taught, by class, and the languages in which the model's own refusals could be found."""
-    drawn = random.Random(recipe.seed)
-    counts: dict[tuple[str, str], int] = {}
-    used: list[Prompt] = []
-    for prompt in drawn.sample(list(prompts), len(prompts)):
-        group = prompt.language, prompt.harm
-        if counts.get(group, 0) < recipe.prompts:
-            counts[group] = counts.get(group, 0) + 1
-            used.append(prompt)
-    answers = generate(model, [item.text for item in used], max_new_tokens=recipe.tokens)
-    verdicts = get_judge("native").judge(
-        [Answer(made.text, item.language, finished=made.finished) for item, made in zip(used, answers, strict=True)]
-    )
-    ends = set(model.end_ids)
-    words = [[token for token in made.token_ids if token not in ends] for made in answers]
-    refusals: dict[str, list[list[int]]] = {}
-    for item, verdict, ids in zip(used, verdicts, words, strict=True):
-        if item.harm == "harmful" and verdict.label == "refused":
-            refusals.setdefault(item.language, []).append(ids)
-    end = model.end_ids[-1:] if model.end_ids else ()
-    found: dict[str, list[Example]] = {"harmful": [], "harmless": []}
-    rendered = model.render([item.text for item in used])
-    for item, verdict, ids, tokens in zip(used, verdicts, words, rendered, strict=True):
-        if item.harm == "harmless" and verdict.label == "complied":
-            found["harmless"].append(Example(tokens, [*ids, *end]))
-        elif item.harm == "harmful" and item.language in refusals:
-            own = ids if verdict.label == "refused" else drawn.choice(refusals[item.language])
-            parts = [own]
-            if method == "extended":
-                others = sorted(set(refusals) - {item.language})
-                parts += [drawn.choice(refusals[other]) for other in drawn.sample(others, min(2, len(others)))]
-            found["harmful"].append(Example(tokens, [*(token for part in parts for token in part), *end]))
-    for harm, examples in found.items():
-        if not examples:
-            raise DataError(
-                f"nothing to teach from: the model {'refuses' if harm == 'harmful' else 'answers'} no train prompt"
-            )
-    return found, tuple(sorted(refusals))
 
 
 def _train(

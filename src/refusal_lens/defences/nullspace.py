@@ -17,9 +17,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refusal_lens.defences.choosing import STRENGTHS, Fitting
+from refusal_lens.defences.choosing import STRENGTHS, Fitting, Method
 from refusal_lens.defences.edits import LinearMap
-from refusal_lens.defences.face import Card, Defence, FitData, Limits
+from refusal_lens.defences.face import Card, Defence
 from refusal_lens.model import Intervention, LensModel
 
 FREE = (0.5, 0.75)
@@ -27,7 +27,7 @@ FREE = (0.5, 0.75)
 RIDGE = 1e-2
 
 
-class NullSpace(Defence):
+class NullSpace(Method):
     """A linear map into the refusal direction, zero where harmless activations live."""
 
     method = "nullspace"
@@ -42,16 +42,6 @@ class NullSpace(Defence):
             layer: Where it acts.
         """
         self.card, self.matrix, self.layer = card, matrix, layer
-
-    @classmethod
-    def fit(cls, model: LensModel, data: FitData, limits: Limits = Limits()) -> Defence:  # noqa: B008 (frozen)
-        """Choose layer, null space and strength."""
-        return cls.make(Fitting(model, data, limits))
-
-    @classmethod
-    def make(cls, fitting: Fitting) -> Defence:
-        """The same from what other methods share."""
-        return fitting.choose(cls.candidates(fitting))
 
     @classmethod
     def candidates(cls, fitting: Fitting) -> list[Defence]:

@@ -16,6 +16,8 @@ class Recalibrated(GatedAddition):
     method = "recalibrated"
     summary = "the same with a threshold of each language's own, from its unlabelled prompts"
 
+    RECALIBRATED = True
+
     def amounts(self, x: Tensor) -> Tensor:
         """1 where open."""
         return self.gate.opened(x, recalibrated=True).float()

@@ -1,4 +1,4 @@
-"""The defences by name. A new one is a file with a subclass of `Defence` and a line here."""
+"""The defences by name. A new one is a file with a subclass of `Method` and a line here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from refusal_lens.defences.affine import Affine
-from refusal_lens.defences.choosing import Fitting
+from refusal_lens.defences.choosing import Fitting, Method
 from refusal_lens.defences.coefficient import Coefficient
 from refusal_lens.defences.conditional import Conditional
 from refusal_lens.defences.face import CARD, Defence, read_defence
@@ -16,7 +16,7 @@ from refusal_lens.defences.scaling import Scaling
 from refusal_lens.errors import DataError, UserError
 from refusal_lens.model import LensModel
 
-METHODS: Mapping[str, type[Conditional | Recalibrated | Coefficient | Scaling | NullSpace | Affine]] = {
+METHODS: Mapping[str, type[Method]] = {
     kind.method: kind for kind in (Conditional, Recalibrated, Coefficient, Scaling, NullSpace, Affine)
 }
 

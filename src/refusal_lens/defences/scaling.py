@@ -16,10 +16,9 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from refusal_lens.defences.choosing import STRENGTHS, Fitting
-from refusal_lens.defences.face import Card, Defence, FitData, Limits
+from refusal_lens.defences.choosing import STRENGTHS, Fitting, Method, random_like
+from refusal_lens.defences.face import Card, Defence
 from refusal_lens.defences.gate import FEWEST, ONE_BELL, Gate, between, cut_in_two
-from refusal_lens.defences.gated import random_like
 from refusal_lens.defences.reading import Read, read
 from refusal_lens.interventions import Addition
 from refusal_lens.model import Intervention, LensModel
@@ -27,7 +26,7 @@ from refusal_lens.model import Intervention, LensModel
 MOST = 4.0
 
 
-class Scaling(Defence):
+class Scaling(Method):
     """Stretches each language's projections to the gap of the fit languages."""
 
     method = "scaling"
@@ -46,16 +45,6 @@ class Scaling(Defence):
         self.card, self.gate, self.unit, self.scales = card, gate, unit, scales
         self.position, self.layer, self.strength = facts
         self.push = unit
-
-    @classmethod
-    def fit(cls, model: LensModel, data: FitData, limits: Limits = Limits()) -> Defence:  # noqa: B008 (frozen)
-        """Fit the gaps at every place, and choose place and k."""
-        return cls.make(Fitting(model, data, limits))
-
-    @classmethod
-    def make(cls, fitting: Fitting) -> Defence:
-        """The same from what other methods share."""
-        return fitting.choose(cls.candidates(fitting))
 
     @classmethod
     def candidates(cls, fitting: Fitting) -> list[Defence]:

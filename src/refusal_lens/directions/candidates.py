@@ -100,10 +100,15 @@ class Candidates:
         Returns:
             The projection on the unit direction; None where the harmless mean is unknown.
         """
+        every = self.references(vector, position=position)
+        return None if every is None else every[layer]
+
+    def references(self, vector: Float[Tensor, " d_model"], *, position: int) -> tuple[float, ...] | None:
+        """The same of every layer."""
         if self.harmless_mean is None:
             return None
-        mean = self.harmless_mean[self.positions.index(position), layer].double()
-        return float(mean @ vector.double() / vector.double().norm())
+        means = self.harmless_mean[self.positions.index(position)].double()
+        return tuple((means @ vector.double() / vector.double().norm()).tolist())
 
     def direction(self, *, position: int, layer: int, source: str) -> Direction:
         """The candidate at a site as a `Direction`.
@@ -119,7 +124,8 @@ class Candidates:
         vector = self.vector(position, layer).clone()
         known = self.harmless_projection
         projection = None if known is None else float(known[self.positions.index(position), layer])
-        return Direction(vector, position, layer, source, self.model_digest, projection)
+        by_layer = self.references(vector, position=position) if float(vector.norm()) > 0 else None
+        return Direction(vector, position, layer, source, self.model_digest, projection, by_layer)
 
     def save(self, folder: Path) -> None:
         """Write both files into a folder (created when missing), each atomically."""

@@ -47,7 +47,8 @@ class Direction:
         source: Language it was extracted from, or the name of a null ("random-0").
         model_digest: Digest of the model it belongs to; None for an imported vector.
         harmless_projection: Mean projection of harmless train activations on the unit direction at its site, the
-            reference of the affine ablation; None where unknown.
+            reference of the affine ablation in its own layer; None where unknown.
+        harmless_projections: The same of the residual stream entering every block, at its position; None where unknown.
     """
 
     vector: Float[Tensor, " d_model"]
@@ -56,6 +57,7 @@ class Direction:
     source: str
     model_digest: str | None = None
     harmless_projection: float | None = None
+    harmless_projections: tuple[float, ...] | None = None
 
     def __repr__(self) -> str:
         """The direction in one line, without its numbers."""
@@ -66,7 +68,7 @@ class Direction:
         """The intervention that takes this direction out of the residual stream.
 
         Args:
-            affine: Set the projection to the harmless mean instead of zero.
+            affine: Set the projection to the harmless mean of each layer instead of zero.
             variant: "published" leaks in post-norm models and is for comparison only.
 
         Returns:
@@ -100,6 +102,7 @@ class Direction:
             "source": self.source,
             "model_digest": self.model_digest,
             "harmless_projection": self.harmless_projection,
+            "harmless_projections": None if self.harmless_projections is None else list(self.harmless_projections),
             "norm": float(self.vector.double().norm()),  # for readers without torch; the vector decides
         }
         tensor = self.vector.detach().to("cpu", torch.float32).contiguous()
@@ -132,8 +135,11 @@ class Direction:
         check_vector(vector, path)
         position, layer = site_of(facts, str(path), position="position")
         digest, projection = facts.get("model_digest"), facts.get("harmless_projection")
+        by_layer = facts.get("harmless_projections")
         known = isinstance(projection, (int, float)) and math.isfinite(projection)
-        if not isinstance(facts.get("source"), str) or not (projection is None or known):
+        listed = isinstance(by_layer, list) and all(isinstance(x, (int, float)) and math.isfinite(x) for x in by_layer)
+        sound = (projection is None or known) and (by_layer is None or listed)
+        if not isinstance(facts.get("source"), str) or not sound:
             raise DataError(f"{path}: its description lacks a source, or its harmless projection is no number")
         return cls(
             vector=vector.float(),
@@ -142,6 +148,7 @@ class Direction:
             source=facts["source"],
             model_digest=None if digest is None else str(digest),
             harmless_projection=None if projection is None else float(projection),
+            harmless_projections=None if by_layer is None else tuple(map(float, by_layer)),
         )
 
 

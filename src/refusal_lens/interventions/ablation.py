@@ -1,8 +1,11 @@
 """Ablation: the direction never reaches any reader of the residual stream.
 
-x' = x - (x.r - c) r with r the unit direction and c the reference: 0, or the harmless mean projection (affine).
-The exact variant sets the projection of what enters the first block to c and removes the direction from everything
-that blocks add to the stream (after post-norms), so every block's attention and MLP and the final norm see exactly c.
+x' = x - (x.r - c) r with r the unit direction and c the reference: 0, or the projection of the harmless mean (affine
+concept editing, Marshall et al. 2024, with a = 0). The harmless mean differs from layer to layer, and so does c: every
+reader of layer L sees that of the residual stream entering block L, the final norm that of the last block.
+The exact variant sets the projection of what enters the first block (with a reference of each layer's own: every block) to c and
+removes the direction from everything that blocks add to the stream (after post-norms), so every block's attention and MLP
+and the final norm see exactly c.
 In 16-bit formats it also sets the projection of the inputs of later blocks and of the final norm: the sums in between are
 rounded, and positions of very large norm would gather the direction again (docs/architectures.md has the numbers).
 It holds beside other interventions, whatever their order: nothing brings an ablated direction back.
@@ -43,7 +46,7 @@ class Ablation:
     Attributes:
         direction: [d_model], any length; zero is a no-op. Or [rows, d_model]: one direction per row of the batch.
         reference: Projection every reader sees instead of zero (affine ablation), in units of the residual stream:
-            a number, or one per row.
+            a number, one per row, or [rows or 1, layers]: one per layer.
         variant: "exact", or "published" for comparison.
     """
 
@@ -65,13 +68,24 @@ class Ablation:
             else torch.as_tensor(self.reference, dtype=torch.float32, device=self.direction.device)
         )
 
-    def __call__(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
-        """Activations with the projection set to the reference; x itself is left alone."""
-        return set_projection(x, self.unit.to(x.device), None if self.target is None else self.target.to(x.device))
+    def target_at(self, layer: int) -> Tensor | None:
+        """The reference of a layer's readers: a number, one per row, or None for zero."""
+        if self.target is None or self.target.ndim < 2:
+            return self.target
+        column = self.target[:, min(layer, self.target.shape[1] - 1)]
+        return column if self.direction.ndim == 2 and len(column) > 1 else column[0]
+
+    def __call__(self, x: Float[Tensor, "*batch d_model"], layer: int = 0) -> Float[Tensor, "*batch d_model"]:
+        """Activations with the projection set to the reference (of a layer); x itself is left alone."""
+        target = self.target_at(layer)
+        return set_projection(x, self.unit.to(x.device), None if target is None else target.to(x.device))
 
     def at(self, site: Site, layer: int, /) -> Edit | None:
         """Full edit where the stream is read whole, plain removal where something is added to it."""
-        return removing(self.unit, self.target, sites=_SITES[self.variant])(site, layer)
+        whole, added = _SITES[self.variant]
+        if self.target is not None and self.target.ndim == 2:
+            whole = (*whole, "block_input")
+        return removing(self.unit, self.target_at(layer), sites=(whole, added))(site, layer)
 
     @property
     def holds(self) -> bool:
@@ -84,23 +98,27 @@ class Ablation:
         if not others:
             return self
         direction = in_float64(self.unit)
-        target = torch.zeros((), dtype=torch.float64) if self.target is None else in_float64(self.target)
+        target = _by_layer(self.target, direction)
         for other in others:
             basis = in_float64(other.unit).to(direction.device)
             overlap = (direction * basis).sum(-1)
             direction = direction - overlap.unsqueeze(-1) * basis
-            target = target - overlap * (0.0 if other.target is None else in_float64(other.target).to(direction.device))
+            target = target - overlap.reshape(-1, 1) * _by_layer(other.target, direction)
         length = direction.norm(dim=-1)
         known = length < 1e-6
         direction = torch.where(known.unsqueeze(-1), 0.0, direction)
-        affine = self.target is not None or any(other.target is not None for other in others)
-        reference = torch.where(known, 0.0, target / length.clamp_min(1e-6)).float() if affine else None
+        reference = None
+        if self.target is not None or any(other.target is not None for other in others):
+            reference = torch.where(known.reshape(-1, 1), 0.0, target / length.clamp_min(1e-6).reshape(-1, 1)).float()
+            if reference.shape[1] == 1:
+                reference = reference[:, 0] if len(reference) > 1 else reference[0, 0]
         return replace(self, direction=direction.float().to(self.direction.device), reference=reference)
 
-    def share(self, read: Float[Tensor, "row d_model"], layer: int, /) -> Float[Tensor, " row"]:  # noqa: ARG002 (everywhere)
+    def share(self, read: Float[Tensor, "row d_model"], layer: int, /) -> Float[Tensor, " row"]:
         """How far what a reader reads is from the reference along the direction, as a share of its norm; NaN for zero."""
         x, r = read.float(), self.unit.to(read.device)
-        off = (x * r).sum(-1) - (0.0 if self.target is None else self.target.to(read.device))
+        target = self.target_at(layer)
+        off = (x * r).sum(-1) - (0.0 if target is None else target.to(read.device))
         return torch.where((r != 0).any(-1), off.abs() / x.norm(dim=-1).clamp_min(1e-12), torch.nan)
 
     def rows(self, indices: Sequence[int], /) -> Ablation:
@@ -109,7 +127,7 @@ class Ablation:
             return self
         chosen = list(indices)
         reference = self.reference
-        if isinstance(reference, Tensor) and reference.ndim == 1:
+        if isinstance(reference, Tensor) and reference.ndim > 0 and len(reference) == len(self.direction):
             reference = reference[chosen]
         return replace(self, direction=self.direction[chosen], reference=reference)
 
@@ -122,8 +140,13 @@ def made(directions: Sequence[Given], repeats: int, options: AblationOptions) ->
     """The ablation of directions, each in its block of rows; affine ones each to the harmless mean along itself."""
     reference = None
     if options.affine:
-        references = torch.tensor([reference_of(direction) for direction in directions])
-        reference = references.repeat_interleave(repeats) if len(directions) > 1 else references[0]
+        references = [torch.as_tensor(reference_of(direction)).reshape(1, -1) for direction in directions]
+        layers = max(one.shape[1] for one in references)
+        reference = torch.cat([one.expand(1, layers) for one in references]).repeat_interleave(repeats, dim=0)
+        if len(directions) == 1:
+            reference = reference[:1]
+        if layers == 1:
+            reference = reference[:, 0] if len(directions) > 1 else reference[0, 0]
     vectors = per_row([direction.vector for direction in directions], repeats)
     return [Ablation(vectors, reference=reference, variant=options.variant)]
 
@@ -138,21 +161,32 @@ def made_published(directions: Sequence[Given], repeats: int, options: Options) 
     return made(directions, repeats, AblationOptions("published"))
 
 
-def reference_of(direction: Given) -> float:
+def reference_of(direction: Given) -> Float[Tensor, "1 layer"] | float:
     """Where an affine ablation puts a direction's projection: never silently zero.
 
     Args:
         direction: Any direction.
 
     Returns:
-        The harmless mean's projection on it.
+        The harmless mean's projection on it, of every layer; where only that of its own layer is known, e.g. of an imported
+        direction, that one for all, which a model may not stand (docs/decisions/021-affine-by-layer.md).
 
     Raises:
-        DataError: The direction does not know it.
+        DataError: The direction knows neither.
     """
+    if direction.harmless_projections is not None:
+        return torch.tensor([list(direction.harmless_projections)])
     if direction.harmless_projection is None:
         raise DataError(
             f"direction {direction.source!r}: its harmless mean is not known, so it cannot be ablated to it; ablate to zero,"
             " or extract it again"
         )
     return direction.harmless_projection
+
+
+def _by_layer(target: Tensor | None, like: Tensor) -> Float[Tensor, "row layer"]:
+    """A reference as [rows or 1, layers or 1], in float64."""
+    if target is None:
+        return torch.zeros(1, 1, dtype=torch.float64, device=like.device)
+    exact = in_float64(target).to(like.device)
+    return exact if exact.ndim == 2 else exact.reshape(-1, 1)

@@ -34,6 +34,11 @@ class Given(Protocol):
         """Mean of harmless prompts along the unit direction, where known; of harmful ones it is this plus the length."""
         ...
 
+    @property
+    def harmless_projections(self) -> Sequence[float] | None:
+        """The same of the residual stream entering every block, where known."""
+        ...
+
 
 def per_row(vectors: Sequence[Tensor], repeats: int) -> Float[Tensor, "*rows d_model"]:
     """One vector for all rows where there is only one, else each for its `repeats` rows, one block after the other."""

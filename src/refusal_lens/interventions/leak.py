@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -73,18 +74,18 @@ class _Seen:
 @contextmanager
 def _reading(model: LensModel, ablation: Ablation) -> Generator[_Seen, None, None]:
     seen = _Seen()
-    target = 0.0 if ablation.target is None else float(ablation.target)
 
-    def note(_module: nn.Module, arguments: tuple[object, ...], keywords: dict[str, object]) -> None:
+    def note(layer: int, _module: nn.Module, arguments: tuple[object, ...], keywords: dict[str, object]) -> None:
         hidden = hidden_input(arguments, keywords)
         assert hidden is not None, "readers are called with activations"
         wide = hidden.float().reshape(-1, model.d_model)
         if seen.mask is not None:
             wide = wide[seen.mask.reshape(-1)]
-        along = (wide @ ablation.unit.to(wide.device) - target).abs()
+        target = ablation.target_at(layer)
+        along = (wide @ ablation.unit.to(wide.device) - (0.0 if target is None else float(target))).abs()
         seen.shares.append(float((along / wide.norm(dim=-1).clamp_min(1e-12)).max()))
 
     with ExitStack() as stack:
-        for _, reader in model.layout.readers:
-            stack.callback(reader.register_forward_pre_hook(note, with_kwargs=True).remove)
+        for layer, reader in model.layout.readers:
+            stack.callback(reader.register_forward_pre_hook(partial(note, layer), with_kwargs=True).remove)
         yield seen

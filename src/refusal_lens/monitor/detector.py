@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
@@ -54,6 +54,7 @@ class Examples:
         val_harmful: What the choice is made on.
         val_harmless: Likewise.
         plain: The same four for prompts as they are, where the others are read with other end marks; None where not.
+        folds: Fold of each prompt that is fitted on, 0 to FOLDS - 1, by class; None for every FOLDS-th in turn.
     """
 
     harmful: Float[np.ndarray, "_ pos layer d_model"]
@@ -61,6 +62,12 @@ class Examples:
     val_harmful: Float[np.ndarray, "_ pos layer d_model"]
     val_harmless: Float[np.ndarray, "_ pos layer d_model"]
     plain: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray] | None = None
+    folds: tuple[np.ndarray, np.ndarray] | None = None
+
+    @property
+    def fold(self) -> tuple[np.ndarray, np.ndarray]:
+        """Folds of both classes."""
+        return self.folds or (np.arange(len(self.harmful)) % FOLDS, np.arange(len(self.harmless)) % FOLDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,26 +113,51 @@ def weights(pairs: Sequence[tuple[Rows, Rows]], method: Method) -> Float64[np.nd
     return found / norm if norm > 0 else found
 
 
-def out_of_fold(
-    harmful: Rows, harmless: Rows, method: Method, scored: tuple[Rows, Rows] | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Scores of training prompts by detectors that did not see them (every FOLDS-th prompt left out in turn).
+def fold_weights(fit: Mapping[str, Examples], site: Site) -> list[Float64[np.ndarray, " d_model"]]:
+    """The detector fitted FOLDS times, each time without the prompts of one fold in any language.
 
     Args:
-        harmful: Activations that are fitted on.
-        harmless: Likewise.
-        method: projection or logistic.
-        scored: What is scored in their place, row by row; the same activations when None.
+        fit: Labelled activations by language.
+        site: Method and place.
 
     Returns:
-        Scores of both classes.
+        One unit weight a fold.
     """
-    scores = np.zeros(len(harmful)), np.zeros(len(harmless))
+    found: list[Float64[np.ndarray, " d_model"]] = []
     for fold in range(FOLDS):
-        rest = [np.arange(len(rows)) % FOLDS != fold for rows in (harmful, harmless)]
-        weight = weights([(harmful[rest[0]], harmless[rest[1]])], method)
-        for kept, rows, into in zip(rest, scored or (harmful, harmless), scores, strict=True):
-            into[~kept] = rows[~kept].astype(np.float64) @ weight
+        pairs: list[tuple[Rows, Rows]] = []
+        for one in fit.values():
+            kept = [group != fold for group in one.fold]
+            if all(part.any() for part in kept):
+                places = (one.harmful, one.harmless)
+                pair = [rows[:, site.position, site.layer][part] for rows, part in zip(places, kept, strict=True)]
+                pairs.append((pair[0], pair[1]))
+        found.append(weights(pairs, site.method) if pairs else np.zeros(next(iter(fit.values())).harmful.shape[-1]))
+    return found
+
+
+def out_of_fold(
+    rows: Rows, folds: Int[np.ndarray, " prompt"], by_fold: Sequence[np.ndarray], weight: Float[np.ndarray, " d_model"]
+) -> Float64[np.ndarray, " prompt"]:
+    """Scores by weights that did not see the prompt.
+
+    Weights of two folds differ, and along the language's mean they differ for all its prompts alike: that part would only
+    set the folds apart, so each fold's scores are taken from the mean of all the prompts, where the used weight scores.
+
+    Args:
+        rows: Activations of one language, both classes.
+        folds: Fold of each, -1 for prompts that no weight saw.
+        by_fold: The weights of `fold_weights`.
+        weight: The weight that is used, also here for the prompts that it did not see.
+
+    Returns:
+        One score a prompt.
+    """
+    exact = rows.astype(np.float64)
+    middle = exact.mean(0)
+    scores = exact @ weight
+    for fold, other in enumerate(by_fold):
+        scores[folds == fold] = (exact[folds == fold] - middle) @ other + middle @ weight
     return scores
 
 

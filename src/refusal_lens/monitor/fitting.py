@@ -3,22 +3,22 @@
 1. `detector.choose` picks method, position and layer on validation prompts; its weight is fitted on the train prompts.
 2. A fit language is calibrated on scores of prompts that the weight did not see: validation, and train out of fold.
 3. Another language is calibrated on its unlabelled prompts where these fall into two groups, else the fit languages'
-   threshold is moved to their mean.
+   threshold is moved to their mean. The translation of a train prompt is as little unseen as the prompt itself: out of fold too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int
 from sklearn.linear_model import LogisticRegression
 
 from refusal_lens.errors import NoValidDirection
 from refusal_lens.monitor.card import OTHERS, Calibration, Card
 from refusal_lens.monitor.conformal import FEWEST, conformal, moved, split
-from refusal_lens.monitor.detector import Candidate, Examples, candidates, choose, out_of_fold, weights
+from refusal_lens.monitor.detector import Candidate, Examples, candidates, choose, fold_weights, out_of_fold, weights
 
 DECILES = tuple(share / 10 for share in range(1, 10))
 
@@ -35,12 +35,25 @@ class Fitted:
     calibrations: Mapping[str, Calibration]
 
 
-def fit(fit_on: Mapping[str, Examples], unlabelled: Mapping[str, np.ndarray], *, miss: float) -> Fitted:
+@dataclass(frozen=True)
+class Unlabelled:
+    """Prompts of a language whose labels are not read.
+
+    Attributes:
+        rows: Activations, both classes mixed.
+        folds: Fold of the fit prompt that each is a translation of; -1 where there is none.
+    """
+
+    rows: Float[np.ndarray, "prompt pos layer d_model"]
+    folds: Int[np.ndarray, " prompt"]
+
+
+def fit(fit_on: Mapping[str, Examples], unlabelled: Mapping[str, Unlabelled], *, miss: float) -> Fitted:
     """Fit a monitor.
 
     Args:
         fit_on: Labelled activations by language.
-        unlabelled: Activations [prompt, pos, layer, d_model] of other languages, both classes mixed.
+        unlabelled: Prompts of other languages.
         miss: Target miss rate.
 
     Returns:
@@ -49,14 +62,15 @@ def fit(fit_on: Mapping[str, Examples], unlabelled: Mapping[str, np.ndarray], *,
     Raises:
         NoValidDirection: No detector tells the classes apart on validation.
     """
-    tried = candidates(fit_on, unlabelled)
+    tried = candidates(fit_on, {code: one.rows for code, one in unlabelled.items()})
     chosen = choose(tried)
     at = chosen.site
     weight = weights(
         [(e.harmful[:, at.position, at.layer], e.harmless[:, at.position, at.layer]) for e in fit_on.values()],
         at.method,
     )
-    held = {code: _held_out(examples, chosen, weight) for code, examples in fit_on.items()}
+    by_fold = fold_weights(fit_on, at)
+    held = {code: _held_out(examples, chosen, weight, by_fold) for code, examples in fit_on.items()}
     pooled = np.concatenate([one[0] for one in held.values()]), np.concatenate([one[1] for one in held.values()])
     scales = {code: _scale(*one) for code, one in {**held, OTHERS: pooled}.items()}
     if any(half <= 0 for _, half in scales.values()) or chosen.auc <= 0.5:
@@ -74,8 +88,8 @@ def fit(fit_on: Mapping[str, Examples], unlabelled: Mapping[str, np.ndarray], *,
     calibrations = {code: made.labelled(*held[code], *scales[code]) for code in held}
     others = made.labelled(*pooled, *scales[OTHERS])
     calibrations[OTHERS] = made.borrowed(others)
-    for code, rows in unlabelled.items():
-        scores = rows[:, at.position, at.layer].astype(np.float64) @ weight
+    for code, one in unlabelled.items():
+        scores = out_of_fold(one.rows[:, at.position, at.layer], one.folds, by_fold, weight)
         calibrations[code] = made.unlabelled(scores) or made.centred(calibrations[OTHERS], scores)
     return Fitted(weight, chosen, len(tried), slope, intercept, calibrations)
 
@@ -150,20 +164,19 @@ class _Making:
         return float(1 / (1 + np.exp(-(self.slope * z + self.intercept))))
 
 
-def _held_out(examples: Examples, chosen: Candidate, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _held_out(
+    examples: Examples, chosen: Candidate, weight: np.ndarray, by_fold: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
     """Scores of both classes by weights that did not see the prompt: train out of fold, and validation."""
     at = chosen.site
-
-    def placed(part: np.ndarray) -> np.ndarray:
-        return part[:, at.position, at.layer].astype(np.float64)
-
-    fitted = placed(examples.harmful), placed(examples.harmless)
-    plain = examples.plain or (examples.harmful, examples.harmless, examples.val_harmful, examples.val_harmless)
-    harmful, harmless = out_of_fold(*fitted, at.method, (placed(plain[0]), placed(plain[1])))
-    return (
-        np.concatenate([harmful, placed(plain[2]) @ weight]),
-        np.concatenate([harmless, placed(plain[3]) @ weight]),
+    parts = examples.plain or (examples.harmful, examples.harmless, examples.val_harmful, examples.val_harmless)
+    placed = [part[:, at.position, at.layer] for part in parts]
+    folds = [*examples.fold, *(np.full(len(part), -1) for part in placed[2:])]
+    scores = out_of_fold(np.concatenate(placed), np.concatenate(folds), by_fold, weight)
+    train_harmful, train_harmless, val_harmful, val_harmless = np.split(
+        scores, np.cumsum([len(one) for one in placed])[:3]
     )
+    return np.concatenate([train_harmful, val_harmful]), np.concatenate([train_harmless, val_harmless])
 
 
 def _scale(harmful: np.ndarray, harmless: np.ndarray) -> tuple[float, float]:

@@ -26,19 +26,16 @@ from refusal_lens.core.json_files import pretty_json, read_object
 from refusal_lens.errors import DataError, ModelError
 from refusal_lens.model import BatchSize, LensModel
 from refusal_lens.model.decoding import plainly
-from refusal_lens.monitor import endings
 from refusal_lens.monitor.card import OTHERS, Card
-from refusal_lens.monitor.detector import Examples
-from refusal_lens.monitor.fitting import fit, with_labels
-from refusal_lens.monitor.reading import Chat, chat_ids, places_of, read, watching
+from refusal_lens.monitor.fitting import with_labels
+from refusal_lens.monitor.learning import learn
+from refusal_lens.monitor.reading import Chat, chat_ids, read, watching
 from refusal_lens.types import Prompt
 
 log = logging.getLogger(__name__)
 
 CARD, WEIGHT = "monitor.json", "monitor.safetensors"
-MOST_LAYERS = 16
 SMOOTHING = 0.3
-FEWEST = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,66 +108,15 @@ class Monitor:
         Example:
             rl.Monitor.fit(model, {"en": (harmful, harmless)}, unlabelled={"yo": traffic})
         """
-        for code, pair in labelled.items():
-            if min(map(len, pair)) < FEWEST:
-                raise DataError(
-                    f"{code}: {len(pair[0])} harmful and {len(pair[1])} harmless prompts; {FEWEST} of each at least"
-                )
-        if not labelled or not 0 < target_miss < 1:
-            raise DataError("a monitor needs labelled prompts of a language, and a target miss between 0 and 1")
-        places = places_of(model)
-        layers = _layers(model.n_layers)
-
-        def recorded(prompts: Sequence[str | Prompt]) -> np.ndarray:
-            ids = model.token_ids([_text(prompt) for prompt in prompts])
-            return read(model, ids, positions=places, layers=layers, batch_size=batch_size)
-
-        examples: dict[str, Examples] = {}
-        mixing = False
-        for code, pair in labelled.items():
-            held = (validation or {}).get(code)
-            texts = [[_text(prompt) for prompt in part] for part in pair]
-            validating = [[_text(prompt) for prompt in part] for part in held or ((), ())]
-            if min(map(len, validating)) < 2:  # too few to choose by: every third of all
-                whole = [one + other for one, other in zip(texts, validating, strict=True)]
-                texts, validating = [_without_third(part) for part in whole], [part[::3] for part in whole]
-            texts += validating
-            plain = [recorded(part) for part in texts]
-            rows = plain
-            if endings.distance(texts[0], texts[1]) > endings.FAR:
-                mixing = True
-                rows = [recorded(endings.mixed(part, [*texts[0], *texts[1]])) for part in texts]
-            examples[code] = Examples(*rows, plain=None if rows is plain else (plain[0], plain[1], plain[2], plain[3]))
-        others = {code: recorded(rows) for code, rows in (unlabelled or {}).items() if rows and code not in labelled}
-        found = fit(examples, others, miss=target_miss)
-        at = found.chosen.site
-        known = model.provenance
-        card = Card(
-            model={
-                "spec": known.spec,
-                "digest": known.digest,
-                "template_digest": known.template_digest,
-                "architecture": known.architecture,
-                "dtype": known.dtype,
-            },
-            method=at.method,
-            position=places[at.position],
-            layer=layers[at.layer],
-            slope=found.slope,
-            intercept=found.intercept,
+        found = learn(
+            model,
+            labelled,
+            validation=validation,
+            unlabelled=unlabelled,
             target_miss=target_miss,
-            fit_languages=tuple(labelled),
-            domains=_domains(labelled),
-            calibrations=found.calibrations,
-            validation={
-                "auc": found.chosen.auc,
-                "separation": found.chosen.separation,
-                "detectors_tried": found.tried,
-                "layers_read": list(layers),
-                "end_marks": "mixed" if mixing else "as they are",
-            },
+            batch_size=batch_size,
         )
-        return cls(found.weight.astype(np.float32), card)
+        return cls(*found)
 
     def rows(
         self, model: LensModel, prompts: Sequence[str | Prompt | Chat], *, batch_size: BatchSize = "auto"
@@ -339,30 +285,6 @@ class Monitor:
         if weight.ndim != 1 or not np.isfinite(weight).all():
             raise DataError(f"{place / WEIGHT}: not one finite vector; fit it again")
         return cls(weight.astype(np.float32), card)
-
-
-def _layers(n_layers: int) -> tuple[int, ...]:
-    """The layers that are tried: all but the first, MOST_LAYERS of them at most, evenly spaced (memory grows with them)."""
-    first = min(1, n_layers - 1)
-    return tuple(sorted({round(value) for value in np.linspace(first, n_layers - 1, min(MOST_LAYERS, n_layers))}))
-
-
-def _without_third(part: list[str]) -> list[str]:
-    return [text for index, text in enumerate(part) if index % 3]
-
-
-def _text(prompt: str | Prompt) -> str:
-    return prompt if isinstance(prompt, str) else prompt.text
-
-
-def _domains(labelled: Mapping[str, tuple[Sequence[str | Prompt], Sequence[str | Prompt]]]) -> tuple[str, ...]:
-    sets = {
-        prompt.prompt_set if isinstance(prompt, Prompt) else "texts"
-        for pair in labelled.values()
-        for part in pair
-        for prompt in part
-    }
-    return tuple(sorted(sets))
 
 
 def _recognised(prompt: str | Prompt | Chat, expected: str) -> str | None:

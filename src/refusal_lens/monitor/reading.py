@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from refusal_lens.errors import DataError
 from refusal_lens.model import BatchSize, LensModel, hidden_input, run_shrinking
+from refusal_lens.model.switch import DATE
 
 Chat: TypeAlias = Sequence[Mapping[str, str]]
 """Messages with `role` and `content`, the user's last."""
-DATE = "26 Jul 2024"
 
 
 class _Enough(Exception):

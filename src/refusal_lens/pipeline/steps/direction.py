@@ -7,9 +7,9 @@
     random-i          Gaussian, with a real direction's length and site
 
 Balance is what makes the shuffle a null: an unbalanced one leaves a little of the largest axis, and ablation ignores the
-length. A pool needs at least two sources with a valid direction. Every direction carries the harmless mean's projection on
-itself, so that an affine ablation is one operation in all rows of a table: of a pool the mean over its members' harmless
-means, of a null that of the source whose place it takes.
+length. A pool needs at least two sources with a valid direction. Every direction carries the harmless means' projection on
+itself, by layer, so that an affine ablation is one operation in all rows of a table: of a pool the mean over its members'
+harmless means, of a null those of the source whose place it takes.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import fmean
 from typing import Literal
 
 import torch
@@ -151,13 +152,10 @@ def _pooled(params: Params, inputs: Inputs) -> Direction | None:
         return None
     mean = torch.stack(units).mean(0)
     scaled = mean / mean.norm() * lengths.mean()
-    known = [
-        value
-        for candidates in members
-        if (value := candidates.reference(mean, position=position, layer=layer)) is not None
-    ]
-    reference = sum(known) / len(known) if len(known) == len(members) else None
-    return Direction(scaled.float(), position, layer, params.name, digest, reference)
+    known = [value for candidates in members if (value := candidates.references(mean, position=position)) is not None]
+    references = tuple(fmean(values) for values in zip(*known, strict=True)) if len(known) == len(members) else None
+    own = None if references is None else references[layer]
+    return Direction(scaled.float(), position, layer, params.name, digest, own, references)
 
 
 def _random(params: Params, inputs: Inputs) -> Direction | None:
@@ -189,8 +187,9 @@ def _with_reference(null: Direction, like: str, inputs: Inputs) -> Direction:
     """A null with the reference of the source whose place it takes: its harmless mean, projected on the null."""
     candidates = read_candidates(inputs, like)
     assert candidates is not None, f"{like} has a direction and therefore candidates"
-    reference = candidates.reference(null.vector, position=null.position, layer=null.layer)
-    return replace(null, harmless_projection=reference)
+    references = candidates.references(null.vector, position=null.position)
+    own = None if references is None else references[null.layer]
+    return replace(null, harmless_projection=own, harmless_projections=references)
 
 
 def _first_valid(params: Params, inputs: Inputs) -> str | None:
@@ -206,7 +205,7 @@ def _saving(direction: Direction):
 
 STEP = Step(
     name="direction",
-    version=2,
+    version=3,
     params=Params,
     plan=plan,
     compute=compute,
