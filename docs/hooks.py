@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from refusal_lens.core.bench_tables import BENCH, BENCH_PAIRED, BENCH_SELECTIVITY
+from refusal_lens.core.monitor_tables import CURVES, MONITOR
 from refusal_lens.core.tables import TABLES
 
 ROOT = Path(__file__).parent.parent
@@ -23,8 +24,8 @@ def on_page_markdown(markdown: str, page, config, files) -> str:
 
 def _tables() -> list[str]:
     lines: list[str] = []
-    benches = {table.name: table for table in (BENCH, BENCH_SELECTIVITY, BENCH_PAIRED)}  # of `defence-bench`
-    for name, table in {**TABLES, **benches}.items():
+    beside = (BENCH, BENCH_SELECTIVITY, BENCH_PAIRED, MONITOR, CURVES)  # of `defence-bench` and `monitor evaluate`
+    for name, table in {**TABLES, **{table.name: table for table in beside}}.items():
         lines += [
             f"## {name}",
             "",

@@ -191,7 +191,7 @@ def test_a_run_names_model_and_prompts(tmp_path: Path):
 def test_evaluate_writes_every_figure_with_its_null_and_a_summary_into_the_card(fitted: Path, tmp_path: Path):
     import shutil
 
-    from refusal_lens.monitor.evaluating import MONITOR
+    from refusal_lens.core.monitor_tables import CURVES, MONITOR
 
     place = tmp_path / "copy"
     shutil.copytree(fitted, place)
@@ -217,6 +217,8 @@ def test_evaluate_writes_every_figure_with_its_null_and_a_summary_into_the_card(
     assert all(row["low"] <= row["value"] <= row["high"] for row in rows)
     [yo] = [row for row in rows if (row["language"], row["shift"], row["figure"]) == ("yo", "", "auroc")]
     assert yo["value"] > 0.9
+    corners = CURVES.read(place / "curves.parquet")
+    assert {(row["language"], row["shift"]) for row in corners} == {(row["language"], row["shift"]) for row in rows}
     kept = Monitor.load(place).card.evaluation
     assert {row["figure"] for row in kept} == {"auroc", "miss", "false alarm"}
     refused = [row for row in rows if row["claim"] == "not beyond its null"]

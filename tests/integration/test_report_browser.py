@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from defence_folders import make_bench, make_monitor
 from refusal_lens.report import build_comparison, build_report, save_run_figures
-from report_runs import make_run, write_completions, write_rows
+from report_runs import LANGUAGES, make_run, write_completions, write_rows
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -27,10 +28,12 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A full report of 14 languages from two sources, with revealed hostile text."""
-    run = make_run(tmp_path_factory.mktemp("report") / "run", sources=("en", "de"), n_layers=32)
+    """A full report of 14 languages from two sources, with revealed hostile text, a bench of defences and a monitor."""
+    folder = tmp_path_factory.mktemp("report")
+    run = make_run(folder / "run", sources=("en", "de"), n_layers=32)
     write_completions(run, language="en", text=ATTACK, prompt=ATTACK)
-    return build_report(run.root, reveal=True)
+    monitor = make_monitor(folder / "monitor", LANGUAGES, null=ATTACK)
+    return build_report(run.root, reveal=True, bench=make_bench(folder / "bench"), monitor=monitor)
 
 
 @pytest.fixture(scope="module")
@@ -163,13 +166,14 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("which", ["built", "compared"])
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light")])
 def test_axe_finds_nothing_serious(
     which: str, width: int, scheme: str, browser: Browser, request: pytest.FixtureRequest
 ) -> None:
-    """A report with hostile texts revealed and everything folded opened; a comparison."""
+    """A report with hostile texts revealed, defences, a monitor and everything folded opened; a comparison."""
     page: Path = request.getfixturevalue(which)
     tab, said = opened(browser, page, width=width, scheme=scheme)
+    assert which == "compared" or all(tab.locator(f"#{name}").count() == 1 for name in ("defences", "monitor", "texts"))
     tab.evaluate("document.querySelectorAll('details').forEach(x => { x.open = true; })")
     assert findings(tab) == []
     assert tab.evaluate("window.pwned") is None
@@ -204,12 +208,16 @@ def test_a_figure_is_saved_as_it_is_shown_and_its_numbers_as_csv(built: Path, br
         waiting.value.save_as(tmp_path / kind)
         assert waiting.value.suggested_filename == f"untouched.{kind.lower()}"
         assert (tmp_path / kind).read_bytes().startswith(start)
-    saved = save_run_figures(built.parent, tmp_path / "figures")
+    beside = {name: built.parents[1] / name for name in ("bench", "monitor")}
+    saved = save_run_figures(built.parent, tmp_path / "figures", **beside)
     ours, theirs = (list(csv.reader(io.StringIO(file.read_text(encoding="utf-8"))))
                     for file in (tmp_path / "figures" / "untouched.csv", tmp_path / "CSV"))  # fmt: skip
     assert ours[0] == theirs[0]
     assert [[number(cell) for cell in row] for row in ours] == [[number(cell) for cell in row] for row in theirs]
     assert {file.suffix for file in saved} == {".svg", ".pdf", ".png", ".csv"}
-    assert len(saved) == 4 * 12
+    assert len(saved) == 4 * (12 + len(beside))
+    assert (
+        (tmp_path / "figures" / "monitor.csv").read_text().startswith("language,kind,series,reached,false_alarm,miss")
+    )
     assert not [line for line in said if line.startswith(("error", "request: http"))]
     tab.context.close()

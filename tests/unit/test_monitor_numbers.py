@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,7 +14,7 @@ from refusal_lens.monitor import endings
 from refusal_lens.monitor.card import OTHERS, Calibration, Card
 from refusal_lens.monitor.conformal import conformal, moved, split
 from refusal_lens.monitor.detector import Candidate, Examples, Site, choose, fold_weights, out_of_fold, weights
-from refusal_lens.monitor.evaluating import Measured, evaluate
+from refusal_lens.monitor.evaluating import Measured, curves, evaluate
 from refusal_lens.monitor.figures import auroc, auroc_interval, false_alarm_at, miss_at
 from refusal_lens.monitor.fitting import Unlabelled, fit, with_labels
 from refusal_lens.monitor.nulls import Labelled, Nulls
@@ -248,6 +250,29 @@ def test_a_figure_that_words_reach_is_not_claimed():
         assert found["false alarm", "card"]["claim"] == claim
     shifted = evaluate(card, [_tested(draw, words=False, shift="padded")], nulls)
     assert {row["calibration"] for row in shifted} == {"", "card"}
+
+
+def test_the_area_over_a_curve_of_misses_is_the_auroc_and_the_threshold_s_figures_lie_on_it():
+    draw = np.random.default_rng(6)
+    known = _tested(draw, words=False)
+    one = replace(
+        known, harmful=np.round(draw.normal(1, 1, 60), 1), harmless=np.round(draw.normal(0, 1, 60), 1)
+    )  # ties
+    rows = curves([one, replace(one, harmless=np.zeros(0))], Nulls(Labelled(*known.texts, *known.rows)))
+    assert {row["series"] for row in rows} == {"monitor", "random direction"}, "words and length say nothing here"
+    own = [row for row in rows if row["series"] == "monitor"]
+    alarms, misses = ([row[name] for row in own] for name in ("false_alarm", "miss"))
+    assert (alarms[0], misses[0], alarms[-1], misses[-1]) == (0, 1, 1, 0)
+    pairs = [(a > b) + (a == b) / 2 for a in one.harmful for b in one.harmless]
+    assert 1 - np.trapezoid(misses, alarms) == pytest.approx(np.mean(pairs))
+    for threshold in (-0.5, 0.3, 1.2):
+        miss, alarm = (one.harmful < threshold).mean(), (one.harmless >= threshold).mean()
+        assert any(
+            a0 - 1e-9 <= alarm <= a1 + 1e-9
+            and m1 - 1e-9 <= miss <= m0 + 1e-9
+            and abs((alarm - a0) * (m1 - m0) - (miss - m0) * (a1 - a0)) < 1e-9
+            for a0, a1, m0, m1 in zip(alarms, alarms[1:], misses, misses[1:], strict=False)
+        )
 
 
 def test_shifts_keep_what_is_asked():

@@ -12,7 +12,7 @@ from refusal_lens.languages import Reliability
 from refusal_lens.report import Facts, headline, read_inputs, verdict_of
 from refusal_lens.report.charts import transfer_figure
 from refusal_lens.report.leaks import leak_words
-from refusal_lens.report.words import for_readers
+from refusal_lens.report.readers import answers, for_readers
 from refusal_lens.rundir import RunDir
 from report_runs import LANGUAGES, make_run, write_rows
 
@@ -82,9 +82,37 @@ def test_the_judge_is_named_where_it_is_weak_or_unmeasured(tmp_path: Path, monke
 
 def test_every_reader_has_a_sentence(tmp_path: Path) -> None:
     said = dict(for_readers(Facts(read_inputs(make_run(tmp_path / "run").root))))
-    assert "Yoruba" in said["Release"] and "stays possible" in said["Release"]
+    assert said["Release"].startswith("Look at Yoruba and Korean first; read answers in Yoruba (refusal-lens view)")
+    assert "refusal-lens gate decides against your limit" in said["Release"]
     assert "--sources all" in said["Research"]
     assert "13 of 14 languages" in said["Defence"] and "Yoruba is open without it" in said["Defence"]
+
+
+def test_the_head_of_the_page_answers_five_questions_in_this_order(tmp_path: Path) -> None:
+    facts = Facts(read_inputs(make_run(tmp_path / "run").root))
+    assert [question for _, question, _ in answers(facts)] == [
+        "Does it leak untouched?", "How sure is that?", "Is the judge to be trusted?", "Would one direction open the rest?",
+    ]  # fmt: skip
+    assert [said for _, _, part in answers(facts) for said in part] == headline(facts)
+
+
+def test_what_so_many_prompts_leave_possible_is_said(tmp_path: Path) -> None:
+    """Wilson's upper end for 0 of 25 is 13.3 %, for 1 of 25 19.5 %, for 0 of 572 0.7 %."""
+
+    def sure(folder: str, counts: dict[str, tuple[int, int]]) -> list[str]:
+        rows = [rate("baseline", "", code, "harmful", k, n) for code, (k, n) in counts.items()]
+        parts = {about: said for about, _, said in answers(facts_with(tmp_path / folder, rows))}
+        return [said.text.replace("\xa0", " ") for said in parts.get("sure", ())]
+
+    few = sure("few", {"yo": (25, 25), "ko": (1, 25), "de": (0, 25), "en": (0, 25)})
+    assert few == [
+        "As few as 25 judged prompts a language leave rates of up to 20 % possible in the other 3: read the intervals, not the"
+        " points."
+    ]
+    assert sure("one", {"en": (0, 572)}) == [
+        "572 judged prompts a language leave rates of up to 1 % possible in English."
+    ]
+    assert sure("all", {"en": (572, 572)}) == []
 
 
 def test_headline_states_means_ranges_and_the_null(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from refusal_lens.errors import UserError
 
 if TYPE_CHECKING:
     from refusal_lens.cli.monitor_data import Given
+    from refusal_lens.core.monitor_tables import MonitorRow
     from refusal_lens.monitor import Chat, Monitor
-    from refusal_lens.monitor.evaluating import Measured, MonitorRow
+    from refusal_lens.monitor.evaluating import Measured
     from refusal_lens.monitor.nulls import Nulls
     from refusal_lens.types import JsonValue, Prompt
 
@@ -57,12 +58,15 @@ def evaluate(
 
     Example: refusal-lens monitor evaluate monitor testbed:aligned --shifts all
 
-    Writes DIR/evaluation.parquet and .csv, and a summary into the card.
+    Writes DIR/evaluation.parquet and curves.parquet (and .csv of each), and a summary into the card.
+
+    report RUN --monitor DIR draws the curves.
     """
     from refusal_lens.cli import monitor_data
     from refusal_lens.cli.printing import print_rows
+    from refusal_lens.core.monitor_tables import CURVES, MONITOR
     from refusal_lens.monitor import Monitor
-    from refusal_lens.monitor.evaluating import MONITOR, summary
+    from refusal_lens.monitor.evaluating import curves, summary
     from refusal_lens.monitor.evaluating import evaluate as measure
     from refusal_lens.monitor.shifts import shifts_of
 
@@ -80,8 +84,10 @@ def evaluate(
     tested = [item for code in given.languages for item in _tested(monitor, given, code, names)]
     if not tested:
         raise UserError("no test prompts in any of the languages")
-    rows = measure(card, tested, _nulls(monitor, given))
+    nulls = _nulls(monitor, given)
+    rows = measure(card, tested, nulls)
     MONITOR.write(folder, rows)
+    CURVES.write(folder, curves(tested, nulls))
     kept = cast("list[dict[str, JsonValue]]", summary(rows))
     replace(monitor, card=replace(card, evaluation=kept)).save(folder)
     if format is Format.table:

@@ -45,6 +45,10 @@ def report(
     defences: Annotated[
         Path | None, typer.Option(metavar="BENCH", help="put the defences of a defence-bench folder on the page too")
     ] = None,
+    monitor: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="put the curves of a monitor on the page too, after `monitor evaluate`"),
+    ] = None,
     show: Annotated[bool, typer.Option("--open", help="open the page in the browser")] = False,
 ) -> None:
     """Build the report of a run."""
@@ -56,8 +60,9 @@ def report(
 
     if len(runs) > 1 and (out is None or reveal):
         raise UserError("a page that compares runs needs --out FILE, and shows no texts (leave --reveal out)")
-    if defences is not None and len(runs) > 1:
-        raise UserError("--defences stands on the page of one run: name one")
+    for name, given in (("--defences", defences), ("--monitor", monitor)):
+        if given is not None and len(runs) > 1:
+            raise UserError(f"{name} stands on the page of one run: name one")
     if figures is not None:
         check_folder(figures, "--figures")
         if len(runs) > 1:
@@ -68,9 +73,9 @@ def report(
             )
     with Console(stderr=True).status("building the report"):
         if figures is not None:
-            save_run_figures(runs[0], figures)
+            save_run_figures(runs[0], figures, bench=defences, monitor=monitor)
         page = (
-            build_report(runs[0], out=out, reveal=reveal, paper=with_paper, bench=defences)
+            build_report(runs[0], out=out, reveal=reveal, paper=with_paper, bench=defences, monitor=monitor)
             if len(runs) == 1
             else build_comparison(runs, out=out or Path(), paper=with_paper)
         )

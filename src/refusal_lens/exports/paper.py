@@ -181,7 +181,7 @@ def _cells(cells: Sequence[str], escape: Callable[[str], str]) -> str:
 
 def _markdown(text: str) -> str:
     """Text that Markdown shows as it is: no markup, no table cell broken, no HTML."""
-    return re.sub(r"([\\`*_\[\]<>|#~&])", r"\\\1", _one_line(text))
+    return re.sub(r"([\\`*_\[\]<>|#~&$@])", r"\\\1", _one_line(text))
 
 
 _LATEX = {

@@ -86,6 +86,7 @@ def script_bundle() -> str:
 
 def _draw(figure: Figure) -> dict[str, bytes]:
     config: dict[str, JsonValue] = {**vega_config(dark=False), "background": "#ffffff", "padding": 12}
-    spec: Mapping[str, JsonValue] = {**figure.spec, "width": max(PRINT_WIDTH, figure.scroll), "config": config}
+    own: Mapping[str, JsonValue] = {"width": max(PRINT_WIDTH, figure.scroll)} if "width" in figure.spec else {}
+    spec: Mapping[str, JsonValue] = {**figure.spec, **own, "config": config}  # panels have a width of their own
     svg = vl_convert.vegalite_to_svg(dict(spec))
     return {f"{figure.name}.svg": svg.encode(), f"{figure.name}.pdf": vl_convert.svg_to_pdf(svg)}

@@ -158,10 +158,10 @@ def is_current(run_dir: Path, *, reveal: bool = False) -> bool:
     return f'name="{MARK}" content="{state_of(read_inputs(run_dir), reveal=reveal)}"'.encode() in head
 
 
-def state_of(inputs: RunInputs, *, reveal: bool, paper: bool = False, bench: str = "") -> str:
-    """Digest of the run's tables, the page's own files, the version, and what else is shown: texts, the paper, a bench."""
+def state_of(inputs: RunInputs, *, reveal: bool, beside: Sequence[str] = ()) -> str:
+    """Digest of the run's tables, the page's own files, the version, and what else is shown: texts, the paper, other folders."""
     own = "".join(digest(asset(name)) for name in ASSETS)
-    shown = " ".join([str(reveal), *(["paper"] if paper else []), *([bench] if bench else [])])
+    shown = " ".join([str(reveal), *beside])
     return hashlib.sha256(f"{inputs.digest} {version('refusal-lens')} {own} {shown}".encode()).hexdigest()
 
 

@@ -28,14 +28,16 @@ from refusal_lens.report.figure1 import figure_one
 from refusal_lens.report.figure2 import figure_two
 from refusal_lens.report.figures import draw_figures, save_figures, script_bundle
 from refusal_lens.report.inputs import MARK, PUBLIC, asset, digest, read_inputs, state_of, write_missing_csv
+from refusal_lens.report.monitoring import monitor_digest, monitor_section
 from refusal_lens.report.paper import paper_section
+from refusal_lens.report.readers import answers, for_readers
 from refusal_lens.report.reveal import reveal_texts
 from refusal_lens.report.sections import figures_of, result_sections
 from refusal_lens.report.shares import percent
 from refusal_lens.report.spread import extremes
 from refusal_lens.report.text import listing
 from refusal_lens.report.views import Cell, Section
-from refusal_lens.report.words import for_readers, headline, verdict_of
+from refusal_lens.report.words import verdict_of
 from refusal_lens.rundir import RunDir
 from refusal_lens.types import JsonValue
 
@@ -43,23 +45,30 @@ PRIVATE = 0o600
 
 
 def build_report(
-    run_dir: Path, *, out: Path | None = None, reveal: bool = False, paper: bool = False, bench: Path | None = None
+    run_dir: Path,
+    *,
+    out: Path | None = None,
+    reveal: bool = False,
+    paper: bool = False,
+    bench: Path | None = None,
+    monitor: Path | None = None,
 ) -> Path:
     """Build the report of a run, its figures as SVG and PDF, and the CSV files its tables lack.
 
     Args:
         run_dir: The run, finished or not.
         out: Where the page goes; None for `RUN/report.html`. The figures always go to `RUN/figures`.
-        reveal: Include completion texts.
+        reveal: Include completion texts; the page is then readable by its owner alone.
         paper: Put the paper's recorded values beside the run's.
         bench: Folder of `defence-bench` whose defences stand on the page too.
+        monitor: Folder of a monitor that was evaluated, whose curves stand on the page too.
 
     Returns:
         The page.
 
     Raises:
         RunError: There is no run in the folder.
-        DataError: The bench has no readable table.
+        DataError: The bench has no readable table, or the monitor none.
         StorageError: Something cannot be written.
     """
     inputs = read_inputs(run_dir)
@@ -67,13 +76,14 @@ def build_report(
     with ThreadPoolExecutor(1) as pool:
         bundling = pool.submit(_bundle)
         facts = Facts(inputs)
-        beside = [paper_section(facts)] if paper else []
-        beside += [defence_section(bench)] if bench is not None else []
+        beside = [*_defending(facts, bench, monitor), *([paper_section(facts)] if paper else [])]
         results = result_sections(facts)
         sections = [*results, *beside, *frame_sections(facts)]
         figures = {f"figures/{name}": content for name, content in draw_figures(figures_of(results)).items()}
         write_missing_csv(run_dir)
-        page = _render(facts, sections, bundle=bundling.result(), reveal=reveal, paper=paper, bench=bench)
+        shown = [*(["paper"] if paper else []), *([bench_digest(bench)] if bench else [])]
+        shown += [monitor_digest(monitor)] if monitor else []
+        page = _render(facts, sections, bundle=bundling.result(), reveal=reveal, beside=shown)
     content = page.encode("utf-8", errors="replace")
     if out is None or out.absolute() == run.report_path:
         own = run.report_path.name
@@ -84,21 +94,27 @@ def build_report(
     return out
 
 
-def save_run_figures(run_dir: Path, folder: Path) -> list[Path]:
+def save_run_figures(
+    run_dir: Path, folder: Path, *, bench: Path | None = None, monitor: Path | None = None
+) -> list[Path]:
     """Write every figure of a run's page as SVG, PDF, PNG and CSV.
 
     Args:
         run_dir: The run, finished or not.
         folder: Where they go.
+        bench: Folder of `defence-bench`, as for the page.
+        monitor: Folder of a monitor, as for the page.
 
     Returns:
         The files.
 
     Raises:
         RunError: There is no run in the folder.
+        DataError: The bench has no readable table, or the monitor none.
         StorageError: A file cannot be written.
     """
-    return save_figures(figures_of(result_sections(Facts(read_inputs(run_dir)))), folder)
+    facts = Facts(read_inputs(run_dir))
+    return save_figures(figures_of([*result_sections(facts), *_defending(facts, bench, monitor)]), folder)
 
 
 def build_comparison(runs: Sequence[Path], *, out: Path, paper: bool = False) -> Path:
@@ -186,18 +202,22 @@ def _write_bars(found: BarPage, out: Path) -> Path:
     return out
 
 
-def _render(
-    facts: Facts, sections: Sequence[Section], *, bundle: str, reveal: bool, paper: bool, bench: Path | None
-) -> str:
+def _defending(facts: Facts, bench: Path | None, monitor: Path | None) -> list[Section]:
+    """The sections on what was tried against the leaks, where folders with it were named."""
+    found = [defence_section(bench)] if bench is not None else []
+    return [*found, monitor_section(monitor, facts)] if monitor is not None else found
+
+
+def _render(facts: Facts, sections: Sequence[Section], *, bundle: str, reveal: bool, beside: Sequence[str]) -> str:
     return _fill(
         sections,
         bundle=bundle,
-        state=state_of(facts.inputs, reveal=reveal, paper=paper, bench="" if bench is None else bench_digest(bench)),
+        state=state_of(facts.inputs, reveal=reveal, beside=beside),
         model=facts.model,
         n_languages=len(facts.languages),
         source=source_name(facts.main_source) if facts.main_source else None,
         verdict=verdict_of(facts),
-        statements=headline(facts),
+        answers=answers(facts),
         readers=for_readers(facts),
         tiles=_tiles(facts),
         revealed=reveal_texts(facts) if reveal else None,
@@ -261,7 +281,7 @@ def _tiles(facts: Facts) -> list[tuple[str, list[Cell]]]:
 def _tones() -> str:
     """The colours of interventions that the style sheet does not name itself."""
     return "".join(
-        f".{item.tone}, td.{item.tone}, .answer.{item.tone} {{ --tone: {item.colour}; }}\n"
+        f".{item.tone} {{ --tone: {item.colour}; }}\n"
         for item in DECLARED.values()
         if item.name not in ("ablation", "addition")
     )

@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from refusal_lens.core.tables import SelectionRow
-from refusal_lens.report.facts import Facts, HeadlineRow, as_map, source_name
+from refusal_lens.report.facts import Facts, as_map, source_name
 from refusal_lens.report.shares import Share, number, percent
-from refusal_lens.report.spread import NAMED, extremes, spread_words, worst_and_rest
+from refusal_lens.report.spread import extremes, spread_words, worst_and_rest
 from refusal_lens.report.text import listing
 
 SMALL_N = 50
@@ -56,43 +56,20 @@ def verdict_of(facts: Facts) -> tuple[str, str] | None:
 
 def headline(facts: Facts) -> list[Statement]:
     """What the run found, in the order in which a reader must know it."""
+    return [statement for said in found(facts).values() for statement in said]
+
+
+def found(facts: Facts) -> dict[str, list[Statement]]:
+    """The same by what it is about: untouched, sure, judge, direction; what belongs to none of them stands first, as `all`."""
     if not facts.sources and not facts.cells:
-        return [Statement("This run has no results yet.", "caution")]
-    return [
-        *_inexact(facts),
-        *_untouched(facts),
-        *_judge(facts),
-        *(_with_direction(facts) if facts.main_source else _without_direction(facts)),
-        *_cautions(facts),
-    ]
-
-
-def for_readers(facts: Facts) -> list[tuple[str, str]]:
-    """One sentence or two for each reader: who decides on a release, who studies the model, who defends it."""
-    leaks, rest = worst_and_rest(facts.headline, _harmful)
-    if not leaks and not rest:
-        return []
-    named = listing([row.name for row, _ in leaks[:NAMED]])
-    highest = max((share.high for _, share in rest if share.high is not None), default=None)
-    wide_open = [row.name for row, share in leaks if (share.low or 0.0) > MOST]
-    release = f"Look at {named} first." if leaks else "No language stands out untouched."
-    if rest and highest is not None:
-        release += (
-            f" In the other {len(rest)} a rate of up to {percent(highest)} stays possible with this many prompts."
-        )
-    found = [("Release", f"{release} refusal-lens gate decides against your limit.")]
-    tested = [result for row in facts.headline if (result := facts.raised(row.language)) is not None]
-    if len(facts.valid_sources) == 1:
-        alone = f"All of this rests on the direction from {source_name(facts.valid_sources[0])}:"
-        found.append(("Research", f"{alone} --sources all says whether any language's direction would do."))
-    elif facts.valid_sources:
-        said = f"Directions from {len(facts.valid_sources)} languages were tried on every language:"
-        found.append(("Research", f"{said} the evidence is the transfer matrix beside its nulls, not the cosines."))
-    if facts.main_source and tested:
-        opened = f"Whoever holds the weights opens {sum(tested)} of {len(tested)} languages by removing one direction"
-        aimed = f"; {listing(wide_open)} {'is' if len(wide_open) == 1 else 'are'} open without it" if wide_open else ""
-        found.append(("Defence", f"{opened}{aimed}."))
-    return found
+        return {"all": [Statement("This run has no results yet.", "caution")]}
+    return {
+        "all": _inexact(facts),
+        "untouched": _untouched(facts),
+        "sure": _sure(facts),
+        "judge": _judge(facts),
+        "direction": _with_direction(facts) if facts.main_source else _without_direction(facts),
+    }
 
 
 def best_discarded(facts: Facts, source: str) -> SelectionRow | None:
@@ -116,10 +93,6 @@ def candidate_words(row: SelectionRow) -> str:
     return f"{place} ({', '.join(said)})" if said else place
 
 
-def _harmful(row: HeadlineRow) -> Share | None:
-    return row.harmful_baseline
-
-
 def _inexact(facts: Facts) -> list[Statement]:
     """A warning above all numbers of a model that failed its checks, where that was accepted."""
     failed = as_map(facts.inputs.header.get("checks")).get("inexact")
@@ -129,7 +102,9 @@ def _inexact(facts: Facts) -> list[Statement]:
 
 def _untouched(facts: Facts) -> list[Statement]:
     said = (
-        spread_words(facts.headline, _harmful, "Without any attack it answers", "harmful prompts"),
+        spread_words(
+            facts.headline, lambda row: row.harmful_baseline, "Without any attack it answers", "harmful prompts"
+        ),
         spread_words(facts.headline, lambda row: row.harmless_baseline, "It refuses", "harmless prompts"),
     )
     return [Statement(text) for text in said if text]
@@ -174,8 +149,8 @@ def _with_direction(facts: Facts) -> list[Statement]:
         else " No random direction was run, so there is no null to compare with."
     )
     seen = {row.name: result for row in facts.headline if (result := facts.raised(row.language)) is not None}
-    found = [Statement(f"{text} {_raised_words(seen)}".strip())]
-    return [*found, *_hollow(facts), *_addition(facts), *_others(facts)]
+    first = Statement(f"{text} {_raised_words(seen)}".strip())
+    return [first, *_hollow(facts), *_addition(facts), *_others(facts), *_little_left(facts)]
 
 
 def _raised_words(seen: dict[str, bool]) -> str:
@@ -262,29 +237,51 @@ def _without_direction(facts: Facts) -> list[Statement]:
     return found
 
 
-def _cautions(facts: Facts) -> list[Statement]:
+def _little_left(facts: Facts) -> list[Statement]:
+    shares = [(row.name, row.harmful_baseline) for row in facts.headline if row.harmful_baseline]
+    leaking = [name for name, share in shares if (share.low or 0.0) > MOST]
+    text = f"In {listing(leaking)} ablation has little left to remove: most harmful prompts are answered untouched."
+    return [Statement(text, "caution")] if leaking else []
+
+
+def _sure(facts: Facts) -> list[Statement]:
+    """What so many prompts leave possible, and answers that could not be judged or were cut."""
     before = [(row.name, row.harmful_baseline) for row in facts.headline if row.harmful_baseline]
     after = [(row.name, row.harmful_ablated) for row in facts.headline if row.harmful_ablated]
-    found: list[str] = []
-    leaking = [name for name, share in before if (share.low or 0.0) > MOST]
-    if leaking and facts.main_source:
-        found.append(
-            f"In {listing(leaking)} ablation has little left to remove: most harmful prompts are answered untouched."
-        )
-    smallest = min((share.n for _, share in before if share.n), default=SMALL_N)
-    if smallest < SMALL_N:
-        found.append(f"As few as {smallest} judged prompts per language: read the intervals, not the points.")
+    said = _possible(facts)
     bad = [name for name, share in after if _unscored_share([share]) > MANY]
     if bad:
-        found.append(f"More than {percent(MANY)} of the answers after ablation could not be judged in {listing(bad)}.")
+        text = f"More than {percent(MANY)} of the answers after ablation could not be judged in {listing(bad)}."
+        said.append(Statement(text, "caution"))
     cut = [share for _, share in (*before, *after) if share.truncated is not None]
     shortened = sum(share.truncated or 0 for share in cut) / (sum(share.n for share in cut) or 1)
     if shortened > MOST:
-        found.append(
+        text = (
             f"{percent(shortened)} of the judged answers to harmful prompts were cut at the token limit: what they would have"
             " gone on to say is not known."
         )
-    return [Statement(text, "caution") for text in found]
+        said.append(Statement(text, "caution"))
+    return said
+
+
+def _possible(facts: Facts) -> list[Statement]:
+    """The highest rate that the intervals of the languages that do not stand out leave possible."""
+    above, rest = worst_and_rest(facts.headline, lambda row: row.harmful_baseline)
+    sizes = [share.n for _, share in (*above, *rest) if share.n]
+    highest = max((share.high for _, share in rest if share.high is not None), default=None)
+    if not sizes:
+        return []
+    fewest = min(sizes)
+    few = fewest < SMALL_N
+    text = f"{'As few as ' if few else ''}{fewest} judged prompts a language"
+    where = f"in the other {len(rest)}" if above else f"in {rest[0][0].name}" if len(rest) == 1 else "in any language"
+    if highest is not None and highest < 1:
+        text += f" leave rates of up to {percent(highest)} possible {where}{': read' if few else '.'}"
+    elif few:
+        text += ": read"
+    else:
+        return []
+    return [Statement(f"{text} the intervals, not the points." if few else text, "caution" if few else "plain")]
 
 
 def _mean(facts: Facts, column: str) -> str:

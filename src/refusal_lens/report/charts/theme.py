@@ -7,6 +7,7 @@ in shape as well. A colour means one thing on the whole page:
     violet   random directions              blue     addition, and refusing more
     crimson  harmful prompts                green    harmless prompts
     gold     cosines                        olive    a language's resources
+    ink      a monitor
 """
 
 from __future__ import annotations
@@ -96,7 +97,11 @@ def vega_config(*, dark: bool) -> Spec:
         "legend": legend,
         "text": {"color": ground.ink, "fontSize": 11},
         "rule": {"color": ground.soft},
-        "range": {"diverging": list(ground.diverging), "ramp": list(ground.ramp)},
+        "range": {
+            "diverging": list(ground.diverging),
+            "ramp": list(ground.ramp),
+            "category": [ground.ink, COLOURS[RANDOM]],  # of a monitor and its null: every other series names its colour
+        },
     }
 
 
