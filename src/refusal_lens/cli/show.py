@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from refusal_lens.types import Advance, Outcome, Task
 
 NAME = 34
-"""Characters of a task's name on a terminal."""
+"""Characters of a task's name on a terminal: with a bar of 8 and about 34 for the words it fits into 80."""
 
 
 class Watchers(NamedTuple):
@@ -59,14 +59,16 @@ def progress_of(prepared: Prepared, *, note: Callable[[str], None], quiet: bool 
 
     ids = [task.task_id for task in prepared.tasks]
     lines = Lines(ids, tell, workers=prepared.config.transport.workers, weights=weights(prepared))
-    tell(f"loading {prepared.config.model.spec}")
+    loading = f"loading {prepared.config.model.spec}"
     with heartbeat(lines):
         if not terminal:
+            if not quiet:
+                typer.echo(loading, err=True)
             yield Watchers(lines.started, lines.advanced, lines.moved)
             return
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[words]}"))
-        with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as bar:
-            yield _drawn(lines, bar, len(ids), f"loading {prepared.config.model.spec}")
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(8), TextColumn("{task.fields[words]}"))
+        with Progress(*columns, console=Console(stderr=True)) as bar:
+            yield _drawn(lines, bar, len(ids), loading)
 
 
 def _drawn(lines: Lines, bar: Progress, count: int, first: str) -> Watchers:
@@ -112,7 +114,8 @@ def plan_table(prepared: Prepared) -> None:
 
     console = Console()
     counts = Counter(task.step for task in prepared.tasks)
-    table = Table("step", "tasks", title=f"plan of {prepared.config.model.spec}", title_justify="left")
+    console.print(Text(f"plan of {prepared.config.model.spec}"), soft_wrap=True)
+    table = Table("step", "tasks")
     for step, count in counts.items():
         table.add_row(step, str(count))
     console.print(table)

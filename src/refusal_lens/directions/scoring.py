@@ -129,7 +129,7 @@ def score(
         n_harmful=len(harmful),
         token_ids=refusal_tokens,
         arithmetic=arithmetic,
-        progress=_counter(progress, len(alive), len(harmful) + 2 * len(harmless)),
+        progress=_counter(progress, len(alive) * (len(harmful) + 2 * len(harmless))),
     )
     notes: dict[int, str] = {}
     if mode == "race":
@@ -156,13 +156,13 @@ def _unchanged(evaluation: Evaluation, site: tuple[int, int]) -> CandidateScore:
     return CandidateScore(*site, *before, 0.0, skipped=ZERO_VECTOR)
 
 
-def _counter(progress: Callable[[int, int], None] | None, candidates: int, passes: int) -> Callable[[int], None]:
-    done, total = 0, candidates * passes
+def _counter(progress: Callable[[int, int], None] | None, total: int) -> Callable[[int], None]:
+    done = 0
 
     def count(pairs: int) -> None:
         nonlocal done
         done += pairs
-        tell(done, total, lambda: f"{done:,} of at most {total:,} passes over {candidates} candidates")
+        tell(done, total, "candidate passes")
         if progress is not None:
             progress(done, total)
 
