@@ -4,8 +4,9 @@
     hours            = tokens read / reading + tokens written / writing, on every card that is reserved
 
 `LAYER`, `WEIGHT` and `READ` come from one shape measured on one card (Qwen2.5-7B, random weights, bfloat16, an H200;
-docs/speed.md, "A GPU"): steps of 7.9 ms with 32 rows and 12.0 ms with 256, a sweep of 16.45 s. Reading is taken as inversely proportional to the
-parameters, and every answer as 512 tokens long. Not in it: the cache that attention reads, loading, translation, WildGuard.
+docs/speed.md, "A GPU"): steps of 7.9 ms with 32 rows and 12.0 ms with 256, a sweep of 16.45 s. Reading is taken as inversely
+proportional to the parameters, and every answer as 512 tokens long. Not in it: the cache that attention reads, loading,
+translation, WildGuard.
 
     python -m bench.paper_hours
 """
