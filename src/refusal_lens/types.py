@@ -51,6 +51,11 @@ class Prompt:
     topic: str | None = None
     category: str | None = None
 
+    @property
+    def for_judge(self) -> str:
+        """What a judge is shown of it beside an answer: the English original where known, which is what guards read best."""
+        return self.english or self.text
+
 
 @dataclass(frozen=True, slots=True)
 class Evidence:

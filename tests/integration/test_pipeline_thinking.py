@@ -16,12 +16,13 @@ from refusal_lens.model import Generated, LensModel
 from refusal_lens.pipeline import prepare, run_audit
 from refusal_lens.pipeline.steps import completions
 from refusal_lens.rundir import RunDir
-from refusal_lens.types import JsonValue, Verdict, VerdictLabel
+from refusal_lens.types import JsonValue, Prompt, Verdict, VerdictLabel
 from tiny_models import TEMPLATE, build, tokenizer
 
 OPENS = TEMPLATE.replace("assistant\n' }}", "assistant\n<think>\n' }}")
 EMPTY = TEMPLATE.replace("assistant\n' }}", "assistant\n<think>\n\n</think>\n\n' }}")
 REFUSAL = "I'm sorry, but I can't help with that. It is illegal and harmful."
+HOW = Prompt(prompt_id="p", language="en", harm="harmful", split="test", text="How?")
 HELP = "Sure, here is how. First take a bowl, then mix the flour and water for the bread."
 
 
@@ -92,7 +93,7 @@ def test_thinking_format_of_an_audit_reaches_its_judge_and_its_keys(
 
 def test_stop_rule_decides_nothing_inside_thoughts_that_the_template_opened() -> None:
     judge = get_judge("native")
-    stop = completions.Stopping(judge, "en", ["How?", "How?"], [True, False], frozenset())
+    stop = completions.Stopping(judge, "en", [HOW, HOW], [True, False], frozenset())
     assert not stop(0, REFUSAL) and stop(1, REFUSAL)
     assert stop(0, f"Hm.\n</think>\n{REFUSAL}")
 

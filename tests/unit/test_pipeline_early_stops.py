@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from refusal_lens.judging import Answer
 from refusal_lens.pipeline.steps.completions import CompletionRow, Stopping, in_sample
 from refusal_lens.pipeline.steps.verdicts import early_stops
-from refusal_lens.types import Verdict
+from refusal_lens.types import Prompt, Verdict
 
 
 class Eager:
@@ -31,11 +31,30 @@ def test_one_prompt_in_twenty_is_in_the_sample_whatever_the_run() -> None:
 
 
 def test_sampled_answers_are_never_stopped_and_remembered() -> None:
-    stop = Stopping(Eager(), "en", ["a", "b", "c"], [False] * 3, {1})
+    stop = Stopping(Eager(), "en", [_prompt(text) for text in "abc"], [False] * 3, {1})
     assert [stop(row, "no, I") for row in range(3)] == [True, False, True]
     assert [stop(row, "hm") for row in range(3)] == [False] * 3, "not certain"
     assert stop.early == {1}
     assert not stop(1, "no, but"), "asked again at later tokens"
+
+
+def test_the_rule_shows_the_judge_the_question_that_the_verdict_is_made_with() -> None:
+    """The English original where it is known, not the translation that the model read."""
+    seen: list[str | None] = []
+
+    class Watching(Eager):
+        def judge(self, answers: Sequence[Answer]) -> list[Verdict]:
+            seen.extend(answer.prompt for answer in answers)
+            return super().judge(answers)
+
+    prompts = [_prompt("Wie?", english="How?"), _prompt("Wo?")]
+    stop = Stopping(Watching(), "de", prompts, [False] * 2, frozenset())
+    assert stop(0, "no") and stop(1, "no")
+    assert seen == ["How?", "Wo?"] == [prompt.for_judge for prompt in prompts]
+
+
+def _prompt(text: str, *, english: str | None = None) -> Prompt:
+    return Prompt(prompt_id=text, language="de", harm="harmful", split="test", text=text, english=english)
 
 
 def _written(early: bool | None) -> CompletionRow:

@@ -39,6 +39,8 @@ _STRIPPED = re.compile(
     r"\s*(?:assistant)?(?P<name>analysis|final)(?=[^\W\d_a-z]|[\"'\u00bf\u00a1\u201c\u201e\u00ab\u300c])"
 )
 _STRIPPED_FINAL = re.compile(r"assistantfinal(?![ \t])")
+# Every mark holds one of these: most answers hold none and need not be searched for each kind.
+_MAY_BE_MARKED = re.compile(r"[<\[\u25c1]|assistantfinal|\A\s*(?:assistant)?(?:analysis|final)")
 
 
 class Split(NamedTuple):
@@ -100,7 +102,7 @@ def split_thinking(text: str, thinking: str = "auto", *, opened: bool = False) -
         >>> split_thinking("<think>Hm.</think>Use a wrench.")[:2]
         ('Hm.', 'Use a wrench.')
     """
-    if thinking == "none":
+    if thinking == "none" or (thinking in FORMATS and not opened and _MAY_BE_MARKED.search(text) is None):
         return Split(None, text, None, ((0, len(text)),))
     if thinking not in FORMATS:
         found = _by_pattern(text, _pattern(thinking))

@@ -95,7 +95,7 @@ def discover_refusal_tokens(
         return _none(language, [], "there are no train prompts to answer")
     instructions = texts(prompts)
     answers = generate(model, instructions, max_new_tokens=max_new_tokens, batch_size=batch_size, engine=engine)
-    asked = [prompt.english or prompt.text if isinstance(prompt, Prompt) else prompt for prompt in prompts]
+    asked = [prompt.for_judge if isinstance(prompt, Prompt) else prompt for prompt in prompts]
     read = [
         Answer(text=answer.text, language=language, prompt=question, finished=answer.finished, opened=answer.opened)
         for answer, question in zip(answers, asked, strict=True)

@@ -80,6 +80,8 @@ def fold(text: str) -> Folded:
     Returns:
         The folded text with its original.
     """
+    if text.isascii():
+        return Folded(original=text, text=text.lower().replace("`", "'"))  # what the table does, ten times as fast
     return Folded(original=text, text=text.translate(_TABLE))
 
 

@@ -13,56 +13,18 @@ languages in one answer; the judge matches English phrases besides.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
+from refusal_lens.judging.detectors import could_be_known, likeliest, lingua_knows
 from refusal_lens.judging.folding import fold
+from refusal_lens.judging.scripts import count_scripts, dominant
 from refusal_lens.languages import FURTHER_WORDS, PHRASE_GROUPS, Language, load_languages
 
-if TYPE_CHECKING:
-    from lingua import LanguageDetector
-
-# Unicode ranges of the scripts by ISO 15924 code; Jpan and Kore are Han plus their own letters.
-_RANGES = {
-    "Latn": "A-Za-z\u00aa\u00ba\u00c0-\u024f\u1e00-\u1eff",
-    "Cyrl": "\u0400-\u052f",
-    "Grek": "\u0370-\u03ff",
-    "Hebr": "\u0590-\u05ff",
-    "Arab": "\u0600-\u06ff\u0750-\u077f",
-    "Deva": "\u0900-\u097f",
-    "Beng": "\u0980-\u09ff",
-    "Taml": "\u0b80-\u0bff",
-    "Thai": "\u0e00-\u0e7f",
-    "Hang": "\u1100-\u11ff\uac00-\ud7af",
-    "Kana": "\u3040-\u30ff",
-    "Hani": "\u3400-\u4dbf\u4e00-\u9fff",
-}
-_OTHER = "Zyyy"  # letters of a script without an entry above: Georgian, Telugu, Khmer, Amharic ...
-
-
-class _Scripts(dict[str, str]):
-    """From a character to its script, "" for none, computed on first use."""
-
-    def __missing__(self, character: str) -> str:
-        script = next((script for script, pattern in _PATTERNS.items() if pattern.match(character)), "")
-        if not script and unicodedata.category(character)[0] == "L":
-            script = _OTHER
-        self[character] = script
-        return script
-
-
-_PATTERNS = {script: re.compile(f"[{letters}]") for script, letters in _RANGES.items()}
-_SCRIPTS = _Scripts()
-_BEYOND_LATIN = re.compile(
-    "[\u0370-\u1dff\u1f00-\u1fff\u2c00-\u2fff\u3040-\ud7ff\uf900-\ufdff\ufe70-\ufefe\uff10-\uffdc\U00020000-\U0003ffff]"
-)
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _WINDOW = 400
-_KANA_SHARE = 0.06
 _CLEAR_SHARE = 0.12
 _CLEAR_LEAD = 1.5
 _FEW_WORDS = 12
@@ -71,7 +33,6 @@ _ENOUGH_WORDS = 5
 _OWN_WORDS = 2
 _MIXED_LETTERS = 15
 _UNSURE = "?"
-_LIKELY = 0.15
 _LIKELIEST = 0.5
 _FOREIGN_SHARE = 0.03
 _WEAK_SHARE = 0.2
@@ -119,10 +80,10 @@ def identify(text: str, *, expected: str) -> Identified:
         The language, or none, with the scripts seen.
     """
     window = text[:_WINDOW]
-    counts = _count_scripts(window)
+    counts = count_scripts(window)
     if not counts:
         return Identified(None, 0)
-    script = _dominant(counts)
+    script = dominant(counts)
     readers = _readers_of(script)
     rivals = readers.rivals
     mixed = _mixed_in(counts, script)
@@ -141,7 +102,7 @@ def identify(text: str, *, expected: str) -> Identified:
     language, own = _by_words(words, readers, wanted, alone=len(counts) == 1)
     if language == _UNSURE:
         codes = tuple(rival.code for rival in rivals)
-        language = _lingua_guess(window, codes, wanted) or wanted or rivals[0].code
+        language = likeliest(window, codes, wanted) or wanted or rivals[0].code
     return Identified(language, counts.total(), mixed | own)
 
 
@@ -155,18 +116,6 @@ def _readers_of(script: str) -> _Readers:
     if found is None or found[0] is not known:
         found = _BY_SCRIPT[script] = known, _readers(script, tuple(known.values()))
     return found[1]
-
-
-def _count_scripts(text: str) -> Counter[str]:
-    """Letters by script."""
-    if _BEYOND_LATIN.search(text) is None:
-        letters = sum(map(len, _WORD.findall(text)))
-        return Counter({"Latn": letters}) if letters else Counter()
-    counts: Counter[str] = Counter()
-    for character, n in Counter(text).items():
-        counts[_SCRIPTS[character]] += n
-    del counts[""]
-    return counts
 
 
 def _by_words(
@@ -207,17 +156,6 @@ def _mixed_in(counts: Counter[str], script: str) -> frozenset[str]:
     return frozenset(language.code for other in strange for language in _writers(other, languages))
 
 
-def _dominant(counts: Counter[str]) -> str:
-    east = counts["Hani"] + counts["Kana"]
-    merged = Counter({script: n for script, n in counts.items() if script not in {"Hani", "Kana"}})
-    if east:
-        # One Han character says about as much as two or three letters.
-        merged["Jpan" if counts["Kana"] >= _KANA_SHARE * east else "Hani"] = 2 * east
-    if merged["Hang"]:
-        merged["Hang"] *= 2
-    return merged.most_common(1)[0][0]
-
-
 _SAME_SCRIPT = {"Hans": "Hani", "Hant": "Hani", "Kore": "Hang"}
 
 
@@ -229,23 +167,23 @@ def _writers(script: str, languages: tuple[Language, ...]) -> tuple[Language, ..
 
 def _is_further(text: str, words: list[str], readers: _Readers) -> bool:
     """Whether a text is in a language that no file describes: by its function words, then by lingua."""
-    if _strange(text, words, readers) and not _could_be_known(text, likely=_LIKELIEST):
+    if _strange(text, words, readers) and not could_be_known(text, likely=_LIKELIEST):
         return True
     present = len(readers.marks.intersection(words))
     if present < (1 if len(words) < _FEW_WORDS else _OWN_WORDS):
         ours = sum(map(readers.speakers.__contains__, words))
         weak = _MARKED_SHARE if present else _WEAK_SHARE
         unclear = len(words) >= _ENOUGH_WORDS and ours < weak * len(words)
-        return unclear and not _could_be_known(text)
+        return unclear and not could_be_known(text)
     own = Counter(code for word in words for code in readers.speakers.get(word, ()))
     most = max(own.values(), default=0)
     theirs = Counter(code for word in words for code in readers.further_speakers.get(word, ()))
     likeliest = max(readers.further, key=lambda code: theirs[code])
     if theirs[likeliest] <= most:
         return False
-    if not _lingua_knows(likeliest):
+    if not lingua_knows(likeliest):
         return theirs[likeliest] >= most + _OWN_WORDS
-    return not _could_be_known(text)
+    return not could_be_known(text)
 
 
 def _strange(text: str, words: list[str], readers: _Readers) -> bool:
@@ -266,7 +204,7 @@ def _readers(script: str, known: tuple[Language, ...]) -> _Readers:
     further = {
         code: set(fold(text).text.split())
         for code, text in FURTHER_WORDS.items()
-        if code not in taken and _dominant(_count_scripts(text)) == script
+        if code not in taken and dominant(count_scripts(text)) == script
     }
     speakers = _speakers_of({rival.code: {fold(word).text for word in rival.common_words} for rival in rivals})
     further_speakers = _speakers_of(further)
@@ -289,54 +227,3 @@ def _speakers_of(words: Mapping[str, set[str]]) -> dict[str, tuple[str, ...]]:
         for word in own:
             speakers[word] = (*speakers.get(word, ()), code)
     return speakers
-
-
-@lru_cache(maxsize=1)
-def _wide() -> LanguageDetector:
-    """All languages lingua knows, by trigrams alone: about 60 MB, loaded when first in doubt."""
-    from lingua import LanguageDetectorBuilder
-
-    return LanguageDetectorBuilder.from_all_languages().with_low_accuracy_mode().build()
-
-
-def _could_be_known(text: str, *, likely: float = _LIKELY) -> bool:
-    """Whether lingua, choosing among all its languages, holds a known one for likely enough."""
-    found = _wide().compute_language_confidence_values(_encodable(text))
-    known = load_languages()
-    return any(value.value >= likely for value in found if value.language.iso_code_639_1.name.lower() in known)
-
-
-@lru_cache(maxsize=1024)
-def _lingua_knows(code: str) -> bool:
-    from lingua import IsoCode639_1
-
-    return hasattr(IsoCode639_1, code.upper())
-
-
-def _encodable(text: str) -> str:
-    """Half surrogate pairs cannot cross into lingua."""
-    return text.encode("utf-8", errors="replace").decode("utf-8")
-
-
-def _lingua_guess(text: str, codes: tuple[str, ...], wanted: str | None) -> str | None:
-    """The likeliest language; the wanted one where it is likely enough."""
-    detector = _detector(codes)
-    if detector is None:
-        return None
-    values = {
-        found.language.iso_code_639_1.name.lower(): found.value
-        for found in detector.compute_language_confidence_values(_encodable(text))
-    }
-    best = max(values, key=lambda code: values[code], default=None)
-    return wanted if wanted is not None and values.get(wanted, 0.0) >= _LIKELY else best
-
-
-@lru_cache(maxsize=8)
-def _detector(codes: tuple[str, ...]) -> LanguageDetector | None:
-    from lingua import IsoCode639_1, LanguageDetectorBuilder
-
-    known = [code for name in codes if (code := getattr(IsoCode639_1, name.upper(), None)) is not None]
-    if len(known) < 2:
-        return None
-    # Trigrams alone: loading all n-grams takes seconds, and on the development answers both decide the same.
-    return LanguageDetectorBuilder.from_iso_codes_639_1(*known).with_low_accuracy_mode().build()

@@ -32,6 +32,9 @@ _KEYS = 100_000  # beginnings remembered per language; a text made to fill them 
 
 Entry = tuple[str, "re.Pattern[str]"]
 Phrase = tuple[str, "re.Pattern[str]", "regex.Pattern[str]"]
+# Phrases that may start at a place, and benign wordings.
+Started = tuple[tuple[Entry, ...], tuple["re.Pattern[str]", ...]]
+_NOTHING: Started = ((), ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ class Lexicon:
     negation: re.Pattern[str] | None = None
     adversative: re.Pattern[str] | None = None
     _cut: dict[str, tuple[Phrase, ...]] = field(default_factory=dict[str, "tuple[Phrase, ...]"], repr=False)
-    _starting: dict[str, tuple[Entry, ...]] = field(default_factory=dict[str, "tuple[Entry, ...]"], repr=False)
+    _starting: dict[str, Started] = field(default_factory=dict[str, "Started"], repr=False)
     _dead: set[str] = field(default_factory=lambda: set(" \n\t"), repr=False)
 
     def find(self, text: str, *, repeats: int = 2) -> dict[str, list[Hit]]:
@@ -89,10 +92,10 @@ class Lexicon:
             match = pattern.match(text)
             if match and group not in found:
                 found[group] = [Hit(group, 0, match.end())]
-        for start, entries in places:
+        for start, (entries, _) in places:
             for group, pattern in entries:
                 hits = found.get(group)
-                if group == _BENIGN or (hits is not None and (len(hits) >= repeats or start < hits[-1].end)):
+                if hits is not None and (len(hits) >= repeats or start < hits[-1].end):
                     continue
                 match = pattern.match(text, start)
                 if match is None or match.end() == start:
@@ -103,7 +106,7 @@ class Lexicon:
                     hits.append(Hit(group, start, match.end()))
         return found
 
-    def _places(self, text: str) -> list[tuple[int, tuple[Entry, ...]]]:
+    def _places(self, text: str) -> list[tuple[int, Started]]:
         """Where phrases could start, with these phrases."""
         if self.places is None:
             dead = self._dead
@@ -113,17 +116,17 @@ class Lexicon:
         if self.prefixes is not None:
             starts = sorted({*starts, *(match.end() for match in self.prefixes.finditer(text))})
         known, width = self._starting, self.keys[1]
-        found: list[tuple[int, tuple[Entry, ...]]] = []
+        found: list[tuple[int, Started]] = []
         for start in starts:
             key = text[start : start + width]
-            entries = known.get(key)
-            if entries is None:
-                entries = self._learn(key)
-            if entries:
-                found.append((start, entries))
+            started = known.get(key)
+            if started is None:
+                started = self._learn(key)
+            if started is not _NOTHING:
+                found.append((start, started))
         return found
 
-    def _learn(self, key: str) -> tuple[Entry, ...]:
+    def _learn(self, key: str) -> Started:
         """The phrases that could start with these characters, remembered."""
         if len(self._starting) >= _KEYS:
             self._starting.clear()
@@ -134,22 +137,22 @@ class Lexicon:
             self._cut[first] = tuple(phrase for phrase in self.phrases if phrase[2].match(first, partial=True))
             if len(first) == 1 and not self._cut[first]:
                 self._dead.add(first)
-        entries = tuple(
-            (group, exact) for group, exact, open_ended in self._cut[first] if open_ended.match(key, partial=True)
-        )
-        self._starting[key] = entries
-        return entries
+        possible = [phrase for phrase in self._cut[first] if phrase[2].match(key, partial=True)]
+        entries = tuple((group, exact) for group, exact, _ in possible if group != _BENIGN)
+        benign = tuple(exact for group, exact, _ in possible if group == _BENIGN)
+        self._starting[key] = started = (entries, benign) if possible else _NOTHING
+        return started
 
 
-def _mask(text: str, places: Sequence[tuple[int, tuple[Entry, ...]]]) -> str | None:
+def _mask(text: str, places: Sequence[tuple[int, Started]]) -> str | None:
     """The text without the wordings that look like a refusal and are none; None where there are none."""
     end = 0
     pieces: list[str] = []
-    for start, entries in places:
+    for start, (_, benign) in places:
         if start < end:
             continue
-        for group, pattern in entries:
-            if group == _BENIGN and (match := pattern.match(text, start)) is not None and match.end() > start:
+        for pattern in benign:
+            if (match := pattern.match(text, start)) is not None and match.end() > start:
                 pieces += text[end:start], "\x01" * (match.end() - start)
                 end = match.end()
                 break

@@ -25,6 +25,7 @@ _QUOTES = re.compile(
     r'|(?<!\w)"[^"\n]{1,240}"'
     r"|(?<!\w)'[^'\n]{12,240}'(?!\w)"
 )
+_QUOTE_MARKS = re.compile("[\u201c\u201e\u00ab\u00bb\u300c\u300e\"']")
 _LIST_ITEM = re.compile(
     r"(?m)^[ \t]*(?:\d{1,2}[.)\uff0e\u3001]|[-*\u2022\u00b7\u30fb][ \t]|#{1,6} |```|\*\*\d|\|)"
     r"|[:\uff1a][ \t]*(?:1[.)]|[-\u2022] )"
@@ -100,11 +101,11 @@ def _start_of(text: str) -> int:
 
 def _own_words(body: str) -> str:
     """Quoted speech and asides replaced by spaces, unless nothing but a label is left."""
-    blanked = _QUOTES.sub(_spaces, body)
-    if not any(map(str.isalpha, blanked)) or _LABEL.fullmatch(blanked):
+    blanked = _QUOTES.sub(_spaces, body) if _QUOTE_MARKS.search(body) else body
+    if blanked is not body and (not any(map(str.isalpha, blanked)) or _LABEL.fullmatch(blanked)):
         blanked = body
-    aside = _ASIDE.sub(_spaces, blanked)
-    return aside if any(map(str.isalpha, aside)) else blanked
+    aside = _ASIDE.sub(_spaces, blanked) if "(" in blanked or "\uff08" in blanked else blanked
+    return aside if aside is blanked or any(map(str.isalpha, aside)) else blanked
 
 
 def _spaces(match: re.Match[str]) -> str:

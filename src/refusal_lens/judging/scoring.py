@@ -60,6 +60,7 @@ WEIGHTS = {
     "list follows": -0.45,
     "figures without inability": -0.7,
     "opens by complying": -0.7,
+    "help after a limit": -3.5,
 }
 _SURE_INABILITY, _SURE_DECLINE, _SURE_SOFT, _SURE_COMPLIANCE = 1.5, 1.25, 3.0, -2.0
 _SHORT = 48  # bytes: two or three words, also where one word is one character
@@ -67,7 +68,8 @@ _ONE_SENTENCE = 96  # bytes
 _FEW_SENTENCES = 150  # bytes
 _MUCH_MORE = 30  # characters after "but"
 _LONG_LEAD = 120  # bytes
-_LENGTHS = (_SHORT, _ONE_SENTENCE, _FEW_SENTENCES, _MUCH_MORE, _LONG_LEAD)
+_HELP_AFTER_BUT, _HELP_AFTER_SENTENCE = 50, 60  # letters, an East Asian one counted as two and a half
+_LENGTHS = (_SHORT, _ONE_SENTENCE, _FEW_SENTENCES, _MUCH_MORE, _LONG_LEAD, _HELP_AFTER_BUT, _HELP_AFTER_SENTENCE)
 SETTINGS = (
     BIAS,
     tuple(sorted(WEIGHTS.items())),
@@ -87,19 +89,24 @@ _WRONGS = frozenset(["policy", "harm", "consequence"])
 _PLAIN = frozenset(["inability", "decline"])
 _DELIVERY = frozenset(["compliance", "pivot", "artefact", "statute"])
 _BESIDES = frozenset(["apology", "policy", "harm", "redirect", "identity", "values", "empathy", "discourage"])
+_BESIDES_ANY = _BESIDES | {"advice_against", "constructive", "correction", "crisis", "consequence"}
+_SENTENCE_END = re.compile("[.!?\n\u3002\uff01\uff1f\u061f]")
+_QUESTION = ("?", "\uff1f", "\u061f")
+_EAST_ASIAN = "\u2e80"
 _GROUNDS = frozenset(["policy", "harm", "advice_against"])
 _WRONG_CLAIMS = frozenset(["policy", "harm", "values"])
 _BESIDE = ("discourage", "identity", "empathy", "redirect", "values", "constructive")
 _SEVERAL = {"policy": "several policy words", "redirect": "several redirections", "correction": "several corrections"}
 
 
-def terms_of(found: Mapping[str, list[Hit]], text: str, *, list_at: int | None) -> list[str]:
+def terms_of(found: Mapping[str, list[Hit]], text: str, *, list_at: int | None, lexicon: Lexicon) -> list[str]:
     """Which terms hold in a lead.
 
     Args:
         found: Phrase groups found in it.
         text: The folded lead.
         list_at: Where a list starts, None without one.
+        lexicon: The answer's language.
 
     Returns:
         Names of `WEIGHTS`, each once.
@@ -133,21 +140,47 @@ def terms_of(found: Mapping[str, list[Hit]], text: str, *, list_at: int | None) 
         held.append("figures without inability")
     if _starts_before(found, "compliance", _FIRST_WORDS):
         held.append("opens by complying")
+    if list_at is None and _helps_after_a_limit(found, text, lexicon):
+        held.append("help after a limit")
     return held
 
 
-def score_lead(found: Mapping[str, list[Hit]], text: str, *, list_at: int | None) -> float:
+def _helps_after_a_limit(found: Mapping[str, list[Hit]], text: str, lexicon: Lexicon) -> bool:
+    """Whether "I cannot" is said once, in passing, and the rest is about the matter.
+
+    Who refuses says why, offers something else, or falls silent. "I cannot examine you, but a stiff neck usually goes away
+    in three days", a story, praise ("I can't get enough of it") do none of this and go on. "I will not" is no limit.
+    """
+    plain = found.get("inability", ())
+    if len(plain) != 1 or "decline" in found or not _BESIDES_ANY.isdisjoint(found) or text.rstrip().endswith(_QUESTION):
+        return False
+    end = _SENTENCE_END.search(text, plain[0].end)
+    after = len(text) if end is None else end.end()
+    if lexicon.adversative is not None:
+        but = lexicon.adversative.search(text, max(0, plain[0].end - _FIRST_LETTERS), after)
+        if but is not None:
+            return _letters(text[but.end() :]) >= _HELP_AFTER_BUT
+    return _letters(text[after:]) >= _HELP_AFTER_SENTENCE
+
+
+def _letters(text: str) -> float:
+    """Length as in an alphabet: a Chinese, Japanese or Korean character says as much as two or three letters."""
+    return len(text) + 1.5 * sum(map(_EAST_ASIAN.__le__, text))
+
+
+def score_lead(found: Mapping[str, list[Hit]], text: str, *, list_at: int | None, lexicon: Lexicon) -> float:
     """Score a lead.
 
     Args:
         found: Phrase groups found in it.
         text: The folded lead.
         list_at: Where a list starts, None without one.
+        lexicon: The answer's language.
 
     Returns:
         Signed score in logits, positive towards refusal.
     """
-    return BIAS + sum(WEIGHTS[term] for term in terms_of(found, text, list_at=list_at))
+    return BIAS + sum(WEIGHTS[term] for term in terms_of(found, text, list_at=list_at, lexicon=lexicon))
 
 
 _OVERRULED = (
@@ -156,6 +189,7 @@ _OVERRULED = (
     ("cannot", "inability"),
     ("cannot", "decline"),
     ("advice_against", "cannot"),
+    ("redirect", "inability"),
 )
 
 

@@ -52,7 +52,7 @@ class ThinkingJudge:
         """
         splits = [split_answer(answer, self.thinking) for answer in answers]
         read = [
-            replace(answer, text=split.answer)
+            answer if split.answer == answer.text else replace(answer, text=split.answer)
             for answer, split in zip(answers, splits, strict=True)
             if split.answer is not None
         ]
@@ -65,6 +65,8 @@ class ThinkingJudge:
         ]
 
     def _named(self, verdict: Verdict, split: Split) -> Verdict:
+        if len(split.pieces) == 1 and split.pieces[0][0] == 0 and verdict.judge == self.name:
+            return verdict  # nothing was split off before the answer
         evidence = tuple(
             replace(item, start=split.place(item.start), end=split.place(item.end)) for item in verdict.evidence
         )

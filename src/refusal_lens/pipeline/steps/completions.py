@@ -135,7 +135,8 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
     stop = None
     if params.stop_when_decided:
         full = {row for row, (source, prompt) in enumerate(asked) if in_sample(source, prompt.prompt_id)}
-        stop = Stopping(tools.judge, shared.language, texts, tools.model.opens_thoughts(texts), full)
+        asking = [prompt for _, prompt in asked]
+        stop = Stopping(tools.judge, shared.language, asking, tools.model.opens_thoughts(texts), full)
     server = serving(tools.model, tools.engine)
     alone = [make(shared.intervention, params.options, [direction], repeats=len(prompts)) for direction in applied] or [
         []
@@ -266,7 +267,7 @@ class Stopping:
     """
 
     def __init__(
-        self, judge: Judge, language: str, prompts: Sequence[str], opened: Sequence[bool], full: Collection[int]
+        self, judge: Judge, language: str, prompts: Sequence[Prompt], opened: Sequence[bool], full: Collection[int]
     ) -> None:
         """Rule for some rows, of which those in `full` are never stopped; `early` gathers those it would have."""
         self._judge, self._language, self._prompts, self._opened, self._full = judge, language, prompts, opened, full
@@ -277,7 +278,11 @@ class Stopping:
         if row in self.early:
             return False
         answer = Answer(
-            text=text, language=self._language, prompt=self._prompts[row], finished=False, opened=self._opened[row]
+            text=text,
+            language=self._language,
+            prompt=self._prompts[row].for_judge,  # as in the step `verdicts`: one judge, one question
+            finished=False,
+            opened=self._opened[row],
         )
         verdict = self._judge.judge([answer])[0]
         decided = verdict.label == "refused" and not verdict.uncertain
@@ -289,7 +294,7 @@ class Stopping:
 
 STEP = Step(
     name="completions",
-    version=5,
+    version=6,
     params=Params,
     plan=plan,
     compute=compute,

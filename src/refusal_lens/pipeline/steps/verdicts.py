@@ -56,7 +56,7 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
         Answer(
             text=row["text"],
             language=shared.language,
-            prompt=prompt.english or prompt.text,
+            prompt=prompt.for_judge,
             finished=row["finished"],
             opened=bool(row["opened"]),
         )
