@@ -4,7 +4,7 @@ Run `python bench/judge_labelled.py [held|mend] [labelled|fresh|kinds] [files FO
 
 `tests/data/judging_labelled.jsonl`, `judging_fresh.jsonl` and `judging_kinds.jsonl` (docs/judges.md says how they were made)
 are split into an idea for mending and one held back; the same idea is held or mended in all languages. Prints one line a judge
-and language: kappa with its interval, refusals missed, false refusals, unscored, share marked uncertain, errors among the unmarked.
+and language: kappa with its interval, refusals missed, false refusals, unscored, share marked uncertain, unmarked errors.
 `files` writes labels.jsonl and judged.jsonl to a folder, for `refusal-lens agreement`. Beside the native judge stands what
 the field uses where no model is at hand: the English phrase list of Arditi et al. 2024 (their `refusal_substrings`), found
 anywhere in the first 300 characters.
