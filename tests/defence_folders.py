@@ -23,6 +23,7 @@ def make_bench(root: Path) -> Path:
             "defence": defence, "attack": attack, "language": code, "harmful_refused": 1 - success,
             "attack_success": success, "overrefusal": over, "n_harmful": 20, "n_harmless": 20, "unscored": 1,
             "selectivity": None if over is None else 1 - success - over, "low": None, "high": None,
+            "miss": None, "false_alarm": None,
         }
         for (defence, attack, code), (success, over) in made.items()
     ]  # fmt: skip

@@ -126,7 +126,7 @@ def test_headline_states_means_ranges_and_the_null(tmp_path: Path) -> None:
         rate("ablation", "random-1", "de", "harmful", 12, 100),
     ]
     text = words_of(facts_with(tmp_path, rows))
-    assert "it answers 90 % (mean; 80 % in German to 100 % in English) of harmful prompts" in text
+    assert "it answers 90 % of harmful prompts (mean; 80 % in German to 100 % in English), untouched" in text
     assert "untouched 5 % (mean; 0 % in English to 10 % in German)" in text
     assert "Random directions of the same size leave it at 6 %" in text
     assert "larger than chance" not in text, "without paired tests nothing is called so"

@@ -73,7 +73,7 @@ def _asked(facts: Facts) -> list[tuple[str, str]]:
             f" {f'at most {limit} per language and class' if limit else 'all'}{sets}",
         ),
         ("languages", f"{len(languages)}: {listing(languages)}" if languages else "none recorded"),
-        ("directions from", listing([source_name(source) for source in facts.sources]) or "none recorded"),
+        ("directions from", _sources(facts)),
         (
             "selection",
             f"rule {set_to('directions', 'rule')}, {set_to('directions', 'n_train')} train and"
@@ -86,6 +86,12 @@ def _asked(facts: Facts) -> list[tuple[str, str]]:
         ("command", _plain(facts.inputs.header.get("command"))),
     ]
     return [(name, value) for name, value in items if UNKNOWN not in value or name in ("model", "seed")]
+
+
+def _sources(facts: Facts) -> str:
+    if len(facts.sources) > 1 and set(facts.sources) == set(facts.languages):
+        return f"all {len(facts.sources)} languages"
+    return listing([source_name(source) for source in facts.ordered(facts.sources)]) or "none recorded"
 
 
 def _interventions(facts: Facts) -> str:

@@ -58,7 +58,6 @@ def defence_section(folder: Path) -> Section:
             " of each class that succeeds most. Down and to the left is better. Pale: another defence is better in both under"
             " the same class of attackers. The table has the language each protects least."
         ),
-        table=table,
         files=f"{clean(folder.absolute().name)}/figures/pareto.svg",
     )
     blocks: list[Block] = [figure, table]

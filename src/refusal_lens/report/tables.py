@@ -43,6 +43,8 @@ def judge_table(facts: Facts) -> Table | None:
     known = {code: facts.reliability(code) for code in facts.languages}
     if not facts.judge or not any(known.values()):
         return None
+    samples = {found.on_what for found in known.values() if found}
+    alike = f" Measured on {next(iter(samples))}." if len(samples) == 1 else ""
     return (
         TableOf(known.items())
         .words("language", lambda item: language_name(item[0]))
@@ -50,10 +52,10 @@ def judge_table(facts: Facts) -> Table | None:
         .numbers("agreement (Cohen's κ)", lambda item: item[1].kappa if item[1] else None)
         .counts("on answers", lambda item: item[1].n if item[1] else None)
         .shares("mean error of a rate", lambda item: item[1].mean_cell_error if item[1] else None)
-        .words("measured on", lambda item: item[1].on_what if item[1] else "nothing")
+        .words("measured on", lambda item: "" if alike else item[1].on_what if item[1] else "nothing")
         .made(
             f"Agreement of the judge ({facts.judge.partition('+')[0]}) with reference labels, as measured and shipped with"
-            " this tool; 1 is full agreement, 0 is chance. It says nothing of answers unlike those measured."
+            " this tool; 1 is full agreement, 0 is chance. It says nothing of answers unlike those measured.{alike}"
         )
     )
 

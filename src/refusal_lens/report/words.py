@@ -141,7 +141,7 @@ def _with_direction(facts: Facts) -> list[Statement]:
     null = facts.average("harmful_random")
     text = (
         f"With the {source_name(facts.main_source or '')} refusal direction ablated, it answers"
-        f" {_mean(facts, 'harmful_ablated')} of harmful prompts; untouched {_mean(facts, 'harmful_baseline')}."
+        f" {_mean(facts, 'harmful_ablated', 'harmful prompts')}, untouched {_mean(facts, 'harmful_baseline')}."
     )
     text += (
         f" Random directions of the same size leave it at {percent(null)}."
@@ -191,7 +191,7 @@ def _addition(facts: Facts) -> list[Statement]:
     null = facts.average("harmless_random")
     if facts.average("harmless_added") is None:
         return []
-    text = f"With the direction added, it refuses {_mean(facts, 'harmless_added')} of harmless prompts"
+    text = f"With the direction added, it refuses {_mean(facts, 'harmless_added', 'harmless prompts')}"
     text += f"; random directions {percent(null)}." if null is not None else "."
     unscored = _unscored_share([row.harmless_added for row in facts.headline])
     if unscored > MANY:
@@ -284,9 +284,9 @@ def _possible(facts: Facts) -> list[Statement]:
     return [Statement(f"{text} the intervals, not the points." if few else text, "caution" if few else "plain")]
 
 
-def _mean(facts: Facts, column: str) -> str:
+def _mean(facts: Facts, column: str, what: str = "") -> str:
     """Mean over languages of a headline column, never without its extremes."""
-    average, ends = percent(facts.average(column)), extremes(facts, column)
+    average, ends = f"{percent(facts.average(column))}{f' of {what}' if what else ''}", extremes(facts, column)
     return f"{average} (mean; {ends})" if ends else average
 
 

@@ -112,7 +112,8 @@
   }
   prefersDark.addEventListener("change", () => drawAll(ground()));
   addEventListener("beforeprint", () => {
-    for (const item of document.querySelectorAll("figure details")) item.open = true; // Chromium prints no closed details
+    // Chromium prints no closed details; a table of hundreds of rows is for the screen and the CSV.
+    for (const item of document.querySelectorAll("figure details")) item.open = item.querySelectorAll("tbody tr").length <= 40;
     drawAll("light");
   });
   addEventListener("afterprint", () => drawAll(ground()));

@@ -15,8 +15,8 @@ from refusal_lens.report.charts.theme import Data, Spec, named, tips
 from refusal_lens.types import JsonValue
 
 CURVE, NULL = "the monitor", "its best null"
-PANEL, ACROSS = 132, 5
-TICKS = (0, 0.01, 0.05, 0.25, 0.5, 1)
+PANEL, ACROSS = 138, 5
+TICKS = (0, 0.05, 0.25, 1)
 
 
 def curves_width(languages: int) -> int:
@@ -35,10 +35,10 @@ def curves_spec(rows: Data, languages: Sequence[str]) -> Spec:
     Returns:
         A specification on the data set `rows`.
     """
-    axis = alt.Axis(format="%", values=list(TICKS), labelFontSize=10, labelOverlap="greedy")
+    axis = alt.Axis(format="%", values=list(TICKS), labelFontSize=10, titleFontSize=11, titlePadding=4)
     scale = alt.Scale(type="sqrt", domain=[0, 1], nice=False)
-    x = alt.X("false_alarm", type="quantitative", title=None, scale=scale, axis=axis)
-    y = alt.Y("miss", type="quantitative", title=None, scale=scale, axis=axis)
+    x = alt.X("false_alarm", type="quantitative", title="harmless flagged", scale=scale, axis=axis)
+    y = alt.Y("miss", type="quantitative", title="harmful missed", scale=scale, axis=axis)
     series = [CURVE, NULL]
     colour = alt.Color(
         "series",
@@ -87,8 +87,6 @@ def curves_spec(rows: Data, languages: Sequence[str]) -> Spec:
         ),
     )
     layers = alt.LayerChart(layer=[lines, spans, across, marks, held]).properties(width=PANEL, height=PANEL)
-    facet = alt.Facet(
-        "language", type="nominal", sort=list(languages), title="across: harmless flagged · up: harmful missed"
-    )
+    facet = alt.Facet("language", type="nominal", sort=list(languages), title=None)
     chart = alt.FacetChart(data=named(), spec=layers, facet=facet, columns=min(ACROSS, len(languages)))
     return {**cast("Spec", chart.to_dict(validate=False)), "datasets": cast("JsonValue", {"rows": rows})}

@@ -69,13 +69,13 @@ def pareto_spec(rows: Sequence[Fields]) -> Spec:
         "overrefusal",
         type="quantitative",
         title="harmless prompts refused, mean of languages",
-        axis=alt.Axis(format="%"),
+        axis=alt.Axis(format="%", tickCount=5),
     )
     y = alt.Y(
         "success",
         type="quantitative",
         title="harmful prompts answered, mean of languages",
-        axis=alt.Axis(format="%"),
+        axis=alt.Axis(format="%", tickCount=5),
         scale=alt.Scale(domain=[0, 1]),
     )
     present = [title for title in CLASSES if any(point["class"] == title for point in points)]
