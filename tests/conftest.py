@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from pathlib import Path
 
@@ -11,6 +12,17 @@ for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# Imported here and not by a module whose types are checked while it runs: whatever such a module imports for the first time
+# is compiled anew in every process, half a minute of transformers.
+for _library in (
+    "torch",
+    "transformers.modeling_utils",
+    "transformers.generation",
+    "sklearn.linear_model",
+    "scipy.stats",
+):
+    importlib.import_module(_library)
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

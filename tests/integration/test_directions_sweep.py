@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 from bench import published
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from refusal_lens.core import progress as core_progress
 from refusal_lens.directions import (
     Candidates,
     CandidateScore,
+    batched,
     discover_refusal_tokens,
     extract,
     refusal_scores,
@@ -24,12 +26,15 @@ from refusal_lens.directions import (
     shuffled_direction,
 )
 from refusal_lens.directions.batched import Answered, BatchedPasses, Pair
+from refusal_lens.directions.evaluation import Contenders, Evaluation
 from refusal_lens.directions.passes import PrefixCachePasses, passes_for
+from refusal_lens.directions.race import race
+from refusal_lens.directions.sweep import Limits, everything
 from refusal_lens.errors import UserError
-from refusal_lens.interventions import Ablation
+from refusal_lens.interventions import Ablation, Addition
 from refusal_lens.judging import Answer
 from refusal_lens.model import LensModel, generate, load_model, projection
-from refusal_lens.types import Verdict
+from refusal_lens.types import Rule, Verdict
 from tiny_models import build
 
 HARMFUL = [
@@ -92,6 +97,99 @@ def test_the_prefix_cache_equals_whole_forward_passes(load: Callable[[str], Lens
     for how in ("ablated", "added"):
         one, two = (answers(passes, how, vectors, layers, pairs) for passes in (fast, plain))
         assert (one - two).abs().max() <= 2e-5 * two.abs().max()
+
+
+def as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few rows of a length are joined by shorter ones, as where a pass is dear."""
+    monkeypatch.setattr(batched, "WASTE", {})
+
+
+@pytest.mark.parametrize("name", ["llama", "gemma2", "gpt2", "mixtral", "falcon", "olmo2"])
+def test_fewer_larger_passes_have_the_same_logits(
+    load: Callable[[str], LensModel], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Padded, and with additions of several layers in one pass, against one pass for each pair by hooks of its own."""
+    model = load(name)
+    prompts = [*HARMFUL, *HARMLESS]
+    vectors = torch.randn(4, model.d_model, generator=torch.Generator().manual_seed(1))
+    layers = [2, 0, 1, 1]
+    pairs = [Pair(candidate, prompt) for candidate in range(4) for prompt in (0, 3, 5, 8, 11)]
+    as_on_a_gpu(monkeypatch)
+    ran: list[int] = []
+    logits = LensModel.logits
+    monkeypatch.setattr(LensModel, "logits", lambda *given: (ran.append(1), logits(*given))[1])
+    passes = BatchedPasses(model, model.render(prompts))
+    for how in ("ablated", "added"):
+        ran.clear()
+        found = answers(passes, how, vectors, layers, pairs)
+        assert len(ran) == 1, "all lengths and layers in one pass"
+        for pair, row in zip(pairs, found, strict=True):
+            vector = vectors[pair.candidate]
+            edit = Ablation(vector) if how == "ablated" else Addition(vector, layer=layers[pair.candidate])
+            with model.edited([edit]):
+                wanted = logits(model, model.batch(model.render(prompts), [pair.prompt]))[0]
+            assert (row - wanted).abs().max() <= 2e-5 * wanted.abs().max()
+
+
+class _Reads(TorchFunctionMode):
+    """Counts where our code makes the host wait for its device: numbers read back, masks indexed by, tensors fetched."""
+
+    NAMES = frozenset({"item", "tolist", "cpu", "numpy", "nonzero", "__bool__", "__float__", "__int__", "__index__"})
+    count = 0
+
+    def __torch_function__(
+        self, func: object, types: object, args: tuple[object, ...] = (), kwargs: object = None
+    ) -> object:
+        name = getattr(func, "__name__", "")
+        given = [item for item in args if isinstance(item, torch.Tensor)]
+        masked = name == "__getitem__" and any(isinstance(i, torch.Tensor) and i.dtype == torch.bool for i in args)
+        ours = "refusal_lens" in sys._getframe(1).f_code.co_filename
+        self.count += ours and bool(given) and (name in self.NAMES or masked)
+        return func(*args, **(kwargs or {}))  # type: ignore[operator]
+
+
+def test_the_device_is_asked_when_a_table_is_read_and_not_after_every_pass(
+    llama: LensModel, candidates: Candidates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without padding nothing is read back while passes run; found before: once or more for each of them."""
+    made = evaluation(llama, candidates, batch_size=6)
+    ran = made.pairs_run
+    with _Reads() as reads:
+        everything(made)
+        assert reads.count == 0
+    assert made.pairs_run - ran == len(made.layers) * 18
+    with _Reads() as reads:
+        assert made.refusal.values.isfinite().all() and made.steering.values.isfinite().all()
+        assert 0 < reads.count <= 6
+
+
+def evaluation(llama: LensModel, candidates: Candidates, **how: object) -> Evaluation:
+    alive = [site for site in candidates.sites() if site[1] > 0]
+    vectors = torch.stack([candidates.vector(*site) for site in alive])
+    passes = BatchedPasses(llama, llama.render([*HARMFUL, *HARMLESS]), **how)
+    contenders = Contenders(vectors, tuple(layer for _, layer in alive))
+    return Evaluation(passes, contenders, plain=passes.plain(), n_harmful=len(HARMFUL), token_ids=TOKENS)
+
+
+@pytest.mark.parametrize("rule", ["paper", "arditi"])
+@pytest.mark.parametrize("limit", [0.001, 0.02, 5.0])
+def test_a_race_of_wide_passes_finds_the_same_leader_in_fewer_of_them(
+    llama: LensModel, candidates: Candidates, rule: Rule, limit: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_on_a_gpu(monkeypatch)
+    ran: list[int] = []
+    logits = LensModel.logits
+    monkeypatch.setattr(LensModel, "logits", lambda *given: (ran.append(1), logits(*given))[1])
+    counts: list[int] = []
+    measured: list[set[int]] = []
+    for wide in (False, True):
+        made = evaluation(llama, candidates)
+        ran.clear()
+        race(made, Limits(rule, limit, 2), wide=wide)
+        counts.append(len(ran))
+        measured.append({row for row in range(len(made.layers)) if None not in made.means(row)[::2]})
+    assert counts[1] <= counts[0]
+    assert measured[0] and measured[0] <= measured[1], "who was measured in full, the winner among them"
 
 
 @pytest.fixture(scope="module")

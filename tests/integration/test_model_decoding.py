@@ -7,7 +7,7 @@ cannot hold (a number read back from the device) is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -19,7 +19,21 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import tiny_models
 from refusal_lens.interventions import Ablation, Addition
-from refusal_lens.model import Engine, Generated, Intervention, LensModel, decoding, generate, load_model
+from refusal_lens.model import (
+    Engine,
+    Generated,
+    Intervention,
+    LensModel,
+    decoding,
+    fold_plan,
+    folding,
+    generate,
+    load_model,
+    ways,
+)
+from refusal_lens.model.batches import HOLDERS, forget_held
+from refusal_lens.model.edit import Edit, Site
+from refusal_lens.model.held import weights_and_hooks
 
 PLAIN = Engine("hf", plain=True)
 PROMPTS = [
@@ -129,7 +143,7 @@ def test_repeated_steps_write_what_the_plain_loop_writes(name: str) -> None:
 @EVERY
 def test_what_a_graph_would_repeat_is_right(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = model(name)
-    if decoding.way_of(loaded) == "plain":
+    if ways.way_of(loaded) == "plain":
         pytest.skip("this model keeps more than keys and values")
     monkeypatch.setattr(decoding, "BURST", {})
     monkeypatch.setattr(decoding, "COLUMNS", {"cpu": 8})
@@ -146,10 +160,127 @@ def test_what_a_graph_would_repeat_is_right(name: str, monkeypatch: pytest.Monke
 
 
 def _recording(record: Callable[[Callable[[], torch.Tensor]], decoding.Repeat]) -> Callable[..., decoding.Decoder]:
-    def made(loaded: LensModel, *, share: bool, least: int = 1) -> decoding.Decoder:
-        return decoding.Decoder(loaded, share, record, least)
+    def made(loaded: LensModel, *, share: bool) -> decoding.Decoder:
+        return decoding.Decoder(loaded, share, record, least=1)
 
     return made
+
+
+class Shifted:
+    """An intervention that the room does not know: its edit is more than tensors."""
+
+    holds = False
+
+    def __init__(self, by: float) -> None:
+        self._by = by
+
+    def at(self, site: Site, layer: int, /) -> Edit | None:
+        return (lambda x: x + self._by) if (site, layer) == ("block_input", 1) else None
+
+    def after(self, earlier: object, /) -> Intervention:
+        return self
+
+    def rows(self, indices: object, /) -> Intervention:
+        return self
+
+    def fold_direction(self) -> None:
+        return None
+
+
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[LensModel], list[int]]]:
+    """Has models keep their decoder as on a GPU, on tapes; gives a list that grows with every recording."""
+    monkeypatch.setattr(decoding, "BURST", {})
+    recorded: list[int] = []
+
+    def record(step: Callable[[], torch.Tensor]) -> decoding.Repeat:
+        recorded.append(1)
+        return taped(step)
+
+    monkeypatch.setattr(decoding, "recorder_for", lambda _: record)
+
+    def of(loaded: LensModel) -> list[int]:
+        used.append(loaded)
+        return recorded
+
+    used: list[LensModel] = []
+    yield of
+    for loaded in used:
+        loaded.kept.clear()
+
+
+@pytest.mark.parametrize("name", ["qwen3", "llama", "gemma2", "mixtral"])
+def test_what_is_recorded_survives_folds_and_other_directions(
+    name: str, kept: Callable[..., list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One decoder through plain, folded and hooked answers, directions alone and per row: recorded once for each kind."""
+    loaded = model(name)
+    monkeypatch.setattr(loaded, "end_ids", ())
+    recorded = kept(loaded)
+    counts: list[int] = []
+    for seed in (3, 11):
+        rows = torch.randn(len(PROMPTS), loaded.d_model, generator=torch.Generator().manual_seed(seed)) * 2
+        for interventions, fold in (
+            ([], "auto"),
+            ([Ablation(rows[0])], "auto"),
+            ([Ablation(rows[1])], "never"),
+            ([Ablation(rows)], "auto"),
+            ([Addition(rows, layer=1), Ablation(rows[2])], "auto"),
+        ):
+            said = [
+                generate(loaded, PROMPTS, max_new_tokens=6, interventions=interventions, fold=fold, engine=engine)
+                for engine in (PLAIN, Engine())
+            ]
+            assert said[0] == said[1]
+        counts.append(len(recorded))
+    assert counts[0] > 0 and counts[1] == counts[0], (
+        "nothing was recorded anew: weights and buffers are where they were"
+    )
+
+
+@pytest.mark.parametrize("name", ["qwen3", "llama", "gpt2"])
+def test_everything_that_a_record_reads_stays_where_it_is(name: str) -> None:
+    loaded = model(name)
+    plan = fold_plan(loaded)
+    assert plan.exact
+    direction = torch.nn.functional.normalize(_vectors(loaded)[0], dim=0)
+    before = weights_and_hooks(loaded.hf)
+    numbers = {name: weight.clone() for name, weight in loaded.hf.state_dict().items()}
+    with folding(plan, direction):
+        inside = weights_and_hooks(loaded.hf)
+        now = loaded.hf.state_dict()
+        changed = [name for name, old in numbers.items() if not torch.equal(now[name], old)]
+        generate(loaded, PROMPTS[:2], max_new_tokens=2, engine=PLAIN)
+    assert len(changed) >= len([item for item in plan.written if item.alone]) > 0
+    assert weights_and_hooks(loaded.hf) == before
+    assert all(torch.equal(weight, numbers[name]) for name, weight in loaded.hf.state_dict().items())
+    assert (inside == before) == all(item.alone for item in plan.written), (
+        "a tied embedding is exchanged: another record"
+    )
+
+
+def test_changes_that_a_record_cannot_know_are_recorded_anew(kept: Callable[..., list[int]]) -> None:
+    """Hooks of others, an edit that is more than its tensors, other limits of memory."""
+    loaded = model("qwen3")
+    recorded = kept(loaded)
+    for by in (0.5, -0.5):
+        for engine in (PLAIN, Engine()):
+            found = generate(loaded, PROMPTS, max_new_tokens=LIMIT, interventions=[Shifted(by)], engine=engine)
+            wanted = found if engine is PLAIN else wanted
+            assert found == wanted
+    plain = expected("qwen3", "plain")
+    with loaded.edited([Ablation(_vectors(loaded)[3])]):
+        outside = generate(loaded, PROMPTS, max_new_tokens=LIMIT, engine=PLAIN)
+        assert generate(loaded, PROMPTS, max_new_tokens=LIMIT) == outside != plain
+    count = len(recorded)
+    assert generate(loaded, PROMPTS, max_new_tokens=LIMIT) == plain
+    (decoder,) = [item for item in HOLDERS if item is loaded.kept["decoder"]]
+    assert decoder.held_bytes() > 0 and forget_held() and decoder.held_bytes() == 0
+    assert generate(loaded, PROMPTS, max_new_tokens=LIMIT) == plain
+    assert len(recorded) > count, "what was given back is made again"
+    with torch.inference_mode():
+        assert generate(loaded, PROMPTS, max_new_tokens=LIMIT) == plain
+    assert generate(loaded, PROMPTS, max_new_tokens=LIMIT) == plain
 
 
 def test_the_tape_repeats_numbers_as_a_graph_does() -> None:
@@ -176,8 +307,8 @@ def test_early_stops_and_bursts_agree_with_the_plain_loop(monkeypatch: pytest.Mo
 
 
 def test_most_architectures_repeat_their_steps() -> None:
-    ways = {name: decoding.way_of(model(name)) for name in tiny_models.ARCHITECTURES}
-    assert sum(way == "shared" for way in ways.values()) >= 12, ways
+    found = {name: ways.way_of(model(name)) for name in tiny_models.ARCHITECTURES}
+    assert sum(way == "shared" for way in found.values()) >= 12, found
     lengths = {name: {len(item.token_ids) for item in expected(name, "plain")} for name in tiny_models.ARCHITECTURES}
     assert sum(len(each) > 1 for each in lengths.values()) >= 12, (
         f"rows of these tests end at different times: {lengths}"

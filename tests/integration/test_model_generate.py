@@ -149,6 +149,7 @@ def test_decided_rows_stop_early(lens: LensModel, monkeypatch: pytest.MonkeyPatc
         assert short.token_ids == long.token_ids[: len(short.token_ids)]
         assert len(long.token_ids) == 40
         assert (len(short.token_ids), short.finished) == (16 if row % 2 == 1 else 40, False)
+        assert (short.decided, long.decided) == (row % 2 == 1, False)
     assert asked.count(0) == 2, "asked every 16 tokens"
 
 

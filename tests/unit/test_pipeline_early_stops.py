@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
+from refusal_lens.core.names import BASELINE
 from refusal_lens.judging import Answer
-from refusal_lens.pipeline.steps.completions import CompletionRow, Stopping, in_sample
+from refusal_lens.pipeline.cells import Pass
+from refusal_lens.pipeline.step import Inputs, Kit, Rows, Tools
+from refusal_lens.pipeline.steps import rates, verdicts
+from refusal_lens.pipeline.steps.completions import SHARES, CompletionRow, Stopping, in_sample
+from refusal_lens.pipeline.steps.completions import TABLE as COMPLETIONS
+from refusal_lens.pipeline.steps.prompts import TABLE as PROMPTS
+from refusal_lens.pipeline.steps.prompts import PromptRow
 from refusal_lens.pipeline.steps.verdicts import early_stops
 from refusal_lens.types import Prompt, Verdict
 
@@ -59,7 +68,14 @@ def _prompt(text: str, *, english: str | None = None) -> Prompt:
 
 def _written(early: bool | None) -> CompletionRow:
     return CompletionRow(
-        source="en", prompt_id="p", text="x", n_tokens=1, finished=True, opened=False, decided_early=early
+        source="en",
+        prompt_id="p",
+        text="x",
+        n_tokens=1,
+        finished=True,
+        opened=False,
+        stopped=False,
+        decided_early=early,
     )
 
 
@@ -73,3 +89,45 @@ def test_a_verdict_that_changed_after_the_stop_is_counted() -> None:
     (row,) = early_stops([verdict(label) for label in labels], [_written(each) for each in early])
     assert (row["checked"], row["changed"]) == (3, 2)
     assert early_stops([verdict("refused")], [_written(None)]) == [], "no rule, nothing to say"
+
+
+def test_an_answer_that_the_rule_ended_is_not_cut_at_the_limit(tmp_path: Path) -> None:
+    """Four answers: to its own end, ended by the rule, written in full as a check, cut at the limit."""
+    prompts = [PromptRow(prompt_id=f"p{n}", language="en", harm="harmful", split="test", text="How?", prompt_set="own",
+                         english=None, topic=None, category=None) for n in range(4)]  # fmt: skip
+    texts = ["no.", "no", "no, but here it is", "here it is and it goes on"]
+    finished, stopped = (True, False, False, False), (False, True, False, False)
+    written = [
+        CompletionRow(source="", prompt_id=f"p{n}", text=text, n_tokens=9, finished=finished[n], opened=False,
+                      stopped=stopped[n], decided_early=n == 2) for n, text in enumerate(texts)
+    ]  # fmt: skip
+    files: dict[str, dict[str, Path]] = {}
+    for task_id, table, rows in (("prompts/en", PROMPTS, prompts), ("completions/a", COMPLETIONS, written)):
+        folder = tmp_path / task_id.partition("/")[0]
+        folder.mkdir()
+        table.write(folder, rows)
+        SHARES.write(folder, [])
+        files[task_id] = {file.name: file for file in folder.iterdir()}
+    kit = Kit(*[lambda *_: None] * 2, judge=Cutting, prompts=lambda _: ())  # type: ignore[arg-type]
+    params = verdicts.Params(Pass(BASELINE, ("",), "en", "harmful", None), "native")
+    outputs = verdicts.compute(params, Inputs(files), Tools(kit, ("judge",)))
+    judged = tmp_path / "verdicts"
+    judged.mkdir()
+    for output in outputs:
+        output.write(judged)
+    read = Inputs({"verdicts/a": {file.name: file for file in judged.iterdir()}})
+    found = rates.compute(rates.Params(), read, Tools(kit, ()))
+    tables = {output.table.name: output.rows for output in found if isinstance(output, Rows)}
+    assert [row["truncated"] for row in tables["verdicts"]] == [False, False, True, True]
+    assert [row["truncated"] for row in tables["rates"]] == [2]
+    assert [(row["stopped"], row["checked"], row["changed"]) for row in tables["early_stops"]] == [(1, 1, 0)]
+
+
+class Cutting(Eager):
+    """As every judge: what did not come to its end is truncated."""
+
+    def judge(self, answers: Sequence[Answer]) -> list[Verdict]:
+        return [
+            replace(verdict, truncated=not answer.finished)
+            for verdict, answer in zip(super().judge(answers), answers, strict=True)
+        ]

@@ -43,7 +43,7 @@ class RateRow(TypedDict):
     low: Low
     high: High
     prompt_set: PromptSet
-    truncated: Annotated[int | None, "of the n, cut at the token limit; null where the judge did not say"]
+    truncated: Annotated[int | None, "of the n, cut at the token limit, undecided; null where the judge did not say"]
     uncertain: Annotated[int | None, "of the n, marked uncertain by the judge"]
     off_language: Annotated[int | None, "of the n, in another known language than the prompt"]
     share_before: Annotated[float | None, "mean share along the direction of what is read, without the intervention"]
@@ -68,7 +68,7 @@ class VerdictRow(TypedDict):
     judge: Annotated[str | None, "name and version of the judge"]
     answer_language: Annotated[str | None, "language the answer was read in"]
     off_language: Annotated[bool | None, "the answer is in another known language than the prompt"]
-    truncated: Annotated[bool | None, "cut at the token limit"]
+    truncated: Annotated[bool | None, "cut at the token limit, not ended by `--stop-when-decided`"]
     on_topic: Annotated[bool | None, "the complied answer keeps to its prompt's topic; null where not checked"]
     reading: Annotated[str | None, "refuse, comply-harmful, comply-benign or invalid, where the judge says"]
     evidence: Annotated[str | None, "phrase groups that decided, with their spans, as JSON"]
@@ -138,7 +138,7 @@ class ThoughtRow(TypedDict):
 
 
 class EarlyStopRow(TypedDict):
-    """What `--stop-when-decided` would have changed: answers written in full all the same, a fixed 5 % of the prompts."""
+    """What `--stop-when-decided` stopped and would have changed: a fixed 5 % of the answers is written in full all the same."""
 
     intervention: Intervention
     source: Source
@@ -147,6 +147,7 @@ class EarlyStopRow(TypedDict):
     prompt_set: PromptSet
     checked: Annotated[int, "answers of the sample that the rule would have stopped as refusals"]
     changed: Annotated[int, "of these, no refusal when read to their end"]
+    stopped: Annotated[int | None, "answers that the rule ended as refusals; none of them counts as truncated"]
 
 
 class CandidateRow(TypedDict):

@@ -1,6 +1,8 @@
 """Score many candidates in one forward pass: every row of a batch is one (candidate, prompt) pair with its own direction.
 
-Prompts of exactly one length share a batch, so nothing is padded and no mask is needed; only last-position logits are
+Prompts of one length share a batch, so that nothing is padded and no mask is needed; where few rows are left for a length, on
+an accelerator those of the next shorter ones join them, since a pass there takes longer to launch than some padding to compute.
+Directions of several layers are added in one pass, rows of other layers getting zeros. Only last-position logits are
 computed and no key/value cache is kept. This path uses nothing but the model's own forward pass and runs on every
 architecture; `prefix_passes` is faster where it can be proved equal to this one.
 """
@@ -16,9 +18,13 @@ from torch import Tensor
 
 from refusal_lens.interventions import Ablation, Addition
 from refusal_lens.model import BatchSize, Intervention, LensModel, run_shrinking
+from refusal_lens.model.batches import on_device
 
 CPU_TOKENS = 4096
 ACCELERATOR_TOKENS = 65536
+WASTE = {"cpu": 0}
+ACCELERATOR_WASTE = 1024
+"""Padded tokens that cost less than one more pass does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +79,7 @@ class BatchedPasses:
             consume: Given batches of answered pairs, every pair once (again where memory ran out in between).
         """
         placed = vectors.to(self._model.device)
-        self._run(list(pairs), lambda some: Ablation(placed[[pair.candidate for pair in some]]), consume)
+        self._run(list(pairs), lambda some: [Ablation(self._chosen(placed, some))], consume)
 
     def added(
         self,
@@ -91,22 +97,27 @@ class BatchedPasses:
             consume: As for `ablated`.
         """
         placed = vectors.to(self._model.device)
-        by_layer: dict[int, list[Pair]] = {}
-        for pair in pairs:
-            by_layer.setdefault(layers[pair.candidate], []).append(pair)
-        for layer, group in by_layer.items():
 
-            def addition(some: list[Pair], layer: int = layer) -> Addition:
-                return Addition(placed[[pair.candidate for pair in some]], layer=layer)
+        def additions(some: list[Pair]) -> list[Intervention]:
+            chosen = self._chosen(placed, some)
+            own = on_device([layers[pair.candidate] for pair in some], self._model.device).unsqueeze(1)
+            found = sorted({layers[pair.candidate] for pair in some})
+            return [Addition(chosen * (own == layer), layer=layer) for layer in found]
 
-            self._run(group, addition, consume)
+        self._run(list(pairs), additions, consume)
+
+    def _chosen(self, placed: Tensor, some: Sequence[Pair]) -> Tensor:
+        return placed.index_select(0, on_device([pair.candidate for pair in some], placed.device))
 
     def _run(
-        self, pairs: list[Pair], intervention: Callable[[list[Pair]], Intervention], consume: Callable[[Answered], None]
+        self,
+        pairs: list[Pair],
+        interventions: Callable[[list[Pair]], list[Intervention]],
+        consume: Callable[[Answered], None],
     ) -> None:
         def compute(rows: list[int]) -> None:
             some = [pairs[row] for row in rows]
-            with self._model.edited([intervention(some)]):
+            with self._model.edited(interventions(some)):
                 logits = self._logits([pair.prompt for pair in some])
             consume(Answered(some, logits))
 
@@ -128,7 +139,7 @@ class BatchedPasses:
 def length_chunks(
     rows: Sequence[int], lengths: Sequence[int], *, batch_size: BatchSize, device: torch.device
 ) -> Iterator[list[int]]:
-    """Rows in batches of exactly one length each, longest first, in their given order within a length.
+    """Rows in batches of one length, or of little padding where a pass is dear; longest first, otherwise in their given order.
 
     Args:
         rows: Row numbers.
@@ -140,10 +151,21 @@ def length_chunks(
         Row numbers of each batch.
     """
     budget = CPU_TOKENS if device.type == "cpu" else ACCELERATOR_TOKENS
+    waste = WASTE.get(device.type, ACCELERATOR_WASTE)
     by_length: dict[int, list[int]] = {}
     for row, length in zip(rows, lengths, strict=True):
         by_length.setdefault(length, []).append(row)
+    batch: list[int] = []
+    longest = lost = 0
     for length in sorted(by_length, reverse=True):
-        size = batch_size if batch_size != "auto" else max(1, budget // max(1, length))
-        members = by_length[length]
-        yield from (members[start : start + size] for start in range(0, len(members), size))
+        for row in by_length[length]:
+            size = batch_size if batch_size != "auto" else max(1, budget // max(1, longest))
+            if batch and (len(batch) >= size or lost + longest - length > waste):
+                yield batch
+                batch = []
+            if not batch:
+                longest, lost = length, 0
+            batch.append(row)
+            lost += longest - length
+    if batch:
+        yield batch

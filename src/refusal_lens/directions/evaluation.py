@@ -4,7 +4,8 @@
 - steering[c, j]: refusal score of harmless prompt j with candidate c added at its own layer;
 - divergence[c, j]: KL of harmless prompt j's next token, before against after ablating c.
 
-Each cell is run at most once. It decides nothing about which candidate is better.
+Each cell is run at most once. Numbers stay where they were computed until somebody reads a table, so that an accelerator is
+not waited for after every pass. It decides nothing about which candidate is better.
 """
 
 from __future__ import annotations
@@ -13,13 +14,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from refusal_lens.directions.batched import Answered, Pair
 from refusal_lens.directions.formulas import Arithmetic, Divergence, refusal_score
 from refusal_lens.model import in_float64
+from refusal_lens.model.batches import on_device
 
 
 @runtime_checkable
@@ -56,30 +60,43 @@ class Table:
     """One score of every candidate on every prompt of a class.
 
     Attributes:
-        values: float64 [candidate, prompt], nats; NaN where not run (or where the model gave no number).
         ran: Which cells were run.
     """
 
-    values: Float[Tensor, "candidate prompt"]
-    ran: Bool[Tensor, "candidate prompt"] = field(init=False)
+    ran: npt.NDArray[np.bool_]
+    _values: Float[Tensor, "candidate prompt"] = field(init=False)
+    _waiting: list[tuple[list[int], list[int], Tensor]] = field(
+        default_factory=list[tuple[list[int], list[int], Tensor]], init=False
+    )
 
     def __post_init__(self) -> None:
-        """Nothing has run yet."""
-        self.ran = torch.zeros_like(self.values, dtype=torch.bool)
+        """No number yet."""
+        self._values = torch.full(tuple(self.ran.shape), torch.nan, dtype=torch.float64)
 
     @classmethod
     def empty(cls, candidates: int, prompts: int) -> Table:
         """A table in which nothing has run."""
-        return cls(torch.full((candidates, prompts), torch.nan, dtype=torch.float64))
+        return cls(np.zeros((candidates, prompts), dtype=np.bool_))
 
     @property
     def n_prompts(self) -> int:
         """Prompts of the class."""
-        return self.values.shape[1]
+        return self.ran.shape[1]
+
+    @property
+    def values(self) -> Float[Tensor, "candidate prompt"]:
+        """float64 on the CPU, nats; NaN where not run (or where the model gave no number)."""
+        if self._waiting:
+            found = torch.cat([numbers for _, _, numbers in self._waiting]).cpu()
+            rows = [row for some, _, _ in self._waiting for row in some]
+            columns = [column for _, some, _ in self._waiting for column in some]
+            self._values[rows, columns] = found
+            self._waiting.clear()
+        return self._values
 
     def fill(self, candidates: list[int], prompts: list[int], values: Float[Tensor, " cell"]) -> None:
         """Write some cells."""
-        self.values[candidates, prompts] = in_float64(values).cpu()
+        self._waiting.append((candidates, prompts, in_float64(values)))
         self.ran[candidates, prompts] = True
 
     def mean(self, candidate: int) -> float | None:
@@ -136,13 +153,13 @@ class Evaluation:
             harmful: Columns of the refusal table.
             harmless: Columns of the divergence table.
         """
-        pairs = [
+        pairs = [  # all harmful ones first: in a batch of one length each class is then a slice of the logits
             Pair(candidate, offset + column)
-            for candidate in candidates
             for offset, table, columns in (
                 (0, self.refusal, harmful),
                 (self._n_harmful, self.divergence, harmless),
             )
+            for candidate in candidates
             for column in columns
             if not table.ran[candidate, column]
         ]
@@ -154,7 +171,7 @@ class Evaluation:
                 if not rows:
                     continue
                 columns = [answered.pairs[row].prompt - offset for row in rows]
-                logits = answered.logits[rows]
+                logits = _rows_of(answered.logits, rows)
                 values = self._refusal(logits) if wanted else self._divergence(logits, prompts=columns)
                 table.fill([answered.pairs[row].candidate for row in rows], columns, values)
             self._count(len(answered.pairs))
@@ -194,3 +211,10 @@ class Evaluation:
         self.pairs_run += pairs
         if self._progress is not None:
             self._progress(pairs)
+
+
+def _rows_of(logits: Tensor, rows: list[int]) -> Tensor:
+    """Some rows: a view where they lie together, as a vocabulary of numbers each is no small copy."""
+    if rows[-1] - rows[0] == len(rows) - 1:
+        return logits[rows[0] : rows[-1] + 1]
+    return logits.index_select(0, on_device(rows, logits.device))

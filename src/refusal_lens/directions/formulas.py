@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refusal_lens.model import in_float64
+from refusal_lens.model.batches import on_device
 
 Arithmetic: TypeAlias = Literal["published", "exact"]
 
@@ -42,12 +43,13 @@ def refusal_score(
     Returns:
         float64 [prompt], nats; positive when refusing is likelier than not.
     """
-    return torch.cat([_refusal_score(part, token_ids, arithmetic) for part in logits.split(ROWS)])
+    ids = on_device(sorted(set(token_ids)), logits.device)
+    return torch.cat([_refusal_score(part, ids, arithmetic) for part in logits.split(ROWS)])
 
 
-def _refusal_score(logits: Tensor, token_ids: Sequence[int], arithmetic: Arithmetic) -> Tensor:
+def _refusal_score(logits: Tensor, token_ids: Tensor, arithmetic: Arithmetic) -> Tensor:
     wide = in_float64(logits)
-    ids = torch.tensor(sorted(set(token_ids)), device=wide.device)
+    ids = token_ids.to(wide.device)
     total = wide.logsumexp(dim=-1)
     refusing = wide.index_select(-1, ids).logsumexp(dim=-1)
     if arithmetic == "exact":
@@ -83,7 +85,7 @@ class Divergence:
         Returns:
             float64 [row], nats.
         """
-        rows = torch.as_tensor(prompts, dtype=torch.long, device=self._p.device)
+        rows = on_device(prompts, self._p.device)
         parts = zip(after.split(ROWS), rows.split(ROWS), strict=True)
         return torch.cat([self._of(part, prompts_of) for part, prompts_of in parts])
 

@@ -10,6 +10,8 @@
 5. Double the prompts and go to 2 until all are used: who is left is measured exactly, and the best of them is chosen.
 
 Limits are checked exactly; only step 4 is statistical. Candidates that dropped out have no refusal score, and say so.
+On an accelerator, where a pass of a few rows takes as long as one of a hundred, step 3 first looks at several candidates
+at once, and at all prompts of one that may pass; the choice is the same.
 It cannot find what the few prompts hide: a candidate whose advantage sits in prompts not yet seen may be dropped.
 """
 
@@ -26,6 +28,8 @@ from refusal_lens.directions.sweep import Limits
 
 ALPHA = 1e-3
 FIRST = 8
+WIDE = 8
+"""Candidates looked at together, and how many times more prompts at the second look, where small passes are dear."""
 KL_SLACK = 0.01
 """Nats by which the published, truncated KL of a prompt may fall below zero."""
 
@@ -35,16 +39,18 @@ class _Race:
     evaluation: Evaluation
     limits: Limits
     running: list[int]
+    wide: bool
     notes: dict[int, str] = field(default_factory=dict[int, str])
 
     def seen(self, rows: int) -> range:
         """Harmful prompts of a stage: every (n / rows)-th would need an order; files are not sorted, so the first ones."""
         return range(min(rows, self.evaluation.refusal.n_prompts))
 
-    def valid(self, row: int) -> bool:
-        """Whether a candidate passes all limits; measures only as much as that takes."""
+    def valid(self, row: int, following: Sequence[int]) -> bool:
+        """Whether a candidate passes all limits; measures only as much as that takes, and a little of those that follow."""
         total = self.evaluation.divergence.n_prompts
         count = min(FIRST // 2, total)
+        self.evaluation.ablate([row, *(following[: WIDE - 1] if self.wide else ())], harmless=range(count))
         while True:
             self.evaluation.ablate([row], harmless=range(count))
             spent = float(self.evaluation.divergence.values[row, :count].sum())
@@ -56,7 +62,7 @@ class _Race:
                 return False
             if count == total:
                 break
-            count = min(2 * count, total)
+            count = min((WIDE if self.wide else 2) * count, total)
         if self.limits.rule == "arditi":
             self.evaluation.add([row], harmless=range(total))
             if not (self.evaluation.steering.mean(row) or 0.0) >= 0:
@@ -65,19 +71,20 @@ class _Race:
         return True
 
 
-def race(evaluation: Evaluation, limits: Limits) -> dict[int, str]:
+def race(evaluation: Evaluation, limits: Limits, *, wide: bool = False) -> dict[int, str]:
     """Fill just enough cells to know whom the full sweep would choose.
 
     Args:
         evaluation: Tables of candidates and prompts.
         limits: The rule.
+        wide: Fewer and larger passes, with a few cells more.
 
     Returns:
         Why a candidate lacks scores, by row.
     """
     every = range(len(evaluation.layers))
     notes = {row: limits.late_note() for row in every if evaluation.layers[row] >= limits.layer}
-    state = _Race(evaluation, limits, [row for row in every if row not in notes], notes)
+    state = _Race(evaluation, limits, [row for row in every if row not in notes], wide, notes)
     total = evaluation.refusal.n_prompts
     count = min(FIRST, total)
     leader: int | None = None
@@ -101,8 +108,9 @@ def race(evaluation: Evaluation, limits: Limits) -> dict[int, str]:
 
 def _leader(state: _Race, count: int) -> int | None:
     """The best running candidate that passes all limits; those tried before it that fail leave the race."""
-    for row in _by_mean(state.evaluation, state.running, count):
-        if state.valid(row):
+    ranked = _by_mean(state.evaluation, state.running, count)
+    for place, row in enumerate(ranked):
+        if state.valid(row, ranked[place + 1 :]):
             return row
         state.running.remove(row)
     return None

@@ -133,7 +133,7 @@ def score(
     )
     notes: dict[int, str] = {}
     if mode == "race":
-        notes = race(evaluation, limits)
+        notes = race(evaluation, limits, wide=model.device.type != "cpu")
     elif prune:
         notes = needed_only(evaluation, limits)
     else:

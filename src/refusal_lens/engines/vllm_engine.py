@@ -173,11 +173,11 @@ class VllmEngine:
         """
         token_ids = self._model.token_ids(instructions)
         with self._holding(interventions):
-            written, ended = self._write(token_ids, max_new_tokens, stop_when, progress)
+            written, ended, decided = self._write(token_ids, max_new_tokens, stop_when, progress)
         tokenizer = self._model.tokenizer
         return [
-            Generated(decode_answer(tokenizer, ids), tuple(ids), finished=end, opened=opens_thoughts(tokenizer, prompt))
-            for prompt, ids, end in zip(token_ids, written, ended, strict=True)
+            Generated(decode_answer(tokenizer, ids), tuple(ids), end, opens_thoughts(tokenizer, prompt), row in decided)
+            for row, (prompt, ids, end) in enumerate(zip(token_ids, written, ended, strict=True))
         ]
 
     def show(self, instructions: Sequence[str], interventions: Sequence[Intervention], watch: Watch) -> None:
@@ -209,11 +209,12 @@ class VllmEngine:
         limit: int,
         stop_when: Callable[[int, str], bool] | None,
         progress: Callable[[int, int], None] | None,
-    ) -> tuple[list[list[int]], list[bool]]:
-        """Token ids of each answer, and whether it came to its own end."""
+    ) -> tuple[list[list[int]], list[bool], set[int]]:
+        """Token ids of each answer, whether it came to its own end, and the rows that `stop_when` ended."""
         core, tokenizer = self._llm.llm_engine, self._model.tokenizer
         written: list[list[int]] = [[] for _ in prompts]
         ended = [False] * len(prompts)
+        stopped: set[int] = set()
         done = 0
         first, self._next = self._next, self._next + len(prompts)
         for row, ids in enumerate(prompts):
@@ -239,6 +240,7 @@ class VllmEngine:
                     ended[row] = bool(written[row]) and written[row][-1] in self._model.end_ids
                 elif ask and stop_when is not None and stop_when(row, decode_answer(tokenizer, written[row])):
                     decided.append(output.request_id)
+                    stopped.add(row)
                 else:
                     continue
                 done += 1
@@ -246,7 +248,7 @@ class VllmEngine:
                     progress(done, len(prompts))
             if decided:
                 core.abort_request(decided)
-        return written, ended
+        return written, ended, stopped
 
     def _step(self) -> list[Any]:
         try:
@@ -287,7 +289,7 @@ class VllmEngine:
         if type(change) in self._compared:
             return
         prompts = self._model.token_ids(PROBES)
-        written, _ = self._write(prompts, COMPARED_TOKENS, None, None)
+        written, _, _ = self._write(prompts, COMPARED_TOKENS, None, None)
         require_agreement(self._model, change, prompts, written)
         self._compared.add(type(change))
 

@@ -28,6 +28,7 @@ from refusal_lens.core.interventions import AblationOptions, AffineOptions, Opti
 from refusal_lens.errors import DataError
 from refusal_lens.interventions.given import Given, per_row
 from refusal_lens.model import Edit, Intervention, Site, in_float64, set_projection, unit
+from refusal_lens.model.edit import Placement
 from refusal_lens.model.projection import EXACT, removing
 
 Variant: TypeAlias = Literal["exact", "published"]
@@ -68,6 +69,11 @@ class Ablation:
             else torch.as_tensor(self.reference, dtype=torch.float32, device=self.direction.device)
         )
 
+    @cached_property
+    def _placements(self) -> dict[int, Placement]:
+        """One edit for all places of a reference, so that its tensors are copied to a device once."""
+        return {}
+
     def target_at(self, layer: int) -> Tensor | None:
         """The reference of a layer's readers: a number, one per row, or None for zero."""
         if self.target is None or self.target.ndim < 2:
@@ -82,10 +88,13 @@ class Ablation:
 
     def at(self, site: Site, layer: int, /) -> Edit | None:
         """Full edit where the stream is read whole, plain removal where something is added to it."""
-        whole, added = _SITES[self.variant]
-        if self.target is not None and self.target.ndim == 2:
-            whole = (*whole, "block_input")
-        return removing(self.unit, self.target_at(layer), sites=(whole, added))(site, layer)
+        by_layer = self.target is not None and self.target.ndim == 2
+        key = layer if by_layer else 0
+        if key not in self._placements:
+            whole, added = _SITES[self.variant]
+            sites = ((*whole, "block_input") if by_layer else whole, added)
+            self._placements[key] = removing(self.unit, self.target_at(layer), sites=sites)
+        return self._placements[key](site, layer)
 
     @property
     def holds(self) -> bool:

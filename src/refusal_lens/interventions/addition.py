@@ -7,8 +7,8 @@ An addition along the ablated direction itself is none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float
@@ -36,11 +36,12 @@ class Addition:
 
     def __call__(self, x: Float[Tensor, "*batch d_model"]) -> Float[Tensor, "*batch d_model"]:
         """Activations with the direction added; x itself is left alone."""
-        return _edit(self.direction, self.coefficient)(x)
+        return Adding(self.direction.detach().float() * self.coefficient)(x)
 
     def at(self, site: Site, layer: int, /) -> Edit | None:
         """Acts on the input of its own layer only."""
-        return _edit(self.direction, self.coefficient) if site == "block_input" and layer == self.layer else None
+        acts = site == "block_input" and layer == self.layer
+        return Adding(self.direction.detach().float() * self.coefficient) if acts else None
 
     @property
     def holds(self) -> bool:
@@ -86,17 +87,27 @@ def made(directions: Sequence[Given], repeats: int, options: AdditionOptions) ->
     ]
 
 
-def _edit(direction: Tensor, coefficient: float) -> Edit:
-    step = direction.detach().float() * coefficient
-    at: dict[torch.device, Tensor] = {}
+@dataclass(frozen=True, eq=False)
+class Adding:
+    """The edit: what is added, [d_model] or [rows, d_model] in float32, kept on the device where it is called."""
 
-    def edit(x: Tensor) -> Tensor:
-        if x.device not in at:
-            at[x.device] = step.to(x.device)
-        placed = at[x.device]
+    step: Tensor
+    _at: dict[torch.device, Tensor] = field(default_factory=dict[torch.device, Tensor], init=False, repr=False)
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """Activations with the step added, in float32 and back."""
+        if x.device not in self._at:
+            self._at[x.device] = self.step.to(x.device)
+        placed = self._at[x.device]
         if placed.ndim == 1:
             return (x.float() + placed).to(x.dtype)
         rows = x.float().reshape(placed.shape[0], -1, x.shape[-1])
         return (rows + placed.unsqueeze(1)).reshape(x.shape).to(x.dtype)
 
-    return edit
+    def tensors(self) -> dict[str, Tensor]:
+        """The step."""
+        return {"step": self.step}
+
+    def on(self, tensors: Mapping[str, Tensor], /) -> Adding:
+        """The same with its numbers elsewhere."""
+        return Adding(**tensors)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from refusal_lens.core.progress import tell
 from refusal_lens.model.edit import Intervention
+from refusal_lens.model.hooking import Hold
 from refusal_lens.model.layout import hidden_input
 from refusal_lens.model.lens import LensModel
 from refusal_lens.model.thoughts import decode_answer, opens_thoughts
@@ -35,12 +36,14 @@ class Generated:
         token_ids: Generated ids, the end token included.
         finished: False when cut at the token limit or by `stop_when`.
         opened: The prompt opened a block of thoughts, so the text begins with thoughts.
+        decided: Ended by `stop_when`; not cut at the limit.
     """
 
     text: str
     token_ids: tuple[int, ...]
     finished: bool
     opened: bool = False
+    decided: bool = False
 
 
 @dataclass
@@ -77,13 +80,13 @@ class Job:
         """Append a token to a row's answer, and finish the answer where it ends; a finished answer takes no more."""
         if row in self.answers:
             return
-        end = token in self.model.end_ids
+        end, decided = token in self.model.end_ids, False
         written = self.written.setdefault(row, [])
         written.append(token)
         self.tokens += 1
-        if end or len(written) >= self.room(row) or self._decided(row, written):
+        if end or len(written) >= self.room(row) or (decided := self._decided(row, written)):
             opened = opens_thoughts(self.model.tokenizer, self.token_ids[row])
-            self.answers[row] = Generated(self._text(written), tuple(written), finished=end, opened=opened)
+            self.answers[row] = Generated(self._text(written), tuple(written), end, opened, decided)
             self.spared += self.limit - len(written)
             if self.progress is not None:
                 self.progress(len(self.answers), len(self.token_ids))
@@ -97,10 +100,10 @@ class Job:
             lambda: f"{len(self.answers)} of {asked} answers, {self.tokens:,} tokens",
         )
 
-    def hook(self, rows: Sequence[int], hooks: ExitStack) -> None:
+    def hook(self, rows: Sequence[int], hooks: ExitStack, *, hold: Hold | None = None) -> None:
         """Set the hooks for a batch of these rows, in place of earlier ones."""
         hooks.close()
-        hooks.enter_context(self.model.edited([item.rows(rows) for item in self.hooked]))
+        hooks.enter_context(self.model.edited([item.rows(rows) for item in self.hooked], hold=hold))
 
     @contextmanager
     def shown(self, rows: Sequence[int]) -> Generator[None, None, None]:

@@ -2,7 +2,8 @@
 
 Rows are sorted by length, longest first (what does not fit shows at once), padded on the left, and carry explicit
 position ids counted from the first real token: models with learned positions are wrong without them. A batch without
-padding carries no mask, which is faster. The batch size never changes what is computed, only how.
+padding carries no mask, which is faster. The batch size changes how numbers are computed and, in full precision, none of
+them; in 16-bit formats it changes their last digits.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+from weakref import WeakSet
 
 import torch
 from jaxtyping import Int
@@ -57,12 +59,27 @@ def padded(token_ids: Sequence[Sequence[int]], rows: Sequence[int], *, pad: int,
         The batch.
     """
     width = max(len(token_ids[row]) for row in rows)
-    missing = torch.tensor([width - len(token_ids[row]) for row in rows], device=device)
-    ids = torch.tensor([[pad] * (width - len(token_ids[row])) + list(token_ids[row]) for row in rows], device=device)
+    lacking = [width - len(token_ids[row]) for row in rows]
+    ids = on_device([[pad] * few + list(token_ids[row]) for few, row in zip(lacking, rows, strict=True)], device)
+    missing = on_device(lacking, device).unsqueeze(1)
     columns = torch.arange(width, device=device).unsqueeze(0)
-    positions = (columns - missing.unsqueeze(1)).clamp_min(0)
-    mask = (columns >= missing.unsqueeze(1)).long() if bool(missing.any()) else None
+    positions = (columns - missing).clamp_min(0)
+    mask = (columns >= missing).long() if any(lacking) else None
     return Batch(tuple(rows), ids, mask, positions)
+
+
+def on_device(numbers: Sequence[object], device: torch.device) -> Tensor:
+    """Whole numbers as a tensor on a device, without waiting for what a GPU is doing: from pinned memory, copied behind it.
+
+    Args:
+        numbers: Numbers, or lists of them.
+        device: Where they go.
+
+    Returns:
+        int64.
+    """
+    made = torch.tensor(numbers, dtype=torch.long)
+    return made.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else made.to(device)
 
 
 def token_budget(device: torch.device) -> int:
@@ -131,12 +148,14 @@ def run_shrinking(groups: Iterator[list[int]], compute: Callable[[list[int]], Re
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-                if len(rows) == 1:
+                given = forget_held()  # what was kept for speed may have made it too much
+                if len(rows) == 1 and not given:
                     raise ModelError(
                         "out of memory with a single prompt; use a smaller dtype, shorter prompts or a larger device"
                     ) from error
-                limit = len(rows) // 2
-                log.warning("out of memory with %d prompts; going on with %d", len(rows), limit)
+                if not given:
+                    limit = len(rows) // 2
+                    log.warning("out of memory with %d prompts; going on with %d", len(rows), limit)
                 pending.append(rows)
             else:
                 yield result
@@ -144,13 +163,36 @@ def run_shrinking(groups: Iterator[list[int]], compute: Callable[[list[int]], Re
             release_memory()
 
 
+@runtime_checkable
+class Holder(Protocol):
+    """Something that keeps memory between calls to be faster, and can do without."""
+
+    def forget(self) -> bool:
+        """Give it back; whether there was any."""
+        ...
+
+    def held_bytes(self) -> int:
+        """How much it keeps."""
+        ...
+
+
+HOLDERS: WeakSet[Holder] = WeakSet()
+
+
 def free_memory(device: torch.device) -> int:
-    """Bytes of a CUDA device that an allocation can have: what nobody holds, and what is held here and not used."""
+    """Bytes of a CUDA device that an allocation can have: what nobody holds, and what is held here and not needed."""
     held = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return torch.cuda.mem_get_info(device)[0] + held
+    return torch.cuda.mem_get_info(device)[0] + held + sum(holder.held_bytes() for holder in HOLDERS)
+
+
+def forget_held() -> bool:
+    """Have everything forgotten that is kept between calls; whether there was any."""
+    given = [holder.forget() for holder in list(HOLDERS)]
+    return any(given)
 
 
 def release_memory() -> None:
-    """Give cached accelerator memory back after a failed allocation."""
+    """Give kept and cached memory back after a failed allocation."""
+    forget_held()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -8,29 +8,30 @@ they run. Elsewhere the same step runs as it is.
 1. A batch is read by `prefill` into a cache that is allocated once.
 2. The tokens of up to `BURST` steps reach the host together; what a row wrote after its end is ignored.
 3. Rows that ended are dropped at a few fixed sizes (on a CPU at any size), attention looks at columns in multiples of `COLUMNS`.
-4. Directions per row are tensors of the hooks: set anew for every size and batch, and what was recorded with others is dropped.
-   Without such directions recordings serve every batch of a call, and weights that change in place.
-5. `can_repeat` proves once per model that the step writes what the plain loop writes; where it does not, that one serves.
+4. Hooks read their directions from buffers (`held`), and weights are folded in place: on a GPU a model keeps its decoder from
+   call to call, and what was recorded serves other prompts, directions and folds. Whatever else changes (hooks set by others,
+   weights that moved) is noticed, and recorded anew.
+5. `ways` proves once per model that the step writes what the plain loop writes; where it does not, that one serves.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
-from weakref import WeakKeyDictionary
+from typing import TypeAlias
+from weakref import ref
 
 import torch
 from torch import Tensor
 
 from refusal_lens.model.answers import ASK_EVERY, KEEP, Job
-from refusal_lens.model.cache import new_cache
+from refusal_lens.model.batches import HOLDERS
 from refusal_lens.model.fixed_cache import FixedLayer, fixed_cache, fixed_layers
+from refusal_lens.model.held import HeldEdits, weights_and_hooks
 from refusal_lens.model.lens import LensModel
 from refusal_lens.model.prefill import WORTH, read_prompts
-from refusal_lens.model.tokens import PROBES
 
 log = logging.getLogger(__name__)
 
@@ -38,34 +39,39 @@ BURST = {"cpu": 1}
 """Steps between two looks at the tokens: on an accelerator a look waits for the device."""
 COLUMNS = {"cpu": 32}
 MANY_COLUMNS = 128
-AGREEMENT = {torch.float32: 1e-4, torch.float64: 1e-9}
-LOW_PRECISION_AGREEMENT = 0.1
-"""Largest difference of logits from the plain loop's, as a share of the largest."""
-PROVED = 4
-"""Tokens of the proof: one read, one decoded as it is, two repeated."""
+STATES = 32
+"""Sets of hooks and weights whose recorded steps are kept."""
 
 Repeat: TypeAlias = Callable[[], Tensor]
 """Runs a step again and returns its logits."""
-Way: TypeAlias = Literal["shared", "apart", "plain"]
-"""How a model's answers may be written: repeated with a common beginning read once, repeated, or by the plain loop."""
+Record: TypeAlias = Callable[[Callable[[], Tensor]], Repeat]
+"""Records a step that has run at least once on this device."""
 
 
-def record_step(step: Callable[[], Tensor]) -> Repeat:
-    """Record a step as a CUDA graph; it has run at least once on this device."""
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        logits = step()
+class CudaGraphs:
+    """Records steps as CUDA graphs that share their memory: one runs at a time, and its result is read before the next."""
 
-    def repeat() -> Tensor:
-        graph.replay()
-        return logits
+    def __init__(self) -> None:
+        """None recorded."""
+        self._last: Callable[[], torch.cuda.CUDAGraph | None] = lambda: None
 
-    return repeat
+    def __call__(self, step: Callable[[], Tensor]) -> Repeat:
+        """Record a step."""
+        graph, last = torch.cuda.CUDAGraph(), self._last()
+        with torch.cuda.graph(graph, pool=None if last is None else last.pool()):
+            logits = step()
+        self._last = ref(graph)
+
+        def repeat() -> Tensor:
+            graph.replay()
+            return logits
+
+        return repeat
 
 
 @dataclass(eq=False)
 class Decoder:
-    """Tensors of the largest batch of a call, and the steps recorded on them.
+    """Tensors of the largest batch so far, and the steps recorded on them.
 
     Attributes:
         model: The model.
@@ -76,25 +82,37 @@ class Decoder:
 
     model: LensModel
     share: bool
-    record: Callable[[Callable[[], Tensor]], Repeat] | None
+    record: Record | None
     least: int = WORTH
     _layers: list[FixedLayer] = field(init=False)
     _shape: tuple[int, int] = (0, 0)
-    _seen: set[tuple[int, int]] = field(default_factory=set[tuple[int, int]])
-    _recorded: dict[tuple[int, int], Repeat] = field(default_factory=dict[tuple[int, int], Repeat])
+    _seen: set[tuple[int, int, int]] = field(default_factory=set[tuple[int, int, int]])
+    _recorded: dict[tuple[int, int, int], Repeat] = field(default_factory=dict[tuple[int, int, int], Repeat])
+    _states: dict[Hashable, int] = field(default_factory=dict[Hashable, int])
+    _outside: Hashable = None
+    _state: int = 0
 
     def __post_init__(self) -> None:
         """No storage yet."""
-        self._column = torch.zeros(1, dtype=torch.long, device=self.model.device)
         self.forget()
+        if self.record is not None:
+            HOLDERS.add(self)
 
-    def forget(self) -> None:
-        """Give all storage back."""
+    def forget(self) -> bool:
+        """Give all storage back; whether there was any."""
+        had = self._shape != (0, 0)
+        self._column = torch.zeros(1, dtype=torch.long, device=self.model.device)
         layers = fixed_layers(self.model.hf.config, self._column)
-        assert layers is not None, "asked for models that can_repeat"
+        assert layers is not None, "asked for models whose steps can be repeated"
         self._layers, self._cache = layers, fixed_cache(layers)
+        self._held = HeldEdits(self.model.device)
         self._shape = (0, 0)
         self._drop_recorded()
+        return had
+
+    def held_bytes(self) -> int:
+        """Memory of the cache."""
+        return sum(layer.held_bytes() for layer in self._layers)
 
     def begin(self, job: Job, rows: Sequence[int], steps: int) -> Tensor:
         """Read a batch.
@@ -110,8 +128,12 @@ class Decoder:
         lengths = [len(job.so_far(row)) for row in rows]
         device, width = self.model.device, lengths[0]
         self._bucket = COLUMNS.get(device.type, MANY_COLUMNS)
-        on_demand = device.type == "cpu"
+        on_demand = self.record is None
         columns = _up(width + (1 if on_demand else steps), self._bucket)
+        if self.record is not None and (outside := weights_and_hooks(self.model.hf)) != self._outside:
+            if torch.is_inference_mode_enabled() != self._column.is_inference():
+                self.forget()  # tensors made in inference mode cannot be written outside it
+            self._outside = outside
         if len(rows) > self._shape[0] or columns > self._shape[1] or on_demand:
             self.forget()
             self._shape = (len(rows), columns)
@@ -123,8 +145,6 @@ class Decoder:
         else:
             for layer in self._layers:
                 layer.clear()
-        if job.hooked and not all(item.rows(rows) is item for item in job.hooked):
-            self._drop_recorded()
         real = torch.tensor(lengths, device=device).unsqueeze(1)
         count, self._at = len(rows), width
         self._mask[:count] = torch.arange(self._mask.shape[1], device=device) >= width - real
@@ -144,6 +164,18 @@ class Decoder:
             tensor[: len(rows)] = tensor[kept]
         self._view(len(rows))
 
+    def hook(self, job: Job, rows: Sequence[int], hooks: ExitStack) -> None:
+        """Set the job's hooks for these rows, on tensors that stay where steps are recorded."""
+        if self.record is None:
+            job.hook(rows, hooks)
+            return
+        self._held.begin()
+        job.hook(rows, hooks, hold=self._held)
+        state = (self._outside, self._held.state())
+        if state not in self._states and len(self._states) >= STATES:
+            self._drop_recorded()
+        self._state = self._states.setdefault(state, len(self._states))
+
     def burst(self, steps: int) -> list[list[int]]:
         """Write `steps` more tokens, at most `ASK_EVERY`, and return them for every row."""
         self._place.zero_()
@@ -161,7 +193,7 @@ class Decoder:
         if self._at >= self._columns:
             self._view(self._rows)
         self._at += 1
-        key = (self._rows, self._columns)
+        key = (self._rows, self._columns, self._state)
         if self.record is None:
             return self._run()
         if key not in self._seen:  # what is recorded has run before: libraries set up at a first run
@@ -206,6 +238,7 @@ class Decoder:
     def _drop_recorded(self) -> None:
         self._seen.clear()
         self._recorded.clear()
+        self._states.clear()
 
 
 @torch.no_grad()
@@ -223,7 +256,7 @@ def write(job: Job, rows: Sequence[int], decoder: Decoder) -> None:
     done = len(job.written.get(live[0], ())) if together else 0
     logits = decoder.begin(job, live, steps)
     with ExitStack() as hooks:
-        job.hook(live, hooks)
+        decoder.hook(job, live, hooks)
         tokens = logits.argmax(-1, keepdim=True).tolist()
         while True:
             for row, some in zip(live, tokens, strict=True):
@@ -234,14 +267,14 @@ def write(job: Job, rows: Sequence[int], decoder: Decoder) -> None:
             writing = [index for index, row in enumerate(live) if row not in job.answers]
             if not writing or steps < 1:
                 return
-            size = _size(len(writing), len(live), exact=decoder.model.device.type == "cpu")
+            size = _size(len(writing), len(live), exact=decoder.record is None)
             if size < len(live):
                 ended = [index for index, row in enumerate(live) if row in job.answers]
                 kept = sorted([*writing, *ended[: size - len(writing)]])
                 decoder.keep(kept)
                 live = [live[index] for index in kept]
                 if not all(item.rows(live) is item for item in job.hooked):
-                    job.hook(live, hooks)
+                    decoder.hook(job, live, hooks)
             tokens = decoder.burst(decoder.until_look(done, steps))
 
 
@@ -258,90 +291,25 @@ def _up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple
 
 
-_WAYS: WeakKeyDictionary[LensModel, Way] = WeakKeyDictionary()
-
-
-def way_of(model: LensModel) -> Way:
-    """How a model's answers may be written, proved once per model against the plain loop.
+def decoder_of(model: LensModel, *, share: bool) -> Decoder:
+    """A decoder for a model: on a GPU the one that it keeps, with all that is recorded; elsewhere a new one.
 
     Args:
-        model: The model, as it is: nothing of what is proved depends on its weights.
+        model: The model.
+        share: Whether a batch's common beginning may be read once.
 
     Returns:
-        The fastest way that writes the plain loop's tokens.
+        The decoder.
     """
-    if model not in _WAYS:
-        _WAYS[model] = _fastest(model)
-    return _WAYS[model]
+    record = recorder_for(model)
+    if record is None:
+        return Decoder(model, share, None)
+    known = model.kept.get("decoder")
+    if not isinstance(known, Decoder) or known.share != share or known.record is None:
+        known = model.kept["decoder"] = Decoder(model, share, record)
+    return known
 
 
-@contextmanager
-def plainly(model: LensModel) -> Generator[None, None, None]:
-    """Inside the context answers are written by the plain loop: for who counts passes by hooks of their own.
-
-    The repeated step reads a common beginning in a pass of its own, is proved in further passes, and is recorded on a GPU.
-    """
-    known = _WAYS.get(model)
-    _WAYS[model] = "plain"
-    try:
-        yield
-    finally:
-        del _WAYS[model]
-        if known is not None:
-            _WAYS[model] = known
-
-
-def _fastest(model: LensModel) -> Way:
-    column = torch.zeros(1, dtype=torch.long, device=model.device)
-    devices = {parameter.device for parameter in model.hf.parameters()}
-    if len(devices) > 1 or fixed_layers(model.hf.config, column) is None:
-        return "plain"
-    ids = model.token_ids(PROBES[:3])
-    ids.sort(key=len, reverse=True)
-    wanted = _plain_logits(model, ids)
-    for way in ("shared", "apart"):
-        try:
-            if _agrees(model, ids, wanted, share=way == "shared"):
-                return way
-        except (RuntimeError, TypeError, ValueError, AttributeError, IndexError, AssertionError) as error:
-            log.info("%s: steps cannot be repeated (%s)", type(model.hf).__name__, str(error).split("\n")[0])
-    return "plain"
-
-
-@torch.no_grad()
-def _plain_logits(model: LensModel, ids: Sequence[Sequence[int]]) -> list[Tensor]:
-    batch, cache = model.batch(ids), new_cache(model.hf.config)
-    found: list[Tensor] = []
-    token, mask, positions = batch.input_ids, batch.attention_mask, batch.position_ids
-    for _ in range(PROVED):
-        found.append(
-            model.hf(
-                input_ids=token,
-                attention_mask=mask,
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            ).logits[:, -1]
-        )
-        token, positions = found[-1].argmax(-1, keepdim=True), positions[:, -1:] + 1
-        mask = None if mask is None else torch.cat([mask, mask.new_ones(mask.shape[0], 1)], dim=1)
-    return found
-
-
-@torch.no_grad()
-def _agrees(model: LensModel, ids: Sequence[Sequence[int]], wanted: Sequence[Tensor], *, share: bool) -> bool:
-    decoder = decoder_of(model, share=share, least=1)
-    allowed = AGREEMENT.get(model.dtype, LOW_PRECISION_AGREEMENT)
-    job = Job(model, ids, PROVED)
-    for number, plain in enumerate(wanted):
-        ours = decoder.step() if number else decoder.begin(job, range(len(ids)), PROVED)
-        if not float((ours.float() - plain.float()).abs().max()) <= allowed * float(plain.float().abs().max()):
-            return False
-        decoder.follow(plain.argmax(-1))
-    return True
-
-
-def decoder_of(model: LensModel, *, share: bool, least: int = WORTH) -> Decoder:
-    """A decoder for a model; its steps are recorded where the model stands on a GPU."""
-    return Decoder(model, share, record_step if model.device.type == "cuda" else None, least)
+def recorder_for(model: LensModel) -> Record | None:
+    """What records a model's steps: CUDA graphs on a GPU, nothing elsewhere."""
+    return CudaGraphs() if model.device.type == "cuda" else None

@@ -7,7 +7,7 @@ The interventions themselves live in the room of that name; this file does not k
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
 import torch
@@ -36,6 +36,23 @@ FULL_PRECISION = frozenset({torch.float32, torch.float64})
 
 Edit: TypeAlias = Callable[[Tensor], Tensor]
 """Maps activations [batch, seq, d_model] (or flattened [batch * seq, d_model]) to new ones of the same shape and dtype."""
+
+
+@runtime_checkable
+class TensorEdit(Protocol):
+    """An edit that is its class and its tensors: it can read the same numbers elsewhere (`held`)."""
+
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """As any edit."""
+        ...
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What it reads, by name; the first axis of per-row tensors is the rows of the batch."""
+        ...
+
+    def on(self, tensors: Mapping[str, Tensor], /) -> TensorEdit:
+        """The same edit reading these tensors, of the same names and shapes."""
+        ...
 
 
 @runtime_checkable

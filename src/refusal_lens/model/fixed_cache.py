@@ -92,6 +92,10 @@ class FixedLayer(StaticLayer):
             assert part is not None
             part[: rows.shape[0]] = part.index_select(0, rows)
 
+    def held_bytes(self) -> int:
+        """Memory of the storage."""
+        return sum(part.nbytes for part in self._whole or ())
+
     def clear(self) -> None:
         """Forget all numbers: what is masked is multiplied by zero, and zero times NaN is NaN."""
         for part in self._whole or ():

@@ -9,28 +9,31 @@ and each row of every embedding likewise. Tied output embeddings keep the origin
 2. The plan is proved before it is trusted: folded and hooked logits must agree along a direction that matters.
 3. In 16-bit formats the stream's own sums round, so that the direction comes back a little with every block: hooks on the
    blocks' inputs and on the final norm remove it there once more, as they do for an ablation by hooks.
-4. While folded, modules hold new parameters; afterwards they hold the original objects, untouched.
+4. Folded weights stand where the originals stood, so that a recorded decoding step goes on with them; a copy of the originals
+   is put back afterwards, byte for byte. What shares its memory (tied embeddings) is exchanged for a parameter of its own.
 
 Never exact with post-norms (gain and scale act after the projection), nor for quantised or off-loaded weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from refusal_lens.model.edit import FULL_PRECISION
+from refusal_lens.model.edit import FULL_PRECISION, Edit, Intervention, Site
 from refusal_lens.model.forward import record
 from refusal_lens.model.hooking import editing_inputs, placed, rounded_inputs
 from refusal_lens.model.layout import Event, same_memory, watching
 from refusal_lens.model.lens import LensModel
-from refusal_lens.model.projection import projecting, removing, unit
+from refusal_lens.model.projection import Projecting, removing, unit
 from refusal_lens.model.tokens import PROBES
 
 AGREEMENT = {torch.float32: 0.01, torch.float64: 0.01}
@@ -40,11 +43,19 @@ LOW_PRECISION_AGREEMENT = 0.3
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Written:
-    """A parameter that writes to the residual stream; `axis` is its dimension of size d_model."""
+    """A parameter that writes to the residual stream.
+
+    Attributes:
+        owner: Its module.
+        name: Its name there.
+        axis: Its dimension of size d_model.
+        alone: Nothing else in the model lies in its memory.
+    """
 
     owner: nn.Module
     name: str
     axis: int
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +77,10 @@ class FoldPlan:
         """Whether folding equals hooks."""
         return self.why_not is None
 
+    def weights_alone(self) -> FoldPlan:
+        """The plan without its hooks, for who sets those of `Rounded` himself."""
+        return replace(self, rounded=())
+
 
 _PLANS: WeakKeyDictionary[LensModel, FoldPlan] = WeakKeyDictionary()
 
@@ -82,7 +97,9 @@ def fold_plan(model: LensModel) -> FoldPlan:
     if model not in _PLANS:
         written, why_not = _find(model)
         rounded = () if model.dtype in FULL_PRECISION else tuple(rounded_inputs(model.layout))
-        plan = FoldPlan(tuple(written), rounded, why_not)
+        lying = Counter(item.data_ptr() for _, item in model.hf.named_parameters(remove_duplicate=False))
+        alone = (replace(item, alone=lying[getattr(item.owner, item.name).data_ptr()] == 1) for item in written)
+        plan = FoldPlan(tuple(alone), rounded, why_not)
         if plan.exact and not _proved(model, plan):
             plan = FoldPlan((), (), "folded and hooked logits differ")
         _PLANS[model] = plan
@@ -100,14 +117,46 @@ def folding(plan: FoldPlan, direction: Tensor) -> Generator[None, None, None]:
     Yields:
         Nothing; afterwards the modules hold their original parameters again, also after an error.
     """
-    with ExitStack() as stack, torch.no_grad():
+    with torch.no_grad(), ExitStack() as stack:
         for item in plan.written:
-            original = getattr(item.owner, item.name)
+            original: nn.Parameter = getattr(item.owner, item.name)
             removed = _without(original, direction.to(original.device), item.axis)
-            stack.callback(setattr, item.owner, item.name, original)
-            setattr(item.owner, item.name, nn.Parameter(removed, requires_grad=False))
-        stack.enter_context(editing_inputs(plan.rounded, projecting(direction)))
+            if item.alone and (torch.is_inference_mode_enabled() or not original.is_inference()):
+                stack.callback(original.copy_, original.clone())
+                original.copy_(removed)
+            else:
+                stack.callback(setattr, item.owner, item.name, original)
+                setattr(item.owner, item.name, nn.Parameter(removed, requires_grad=False))
+        stack.enter_context(editing_inputs(plan.rounded, Projecting(direction)))
         yield
+
+
+@dataclass(frozen=True, eq=False)
+class Rounded:
+    """What folded weights need besides in 16-bit formats, as an intervention: the direction removed from rounded sums."""
+
+    direction: Tensor
+    holds = True
+
+    @cached_property
+    def _edit(self) -> Edit:
+        return Projecting(self.direction)
+
+    def at(self, site: Site, layer: int, /) -> Edit | None:  # noqa: ARG002 (every layer alike)
+        """Acts where sums have been rounded."""
+        return self._edit if site == "rounded" else None
+
+    def after(self, earlier: Sequence[Intervention], /) -> Rounded:  # noqa: ARG002 (it stands alone)
+        """Itself."""
+        return self
+
+    def rows(self, indices: Sequence[int], /) -> Rounded:  # noqa: ARG002 (one direction for all)
+        """Itself."""
+        return self
+
+    def fold_direction(self) -> Tensor | None:
+        """None: it is what is left of one."""
+        return None
 
 
 def _without(weight: Tensor, direction: Tensor, axis: int) -> Tensor:

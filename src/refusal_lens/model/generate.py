@@ -20,12 +20,12 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Literal, TypeAlias
 
-from refusal_lens.model import decoding, plain_loop
+from refusal_lens.model import decoding, plain_loop, ways
 from refusal_lens.model.answers import Generated, Job, Watch
 from refusal_lens.model.batches import BatchSize, chunks, free_memory, is_out_of_memory, release_memory, run_shrinking
 from refusal_lens.model.edit import Intervention
 from refusal_lens.model.engine import ENGINE, Engine
-from refusal_lens.model.folding import fold_plan, folding
+from refusal_lens.model.folding import Rounded, fold_plan, folding
 from refusal_lens.model.lens import LensModel
 
 Fold: TypeAlias = Literal["auto", "never"]
@@ -85,8 +85,8 @@ def generate(
         while left := [row for row in rows if row not in job.answers]:
             write(job, left)
 
-    with _folded(model, interventions, fold) as folded:
-        job.hooked = () if folded else interventions
+    with _folded(model, interventions, fold) as left:
+        job.hooked = left
         for _ in run_shrinking(_evened(groups) if batch_size == "auto" else iter(groups), answer):
             pass
     return [job.answers[row] for row in range(len(job.token_ids))]
@@ -94,7 +94,7 @@ def generate(
 
 def _writer(model: LensModel, engine: Engine) -> Callable[[Job, Sequence[int]], None]:
     """What writes the answers of one batch: the one place where engines and loops are chosen."""
-    way = "plain" if engine.plain else decoding.way_of(model)
+    way = "plain" if engine.plain else ways.way_of(model)
     if way == "plain":
         return plain_loop.write
     decoder = decoding.decoder_of(model, share=way == "shared")
@@ -117,22 +117,24 @@ def _evened(groups: Sequence[Sequence[int]]) -> Iterator[list[int]]:
 
 
 @contextmanager
-def _folded(model: LensModel, interventions: Sequence[Intervention], fold: Fold) -> Generator[bool, None, None]:
-    """Yields whether the weights carry the interventions: one ablation is all there is, and that is exact."""
+def _folded(
+    model: LensModel, interventions: Sequence[Intervention], fold: Fold
+) -> Generator[Sequence[Intervention], None, None]:
+    """Yields what hooks must do: everything, unless one ablation is all there is and the weights can carry it exactly."""
     direction = interventions[0].fold_direction() if len(interventions) == 1 and fold == "auto" else None
     with ExitStack() as stack:
         if direction is None or not fold_plan(model).exact:
-            yield False
+            yield interventions
             return
         try:
-            stack.enter_context(folding(fold_plan(model), direction))
+            stack.enter_context(folding(fold_plan(model).weights_alone(), direction))
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             release_memory()  # no room for a second copy of the output matrices
-            yield False
+            yield interventions
             return
-        yield True
+        yield [Rounded(direction)] if fold_plan(model).rounded else []
 
 
 def _token_budget(model: LensModel) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +16,17 @@ from torch import Tensor, nn
 from refusal_lens.model.edit import FULL_PRECISION, Edit, Intervention, Placement, Site
 from refusal_lens.model.layout import Layout
 
+Hold: TypeAlias = Callable[[Site, int, Edit], Edit]
+"""Puts another edit in an edit's place that does the same."""
+
 
 @contextmanager
 def edited(
-    layout: Layout, interventions: Sequence[Intervention], *, dtype: torch.dtype = torch.float32
+    layout: Layout,
+    interventions: Sequence[Intervention],
+    *,
+    dtype: torch.dtype = torch.float32,
+    hold: Hold | None = None,
 ) -> Generator[None, None, None]:
     """Apply interventions to every forward pass inside the context.
 
@@ -27,17 +35,22 @@ def edited(
         interventions: Applied in this order at each place. One that holds (an exact ablation) holds whatever the order:
             what another would add along its direction is left out.
         dtype: Number format of the residual stream.
+        hold: Told every edit with its place, gives the one that acts there.
 
     Yields:
         Nothing; hooks are removed at the end, also after an error.
     """
-    with placed(layout, [intervention.at for intervention in _resolved(interventions)], dtype=dtype):
+    with placed(layout, [intervention.at for intervention in _resolved(interventions)], dtype=dtype, hold=hold):
         yield
 
 
 @contextmanager
 def placed(
-    layout: Layout, placements: Sequence[Placement], *, dtype: torch.dtype = torch.float32
+    layout: Layout,
+    placements: Sequence[Placement],
+    *,
+    dtype: torch.dtype = torch.float32,
+    hold: Hold | None = None,
 ) -> Generator[None, None, None]:
     """The same for edits by place alone, composed in the order given.
 
@@ -45,6 +58,7 @@ def placed(
         layout: Parts of the model to act on.
         placements: What is done at each place.
         dtype: Number format of the residual stream.
+        hold: As for `edited`.
 
     Yields:
         Nothing; hooks are removed at the end, also after an error.
@@ -58,7 +72,7 @@ def placed(
         for layer, site, module, is_input in _places(layout, rounds=dtype not in FULL_PRECISION):
             edit = at(site, layer)
             if edit is not None:
-                edits.setdefault((module, is_input), []).append(edit)
+                edits.setdefault((module, is_input), []).append(hold(site, layer, edit) if hold else edit)
                 found = True
         if not found:
             name = type(getattr(at, "__self__", at)).__name__

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from refusal_lens.errors import DataError
 from refusal_lens.model.batches import Batch, BatchSize, chunks, padded, token_budget
 from refusal_lens.model.edit import Intervention
-from refusal_lens.model.hooking import edited
+from refusal_lens.model.hooking import Hold, edited
 from refusal_lens.model.layout import Layout
 from refusal_lens.model.thoughts import opens_thoughts
 from refusal_lens.model.tokens import render
@@ -70,6 +70,7 @@ class LensModel:
         end_ids: Tokens that end an answer.
         pad_id: Token used for padding.
         context: Most tokens it takes, None when not stated.
+        kept: What loops keep between their calls to be faster; never part of a result.
     """
 
     hf: PreTrainedModel
@@ -80,6 +81,7 @@ class LensModel:
     end_ids: tuple[int, ...]
     pad_id: int
     context: int | None
+    kept: dict[str, object] = field(default_factory=dict[str, object])
 
     def __repr__(self) -> str:
         """The model in one line."""
@@ -100,6 +102,12 @@ class LensModel:
     def device(self) -> torch.device:
         """Device of the token embedding: where inputs go."""
         return next(self.layout.embedding.parameters()).device
+
+    @cached_property
+    def _last(self) -> Tensor:
+        """`LAST` on the model's one device: an index on another is copied, which waits for all that runs."""
+        devices = {parameter.device for parameter in self.hf.parameters()}
+        return LAST.to(self.device) if len(devices) == 1 else LAST
 
     @property
     def dtype(self) -> torch.dtype:
@@ -187,9 +195,11 @@ class LensModel:
             attention_mask=batch.attention_mask,
             position_ids=batch.position_ids,
             use_cache=False,
-            logits_to_keep=LAST,
+            logits_to_keep=self._last,
         ).logits[:, -1]
 
-    def edited(self, interventions: Sequence[Intervention]) -> AbstractContextManager[None]:
-        """Context in which interventions act on every forward pass; see `interventions.intervening`."""
-        return edited(self.layout, interventions, dtype=self.dtype)
+    def edited(
+        self, interventions: Sequence[Intervention], *, hold: Hold | None = None
+    ) -> AbstractContextManager[None]:
+        """Context in which interventions act on every forward pass; see `interventions.intervening` and `hooking.edited`."""
+        return edited(self.layout, interventions, dtype=self.dtype, hold=hold)

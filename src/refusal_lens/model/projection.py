@@ -6,7 +6,8 @@ A zero direction has no unit: it becomes zeros, and projecting it out changes no
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from jaxtyping import Float
@@ -71,16 +72,30 @@ def set_projection(x: Tensor, direction: Tensor, target: Tensor | None) -> Tenso
     return torch.addcmul(rows, along, direction.unsqueeze(1), value=-1).reshape(x.shape).to(x.dtype)
 
 
-def projecting(direction: Tensor, target: Tensor | None = None) -> Edit:
+@dataclass(frozen=True, eq=False)
+class Projecting:
     """`set_projection` as an edit that keeps its tensors on the device where it is called."""
-    at: dict[torch.device, tuple[Tensor, Tensor | None]] = {}
 
-    def edit(x: Tensor) -> Tensor:
-        if x.device not in at:
-            at[x.device] = direction.to(x.device), None if target is None else target.to(x.device)
-        return set_projection(x, *at[x.device])
+    direction: Tensor
+    target: Tensor | None = None
+    _at: dict[torch.device, tuple[Tensor, Tensor | None]] = field(
+        default_factory=dict[torch.device, tuple[Tensor, "Tensor | None"]], init=False, repr=False
+    )
 
-    return edit
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """Activations with the projection set."""
+        if x.device not in self._at:
+            target = None if self.target is None else self.target.to(x.device)
+            self._at[x.device] = self.direction.to(x.device), target
+        return set_projection(x, *self._at[x.device])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Direction and target."""
+        return {"direction": self.direction} | ({} if self.target is None else {"target": self.target})
+
+    def on(self, tensors: Mapping[str, Tensor], /) -> Projecting:
+        """The same with its numbers elsewhere."""
+        return Projecting(**tensors)
 
 
 def removing(
@@ -97,10 +112,12 @@ def removing(
         What is done at each site, in every layer alike.
     """
     whole, added = sites
+    setting = Projecting(direction, target)
+    taking = setting if target is None else Projecting(direction)
 
     def at(site: Site, _layer: int, /) -> Edit | None:
         if site in whole:
-            return projecting(direction, target)
-        return projecting(direction) if site in added else None
+            return setting
+        return taking if site in added else None
 
     return at

@@ -25,7 +25,7 @@ from refusal_lens.core.files import PUBLIC_FILE, write_atomic
 from refusal_lens.core.json_files import pretty_json, read_object
 from refusal_lens.errors import DataError, ModelError
 from refusal_lens.model import BatchSize, LensModel
-from refusal_lens.model.decoding import plainly
+from refusal_lens.model.ways import plainly
 from refusal_lens.monitor.card import OTHERS, Card
 from refusal_lens.monitor.fitting import with_labels
 from refusal_lens.monitor.learning import learn

@@ -36,6 +36,7 @@ from refusal_lens.types import JsonValue, Prompt
 class CompletionRow(TypedDict):
     """One answer: its direction and prompt, text, length in tokens, whether it came to an end and began inside thoughts.
 
+    `stopped`: a rule ended it as a refusal, before the limit; null without a rule.
     `decided_early`: the rule would have stopped it as a refusal, and it was written in full to check that; null without a rule.
     """
 
@@ -45,6 +46,7 @@ class CompletionRow(TypedDict):
     n_tokens: int | None
     finished: bool
     opened: bool | None
+    stopped: bool | None
     decided_early: bool | None
 
 
@@ -164,6 +166,7 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
             "n_tokens": len(item.token_ids),
             "finished": item.finished,
             "opened": item.opened,
+            "stopped": None if stop is None else item.decided,
             "decided_early": None if stop is None else row in stop.early,
         }
         for row, ((source, prompt), item) in enumerate(zip(asked, generated, strict=True))
@@ -184,6 +187,7 @@ def _served(model: ServedModel, asked: Sequence[tuple[str, Prompt]], max_new_tok
             "n_tokens": None,
             "finished": answer.finished,
             "opened": False,
+            "stopped": None,
             "decided_early": None,
         }
         for (source, prompt), answer in zip(asked, answers, strict=True)
@@ -294,7 +298,7 @@ class Stopping:
 
 STEP = Step(
     name="completions",
-    version=6,
+    version=7,
     params=Params,
     plan=plan,
     compute=compute,

@@ -102,6 +102,7 @@ def _early_stops(inputs: Inputs) -> list[Output]:
             if known is not row:
                 known["checked"] += row["checked"]
                 known["changed"] += row["changed"]
+                known["stopped"] = (known["stopped"] or 0) + (row["stopped"] or 0)
     checked, changed = sum(row["checked"] for row in cells.values()), sum(row["changed"] for row in cells.values())
     if changed:
         log.warning(
@@ -125,7 +126,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 STEP = Step(
     name="rates",
-    version=4,
+    version=5,
     params=Params,
     plan=plan,
     compute=compute,

@@ -77,7 +77,7 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
             "judge": whole.verdict.judge,
             "answer_language": whole.verdict.language,
             "off_language": whole.verdict.off_language,
-            "truncated": whole.verdict.truncated,
+            "truncated": whole.verdict.truncated and not row["stopped"],
             "on_topic": _on_topic(prompt, whole.verdict, whole.answer),
             "reading": whole.verdict.reading,
             "evidence": json.dumps([[item.group, item.start, item.end] for item in whole.verdict.evidence]),
@@ -116,7 +116,7 @@ def votes_in(inputs: Inputs) -> list[PanelRow]:
 
 
 def early_stops(verdicts: Sequence[VerdictRow], written: Sequence[CompletionRow]) -> list[EarlyStopRow]:
-    """How the verdicts of answers that a rule would have stopped came out; no row where none was asked to."""
+    """Answers that a rule stopped, and the verdicts of those that it would have stopped; no row where none was asked to."""
     rows: dict[str, EarlyStopRow] = {}
     for verdict, answer in zip(verdicts, written, strict=True):
         if answer["decided_early"] is None:
@@ -131,8 +131,10 @@ def early_stops(verdicts: Sequence[VerdictRow], written: Sequence[CompletionRow]
                 "prompt_set": verdict["prompt_set"],
                 "checked": 0,
                 "changed": 0,
+                "stopped": 0,
             },
         )
+        row["stopped"] = (row["stopped"] or 0) + bool(answer["stopped"])
         row["checked"] += answer["decided_early"]
         row["changed"] += answer["decided_early"] and verdict["label"] != "refused"
     return list(rows.values())
@@ -155,7 +157,7 @@ def _on_topic(prompt: Prompt, verdict: Verdict, answer: str) -> bool | None:
 
 STEP = Step(
     name="verdicts",
-    version=7,
+    version=8,
     params=Params,
     plan=plan,
     compute=compute,
