@@ -88,6 +88,8 @@ def test_charts_draw_offline_without_a_word_and_nothing_overflows(
     assert tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert tab.evaluate("window.pwned") is None
     assert tab.evaluate(DRAWN) == scheme
+    hints = "[...document.querySelectorAll('.hint')].map(x => getComputedStyle(x).display)"
+    assert set(tab.evaluate(hints)) == ({"block"} if width < 700 else {"none"}), "wide charts say that they scroll"
     tab.context.close()
 
 
@@ -135,6 +137,13 @@ def test_page_is_named_and_ordered_for_screen_readers(built: Path, browser: Brow
     ids = tab.evaluate("[...document.querySelectorAll('[id]')].map(x => x.id)")
     assert len(ids) == len(set(ids))
     assert tab.evaluate("[...document.querySelectorAll('.toc a')].every(a => document.getElementById(a.hash.slice(1)))")
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    rows = "[...document.querySelectorAll('figure details')].map(x => [x.open, x.querySelectorAll('tbody tr').length])"
+    printed = tab.evaluate(rows)
+    assert {opened for opened, count in printed if count <= 40} == {True}
+    assert {opened for opened, count in printed if count > 40} == {False}, (
+        "hundreds of rows are for the screen and the CSV"
+    )
     tab.context.close()
 
 

@@ -22,9 +22,8 @@ FORMS = ("gguf", "lm-eval", "steering-vectors", "pt")
 
 
 def run_of(found: Direction, root: Path) -> Path:
-    made = RunDir.create(
-        root, header={"config": {"model": {"spec": "org/model"}, "interventions": {"coefficient": 2.0}}}
-    )
+    config = {"model": {"spec": "org/model"}, "interventions": {"coefficient": 2.0}}
+    made = RunDir.create(root, header={"config": {**config, "directions": {"sources": [found.source]}}})
     task = Task("direction", 2, found.source, {"name": found.source})
     write_plan(made, [task])
     with made.writing(task) as folder:
@@ -36,6 +35,13 @@ def run_of(found: Direction, root: Path) -> Path:
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     return run_of(EN, tmp_path / "run")
+
+
+def test_without_a_source_the_run_s_own_direction_is_written(tmp_path: Path) -> None:
+    """English is the usual source; before, a run from German alone was refused for want of an English direction."""
+    german = Direction(EN.vector, -2, 3, "de", "abc", harmless_projection=0.25)
+    written(run_of(german, tmp_path / "run"), "pt", tmp_path)
+    assert json.loads((tmp_path / "en_metadata.json").read_text())["source"] == "de"
 
 
 def written(run: Path, form: str, tmp_path: Path, **options: object) -> Path:

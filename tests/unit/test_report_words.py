@@ -66,6 +66,8 @@ def test_the_first_sentence_names_the_worst_languages(tmp_path: Path) -> None:
     assert said.startswith(
         "Without any attack it answers none of the harmful prompts in any of 4 languages; rates of up to 13 %"
     )
+    said = untouched(tmp_path / "e", {"de": (0, 25), "en": (5, 25)})
+    assert said == "Without any attack it answers 5 of 25 harmful prompts in English, 0 of 25 in German."
     assert "each of 2 languages" in untouched(tmp_path / "d", {"de": (5, 25), "en": (5, 25)})
 
 
@@ -109,9 +111,10 @@ def test_what_so_many_prompts_leave_possible_is_said(tmp_path: Path) -> None:
         "As few as 25 judged prompts a language leave rates of up to 20 % possible in the other 3: read the intervals, not the"
         " points."
     ]
-    assert sure("one", {"en": (0, 572)}) == [
+    assert sure("one", {"en": (2, 572)}) == [
         "572 judged prompts a language leave rates of up to 1 % possible in English."
     ]
+    assert sure("none", {"en": (0, 572)}) == [], "said beside the count: rates of up to 1 % could look the same"
     assert sure("all", {"en": (572, 572)}) == []
 
 

@@ -47,7 +47,12 @@ def export_command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="run directory")],
     form: Annotated[Form, typer.Option("--format", help="what to write")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="file to write")],
-    source: Annotated[str, typer.Option(help="which direction: a source language, pooled, random-0, ..")] = "en",
+    source: Annotated[
+        str | None,
+        typer.Option(
+            help="which direction: a source language, pooled, random-0, ..  [default: en, or the run's first]"
+        ),
+    ] = None,
     dataset: Annotated[str | None, typer.Option(metavar="ORG/NAME", help="hub id of the benchmark's data set")] = None,
     reference: Annotated[
         float | None, typer.Option(metavar="RATE", min=0, max=1, help="violating rate of a reference model, for grades")

@@ -53,7 +53,7 @@ class Options:
     """What a format may be told; each format takes those that its entry names.
 
     Attributes:
-        source: Which direction: a source language, `pooled`, or a null.
+        source: Which direction: a source language, `pooled`, or a null; None for the one that the run's report is about.
         dataset: Hub id of the benchmark.
         reference: Violating rate of a reference model, in [0, 1].
         coefficient: Multiple of the direction to add; None for the run's own.
@@ -61,7 +61,7 @@ class Options:
         model_hint: The model's architecture as an engine calls it; None for what the run knows.
     """
 
-    source: str = "en"
+    source: str | None = None
     dataset: str | None = None
     reference: float | None = None
     coefficient: float | None = None
@@ -115,8 +115,9 @@ def _direction(run: Path, known: Format, options: Options) -> dict[str, bytes]:
     from refusal_lens.report.facts import Facts
     from refusal_lens.report.inputs import read_inputs
 
-    direction = open_run(run).direction(options.source)
     facts = Facts(read_inputs(run))
+    usual_source = facts.main_source or next(iter(facts.sources), "en")  # without a valid one: the message says why
+    direction = open_run(run).direction(options.source or usual_source)
     own = facts.setting("interventions", "coefficient")
     usual = float(own) if isinstance(own, (int, float)) else 1.0
     told: dict[str, object] = {

@@ -139,7 +139,7 @@ def _methods(run: Measured) -> str:
             f"The refusal direction is the difference of means (harmful less harmless) from {source_name(facts.main_source)},"
             f" chosen by the rule {facts.setting('directions', 'rule') or 'that the run recorded'}"
             f"{f', layer {facts.selected_layer}' if facts.selected_layer is not None else ''}; ablation projects it out of the"
-            f" residual stream. Null: {random if random is not None else 'no'} random directions of equal norm."
+            f" residual stream. Null: random directions of equal norm, {random if random is not None else 'none'}."
         )
     return _flat(" ".join(part for part in said if part))
 

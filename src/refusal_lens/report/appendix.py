@@ -79,7 +79,7 @@ def _asked(facts: Facts) -> list[tuple[str, str]]:
             f"rule {set_to('directions', 'rule')}, {set_to('directions', 'n_train')} train and"
             f" {set_to('directions', 'n_val')} validation prompts per class",
         ),
-        ("null", f"{set_to('directions', 'random')} random directions of equal norm"),
+        ("null", f"random directions of equal norm: {set_to('directions', 'random')}"),
         ("intervention", _interventions(facts)),
         ("answers", f"greedy, at most {set_to('generation', 'max_new_tokens')} tokens; judge {facts.judge or UNKNOWN}"),
         ("seed", _plain(facts.config.get("seed"))),

@@ -30,13 +30,11 @@ from refusal_lens.report.figures import draw_figures, save_figures, script_bundl
 from refusal_lens.report.inputs import MARK, PUBLIC, asset, digest, read_inputs, state_of, write_missing_csv
 from refusal_lens.report.monitoring import monitor_digest, monitor_section
 from refusal_lens.report.paper import paper_section
-from refusal_lens.report.readers import answers, for_readers
+from refusal_lens.report.readers import answers, for_readers, tiles
 from refusal_lens.report.reveal import reveal_texts
 from refusal_lens.report.sections import figures_of, result_sections
-from refusal_lens.report.shares import percent
-from refusal_lens.report.spread import extremes
 from refusal_lens.report.text import listing
-from refusal_lens.report.views import Cell, Section
+from refusal_lens.report.views import Section
 from refusal_lens.report.words import verdict_of
 from refusal_lens.rundir import RunDir
 from refusal_lens.types import JsonValue
@@ -219,7 +217,7 @@ def _render(facts: Facts, sections: Sequence[Section], *, bundle: str, reveal: b
         verdict=verdict_of(facts),
         answers=answers(facts),
         readers=for_readers(facts),
-        tiles=_tiles(facts),
+        tiles=tiles(facts),
         revealed=reveal_texts(facts) if reveal else None,
     )
 
@@ -250,32 +248,6 @@ def _fill(sections: Sequence[Section], *, bundle: str, **context: object) -> str
         hashes=" ".join(f"'sha256-{digest(script)}'" for script in (bundle, drawing)),
         charts=_embedded(charts),
     )
-
-
-def _tiles(facts: Facts) -> list[tuple[str, list[Cell]]]:
-    """Large numbers at the head of the page: means over languages, each with its least and its most."""
-    groups = {
-        "Harmful prompts answered": (
-            ("untouched", "harmful_baseline", "untouched"),
-            ("direction ablated", "harmful_ablated", "ablated"),
-            ("random ablated", "harmful_random", "random"),
-        ),
-        "Harmless prompts refused": (
-            ("untouched", "harmless_baseline", "untouched"),
-            ("direction added", "harmless_added", "added"),
-            ("random added", "harmless_random", "random"),
-        ),
-    }
-    found: list[tuple[str, list[Cell]]] = []
-    for title, columns in groups.items():
-        cells = [
-            Cell(percent(value), note=label, more=extremes(facts, column), tone=tone, at=value)
-            for label, column, tone in columns
-            if (value := facts.average(column)) is not None
-        ]
-        if cells:
-            found.append((title, cells))
-    return found
 
 
 def _tones() -> str:

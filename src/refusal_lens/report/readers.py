@@ -1,12 +1,14 @@
-"""The head of the page: what was found as answers to five questions, and what to do next, a sentence or two for each reader."""
+"""The head of the page: what was found as answers to questions, what to do next for each reader, and the large numbers."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from refusal_lens.report.facts import Facts, source_name
-from refusal_lens.report.spread import NAMED, worst_and_rest
+from refusal_lens.report.shares import percent
+from refusal_lens.report.spread import NAMED, extremes, worst_and_rest
 from refusal_lens.report.text import listing
+from refusal_lens.report.views import Cell
 from refusal_lens.report.words import MOST, Statement, found
 
 QUESTIONS = {
@@ -47,3 +49,29 @@ def for_readers(facts: Facts) -> list[tuple[str, str]]:
         aimed = f"; {listing(wide_open)} {'is' if len(wide_open) == 1 else 'are'} open without it" if wide_open else ""
         said.append(("Defence", f"{opened}{aimed}. refusal-lens monitor and defence-bench measure what helps."))
     return said
+
+
+def tiles(facts: Facts) -> list[tuple[str, list[Cell]]]:
+    """Large numbers at the head of the page: means over languages, each with its least and its most."""
+    groups = {
+        "Harmful prompts answered": (
+            ("untouched", "harmful_baseline", "untouched"),
+            ("direction ablated", "harmful_ablated", "ablated"),
+            ("random ablated", "harmful_random", "random"),
+        ),
+        "Harmless prompts refused": (
+            ("untouched", "harmless_baseline", "untouched"),
+            ("direction added", "harmless_added", "added"),
+            ("random added", "harmless_random", "random"),
+        ),
+    }
+    found: list[tuple[str, list[Cell]]] = []
+    for title, columns in groups.items():
+        cells = [
+            Cell(percent(value), note=label, more=extremes(facts, column), tone=tone, at=value)
+            for label, column, tone in columns
+            if (value := facts.average(column)) is not None
+        ]
+        if cells:
+            found.append((title, cells))
+    return found

@@ -50,7 +50,8 @@ def spread_words(
         [f"{_counted([found], '' if place else what)} in {row.name}" for place, (row, found) in enumerate(shown)]
     )
     more = f" ({len(above) - NAMED} more stand out)" if len(above) > NAMED else ""
-    others = f", {_counted([found for _, found in rest], '')} in the other {len(rest)}" if rest else ""
+    where = rest[0][0].name if len(rest) == 1 else f"the other {len(rest)}"
+    others = f", {_counted([found for _, found in rest], '')} in {where}" if rest else ""
     return f"{start} {named}{more}{others}."
 
 

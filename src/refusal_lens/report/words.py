@@ -274,9 +274,11 @@ def _possible(facts: Facts) -> list[Statement]:
     fewest = min(sizes)
     few = fewest < SMALL_N
     text = f"{'As few as ' if few else ''}{fewest} judged prompts a language"
-    where = f"in the other {len(rest)}" if above else f"in {rest[0][0].name}" if len(rest) == 1 else "in any language"
-    if highest is not None and highest < 1:
-        text += f" leave rates of up to {percent(highest)} possible {where}{': read' if few else '.'}"
+    where = "any language" if not above else f"the other {len(rest)}"
+    where = rest[0][0].name if len(rest) == 1 else where
+    told = not any(share.k for _, share in (*above, *rest))  # beside "none of the harmful prompts"
+    if highest is not None and highest < 1 and not told:
+        text += f" leave rates of up to {percent(highest)} possible in {where}{': read' if few else '.'}"
     elif few:
         text += ": read"
     else:
