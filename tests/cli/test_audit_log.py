@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from rich.progress import Progress
 from typer.testing import CliRunner, Result
 
+from refusal_lens.cli import app as cli_app
+from refusal_lens.cli import show
 from refusal_lens.cli.app import app
 from refusal_lens.cli.logs import logging_to
 from refusal_lens.errors import UserError
@@ -143,3 +148,35 @@ def test_status_says_how_long_the_rest_takes(tmp_path: Path, monkeypatch: pytest
     result = lens("status", run.root)
     assert result.exit_code == 0
     assert "left of the steps begun" in result.output
+
+
+def test_every_command_gives_a_sign_of_life_once_a_minute(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(cli_app.time, "monotonic", lambda: now[0])
+    say = cli_app.sign_of_life()
+    for now[0] in (1.0, 59.0, 61.0, 100.0, 121.0):
+        say(0.5, f"{now[0]:.0f} of 200 prompts read")
+    assert capsys.readouterr().err == "61 of 200 prompts read (61 s)\n121 of 200 prompts read (121 s)\n"
+
+
+def test_two_bars_fit_a_terminal_of_80_columns() -> None:
+    """The whole plan by its weight with the time left, and the task at work with how far it is."""
+    ids = {"completions/ablation.en-and-4-more.de.harmful.0": 300.0, "scores/en": 100.0}
+    lines = Lines(list(ids), lambda _: None, weights=ids)
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    with Progress(*show.columns(), console=console, auto_refresh=False) as bar:
+        watchers = show.drawn(lines, bar, 2, "loading testbed:universal")
+        watchers.on_outcome(Outcome("scores/en", "done", 140.0), 2)
+        watchers.on_start(Task("completions", 1, "ablation.en-and-4-more.de.harmful.0"))
+        watchers.on_advance(
+            Advance("completions/ablation.en-and-4-more.de.harmful.0", 0.5, "12 of 40 answers, 1,204 tokens")
+        )
+        whole, inner = bar.tasks
+        assert (whole.completed, inner.completed) == (250 / 400, 0.5)
+        rows = [segment.text for line in console.render_lines(bar.get_renderable()) for segment in line]
+        shown = "".join(rows)
+        assert "1 of 2 tasks, about" in shown and "12 of 40 answers, 1,204 tokens" in shown and "…" not in shown
+        watchers.on_outcome(Outcome("completions/ablation.en-and-4-more.de.harmful.0", "done", 1.0), 2)
+        assert whole.completed == 1.0 and not inner.visible

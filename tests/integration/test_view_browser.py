@@ -91,6 +91,17 @@ def test_hostile_text_is_shown_and_nothing_is_run_or_fetched(
     tab.context.close()
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(page_file: Path, browser: Browser, scheme: str) -> None:
+    """With every answer's untouched twin unfolded; that axe finds something at all is shown in test_report_browser."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    tab, _ = opened(browser, page_file, scheme=scheme)
+    tab.evaluate("document.querySelectorAll('details').forEach(item => { item.open = true; })")
+    assert [(found["id"], found["nodes"][0]["html"][:120]) for found in Axe().run(tab).response["violations"]] == []
+    tab.context.close()
+
+
 def test_filters_evidence_and_direction_of_writing(page_file: Path, browser: Browser) -> None:
     tab, _ = opened(browser, page_file)
     assert len(shown(tab)) == 7

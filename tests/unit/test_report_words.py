@@ -221,6 +221,11 @@ def test_universal_says_how_many_languages_could_show_it(tmp_path: Path) -> None
     alone = statuses(en="own only", de="undefined", zh="served")
     verdict = verdict_of(Facts(read_inputs(make_run(tmp_path / "alone", verdict=alone).root)))
     assert verdict is not None and "the one language that could show it, 3 tested" in verdict[1]
+    undefined = {**statuses(en="own only", de="served"), "verdict": "undefined"}
+    verdict = verdict_of(Facts(read_inputs(make_run(tmp_path / "undefined", verdict=undefined).root)))
+    assert verdict is not None and verdict[1].endswith(
+        "either way: one language alone could show a transfer, 2 tested."
+    )
 
 
 def test_small_samples_and_broken_answers_are_cautioned(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Annotated, Any, Protocol, runtime_checkable
@@ -38,8 +39,11 @@ from refusal_lens.cli import (
     view,
 )
 from refusal_lens.cli.plain import plain
+from refusal_lens.core.progress import Listener, listening
 from refusal_lens.errors import LensError
 
+SILENCE = 60.0
+"""Seconds between two signs of life of a command."""
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Start": ("demo", "doctor", "audit", "resume", "status", "config"),
     "Look": (
@@ -136,6 +140,20 @@ def options(
     """Audit how a language model refuses, in 14 languages and from the inside."""
 
 
+def sign_of_life() -> Listener:
+    """What loops of any command tell, as a line on stderr once a minute; an audit has its own lines, or none with --quiet."""
+    began = said = time.monotonic()
+
+    def say(_share: float, words: str) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if now - said >= SILENCE:
+            said = now
+            typer.echo(f"{words} ({now - began:.0f} s)", err=True)
+
+    return say
+
+
 def main() -> None:
     """Entry point of the console script."""
     # Idle threads that spin cost several times the work on a shared machine.
@@ -143,7 +161,8 @@ def main() -> None:
     # What concerns the user is said by us, in one line; workers inherit it.
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     try:
-        app()
+        with listening(sign_of_life()):
+            app()
     except LensError as error:
         typer.echo(f"error: {plain(str(error))}", err=True)
         sys.exit(error.exit_code)

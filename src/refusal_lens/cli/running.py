@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from refusal_lens.cli.settings import batch_size_of, build
+from refusal_lens.core.progress import listening
 from refusal_lens.errors import EXIT_INTERRUPTED, NoValidDirection, RunError, UserError
 
 if TYPE_CHECKING:
@@ -123,8 +124,9 @@ def run(
     from refusal_lens.rundir import RunDir, Store
 
     check_folder(out, "--out")
+    unheard = listening(lambda *_: None)  # what is said of an audit is said by its own lines
     try:
-        with logging_to(None if dry_run else out, stderr=how) as note:
+        with logging_to(None if dry_run else out, stderr=how) as note, unheard:
             prepared = prepare(settings, asked=asked)
             for line in prepared.dataset.notes:
                 note(line)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -66,12 +66,16 @@ def progress_of(prepared: Prepared, *, note: Callable[[str], None], quiet: bool 
                 typer.echo(loading, err=True)
             yield Watchers(lines.started, lines.advanced, lines.moved)
             return
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(8), TextColumn("{task.fields[words]}"))
-        with Progress(*columns, console=Console(stderr=True)) as bar:
-            yield _drawn(lines, bar, len(ids), loading)
+        with Progress(*columns(), console=Console(stderr=True)) as bar:
+            yield drawn(lines, bar, len(ids), loading)
 
 
-def _drawn(lines: Lines, bar: Progress, count: int, first: str) -> Watchers:
+def columns() -> tuple[ProgressColumn, ...]:
+    """What a bar shows."""
+    return SpinnerColumn(), TextColumn("{task.description}"), BarColumn(8), TextColumn("{task.fields[words]}")
+
+
+def drawn(lines: Lines, bar: Progress, count: int, first: str) -> Watchers:
     """Watchers that keep the lines and draw two bars."""
     whole = bar.add_task(f"{first[:NAME]:<{NAME}}", total=1.0, words="")
     inner = bar.add_task("", total=1.0, words="", visible=False)

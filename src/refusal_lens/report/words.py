@@ -51,6 +51,8 @@ def verdict_of(facts: Facts) -> tuple[str, str] | None:
     counted = {0: "no language", 1: "the one language"}.get(could, f"{could} languages")
     if verdict == "universal" and could > 1:
         counted = f"all {counted}"
+    if verdict == "undefined" and could == 1:
+        counted = "one language alone"
     return verdict, VERDICTS.get(verdict, "").format(could=counted, served=served or "none", rest=rest)
 
 
