@@ -28,6 +28,8 @@ from refusal_lens.directions.sweep import Limits
 
 ALPHA = 1e-3
 FIRST = 8
+"""Harmful prompts of the first stage; half of those given where they are fewer than twice as many, never under `FEWEST`."""
+FEWEST = 4
 WIDE = 8
 """Candidates looked at together, and how many times more prompts at the second look, where small passes are dear."""
 KL_SLACK = 0.01
@@ -49,7 +51,7 @@ class _Race:
     def valid(self, row: int, following: Sequence[int]) -> bool:
         """Whether a candidate passes all limits; measures only as much as that takes, and a little of those that follow."""
         total = self.evaluation.divergence.n_prompts
-        count = min(FIRST // 2, total)
+        count = min(FEWEST, total)
         self.evaluation.ablate([row, *(following[: WIDE - 1] if self.wide else ())], harmless=range(count))
         while True:
             self.evaluation.ablate([row], harmless=range(count))
@@ -86,7 +88,7 @@ def race(evaluation: Evaluation, limits: Limits, *, wide: bool = False) -> dict[
     notes = {row: limits.late_note() for row in every if evaluation.layers[row] >= limits.layer}
     state = _Race(evaluation, limits, [row for row in every if row not in notes], wide, notes)
     total = evaluation.refusal.n_prompts
-    count = min(FIRST, total)
+    count = min(FIRST, max(FEWEST, total // 2), total)
     leader: int | None = None
     while state.running:
         evaluation.ablate(state.running, harmful=state.seen(count))
