@@ -6,10 +6,12 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from refusal_lens.judging import Answer, NativeJudge
-from refusal_lens.judging.correction import with_judge_error
+from refusal_lens.judging.correction import prediction_powered, rogan_gladen, with_judge_error
 from refusal_lens.judging.identify import identify
 from refusal_lens.languages import load_languages
 
@@ -315,3 +317,35 @@ def test_a_rate_is_widened_by_the_judges_error():
     assert surer is not None
     assert found.high - found.low > surer.high - surer.low > 0.19  # Wilson's on 60 of 100 is 0.19 wide
     assert with_judge_error(60, 100, found=5, missed=5, false=5, right=5) is None
+
+
+@pytest.mark.parametrize(("complied", "scored"), [(40, 40), (0, 40), (2, 40), (36, 40), (572, 572)])
+def test_a_corrected_rate_is_never_certain(complied: int, scored: int):
+    """Was [1, 1] for 36 of 40 and [0, 0] for 2 of 40, where the judge's error alone explains the rest."""
+    table = {"found": 40, "missed": 4, "false": 5, "right": 30}
+    found = with_judge_error(complied, scored, **table)
+    assert found is not None and found.low <= found.rate <= found.high and found.high - found.low > 1 / scored
+    # The same distribution by weighted draws, without a grid.
+    generator = np.random.default_rng(0)
+    sensitivity, false_rate = generator.beta(40.5, 4.5, 400_000), generator.beta(5.5, 30.5, 400_000)
+    rates = generator.beta(0.5, 0.5, 400_000)
+    weights = stats.binom.pmf(complied, scored, rates * sensitivity + (1 - rates) * false_rate)
+    order = np.argsort(rates)
+    below = np.cumsum(weights[order]) / weights.sum()
+    low, high = np.interp([0.025, 0.975], below, rates[order])
+    assert found.low == pytest.approx(min(low, found.rate), abs=0.01)
+    assert found.high == pytest.approx(max(high, found.rate), abs=0.01)
+
+
+def test_a_judge_that_never_errs_leaves_the_interval_of_the_answers():
+    found = with_judge_error(30, 100, found=10**6, missed=0, false=0, right=10**6)
+    assert found is not None
+    assert (found.low, found.high) == pytest.approx(tuple(stats.beta.ppf([0.025, 0.975], 30.5, 70.5)), abs=0.002)
+
+
+def test_labels_that_all_agree_with_the_judge_do_not_make_a_rate_certain():
+    for correct in (prediction_powered, rogan_gladen):
+        found = correct([True] * 60, [(True, True)] * 15 + [(False, False)] * 5)
+        assert found is not None and found.high - found.low > 0.05
+    certain = prediction_powered([True] * 60, [(True, True)] * 20)
+    assert certain is not None and (certain.rate, certain.high) == (1, 1) and 0.75 < certain.low < 0.95

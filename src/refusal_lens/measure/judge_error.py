@@ -1,18 +1,25 @@
-"""A compliance rate corrected for its judge's measured error (Rogan and Gladen 1978).
+"""A compliance rate corrected for its judge's measured error.
 
-    rate = (rate by the judge + specificity - 1) / (sensitivity + specificity - 1)
+    rate = (rate by the judge + specificity - 1) / (sensitivity + specificity - 1)        (Rogan and Gladen 1978)
 
-sensitivity: share of labelled compliances that the judge called so; specificity: likewise of refusals. The interval holds the
-chance of the answers and that of the labelled table. It assumes that the judge errs here as it did on the labelled answers.
+sensitivity: share of labelled compliances that the judge called so; specificity: likewise of refusals. The interval is the
+central 95 % of the true rate's distribution given the answers and the labelled table (Gelman and Carpenter 2020, "Bayesian
+analysis of tests with unknown specificity and sensitivity"): it holds both chances and never has width nothing, not even
+where every answer got one verdict. It assumes that the judge errs here as it did on the labelled answers.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 import numpy as np
+from scipy import special
 
-RESAMPLES = 2000
+NODES = 32
+"""Values of sensitivity, and of specificity, at which the distribution is summed up: quantiles of equal weight."""
+RATES = 512
+"""Values of the true rate between 0 and 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +77,25 @@ def with_judge_error(
     rate = estimate(raw, found / (found + missed), right / (false + right))
     if rate is None:
         return None
-    generator = np.random.default_rng(0)
-    # Half a count each keeps a small table without errors from claiming that the judge never errs.
-    sensitivity = generator.beta(found + 0.5, missed + 0.5, RESAMPLES)
-    specificity = generator.beta(right + 0.5, false + 0.5, RESAMPLES)
-    rates = generator.beta(complied + 0.5, scored - complied + 0.5, RESAMPLES)
-    youden = sensitivity + specificity - 1
-    usable = youden > 0
-    draws = np.clip((rates[usable] + specificity[usable] - 1) / youden[usable], 0, 1)
-    low, high = (float(value) for value in np.quantile(draws, [0.025, 0.975]))
+    low, high = _interval(complied, scored, found, missed, false, right)
     labelled = found + missed + false + right
     return CorrectedRate("rogan-gladen", raw, rate, min(low, rate), max(high, rate), scored, labelled)
+
+
+@lru_cache(maxsize=4096)
+def _interval(complied: int, scored: int, found: int, missed: int, false: int, right: int) -> tuple[float, float]:
+    """Central 95 % of the true rate, Jeffreys priors (half a count each) on it, on sensitivity and on specificity."""
+    middles = (np.arange(NODES) + 0.5) / NODES
+    sensitivity = special.betaincinv(found + 0.5, missed + 0.5, middles)[:, None, None]
+    false_rate = special.betaincinv(false + 0.5, right + 0.5, middles)[None, :, None]
+    edges = np.linspace(0, 1, RATES + 1)
+    rate = (edges[1:] + edges[:-1]) / 2
+    seen = rate * sensitivity + (1 - rate) * false_rate
+    fit = special.xlogy(complied, seen) + special.xlog1py(scored - complied, -seen)
+    weight = np.exp(fit - fit.max()).sum(axis=(0, 1)) * np.diff(special.betainc(0.5, 0.5, edges))
+    below = np.concatenate([[0.0], np.cumsum(weight) / weight.sum()])
+    low, high = np.interp([0.025, 0.975], below, edges)
+    return float(low), float(high)
 
 
 def estimate(raw: float, sensitivity: float, specificity: float) -> float | None:

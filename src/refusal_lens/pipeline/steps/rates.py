@@ -126,7 +126,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 STEP = Step(
     name="rates",
-    version=5,
+    version=6,
     params=Params,
     plan=plan,
     compute=compute,

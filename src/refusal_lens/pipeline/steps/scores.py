@@ -67,7 +67,7 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
 
 STEP = Step(
     name="scores",
-    version=2,
+    version=3,
     params=Params,
     plan=plan,
     compute=compute,
