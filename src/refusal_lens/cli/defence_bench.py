@@ -35,6 +35,7 @@ from refusal_lens.errors import UserError
 if TYPE_CHECKING:
     from refusal_lens.core.bench_tables import BenchSelectivityRow
     from refusal_lens.defences import Limits, Recipe
+    from refusal_lens.defences.attackers import Attack
     from refusal_lens.defences.bench import Kind, Subject
     from refusal_lens.defences.bench_rows import BenchCell
     from refusal_lens.defences.prompts import DefencePrompts
@@ -161,7 +162,7 @@ def _methods(text: str) -> tuple[str, ...]:
     return names
 
 
-def _attacks(text: str) -> tuple[str, ...]:
+def _attacks(text: str) -> tuple[Attack, ...]:
     from refusal_lens.defences.attackers import ATTACKS
 
     if text.strip() == "all":

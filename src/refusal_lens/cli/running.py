@@ -124,7 +124,7 @@ def run(
     from refusal_lens.rundir import RunDir, Store
 
     check_folder(out, "--out")
-    unheard = listening(lambda *_: None)  # what is said of an audit is said by its own lines
+    unheard = listening(_unheard)  # what is said of an audit is said by its own lines
     try:
         with logging_to(None if dry_run else out, stderr=how) as note, unheard:
             prepared = prepare(settings, asked=asked)
@@ -158,6 +158,10 @@ def run(
         raise NoValidDirection(
             f"no valid direction ({reasons}); the report explains and shows the best candidate it would have had"
         )
+
+
+def _unheard(share: float, words: str) -> None:
+    """Nobody listens."""
 
 
 def _how_to_go_on(out: Path) -> str:

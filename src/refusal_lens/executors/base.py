@@ -90,7 +90,12 @@ def run_one(worker: Worker, task: Task, on_advance: OnAdvance | None = None) -> 
         ModelError: Passed on: every task would fail alike.
     """
     started = time.monotonic()
-    heard = nullcontext() if on_advance is None else listening(lambda *said: on_advance(Advance(task.task_id, *said)))
+
+    def hear(share: float, words: str) -> None:
+        if on_advance is not None:
+            on_advance(Advance(task.task_id, share, words))
+
+    heard = nullcontext() if on_advance is None else listening(hear)
     try:
         with heard:
             worker(task)

@@ -92,8 +92,8 @@ class Ablation:
         key = layer if by_layer else 0
         if key not in self._placements:
             whole, added = _SITES[self.variant]
-            sites = ((*whole, "block_input") if by_layer else whole, added)
-            self._placements[key] = removing(self.unit, self.target_at(layer), sites=sites)
+            read: tuple[Site, ...] = (*whole, "block_input") if by_layer else whole
+            self._placements[key] = removing(self.unit, self.target_at(layer), sites=(read, added))
         return self._placements[key](site, layer)
 
     @property

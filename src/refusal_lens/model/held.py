@@ -68,6 +68,6 @@ def weights_and_hooks(network: nn.Module) -> Hashable:
     for module in network.modules():
         found += [part.data_ptr() for part in module.parameters(recurse=False)]
         found += [part.data_ptr() for part in module.buffers(recurse=False)]
-        hooks = (*module._forward_pre_hooks, *module._forward_hooks)
+        hooks = (*vars(module)["_forward_pre_hooks"], *vars(module)["_forward_hooks"])
         found += [hooks, id(module.__dict__.get("forward"))]
     return tuple(found)

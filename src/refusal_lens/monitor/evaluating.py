@@ -172,14 +172,14 @@ def curves(tested: Sequence[Measured], nulls: Nulls) -> list[CurveRow]:
             labels = np.repeat([1, 0], [len(harmful), len(harmless)])
             alarms, hits, _ = roc_curve(labels, np.concatenate([harmful, harmless]))
             rows += [
-                {
-                    "language": one.language,
-                    "prompt_set": one.prompt_set,
-                    "shift": one.shift,
-                    "series": series,
-                    "false_alarm": float(alarm),
-                    "miss": float(1 - hit),
-                }
+                CurveRow(
+                    language=one.language,
+                    prompt_set=one.prompt_set,
+                    shift=one.shift,
+                    series=series,
+                    false_alarm=float(alarm),
+                    miss=float(1 - hit),
+                )
                 for alarm, hit in zip(alarms, hits, strict=True)
             ]
     return rows
