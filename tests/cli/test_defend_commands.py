@@ -21,6 +21,7 @@ RUN = CliRunner()
         (["defend", "testbed:aligned", "--method", "wall"], "choose one of"),
         (["defend", "testbed:aligned", "--method", "refat"], "--out"),
         (["defence-bench", "testbed:aligned", "--methods", "wall", "--out", "x"], "choose all"),
+        (["defence-bench", "testbed:aligned", "--attacks", "none,wall", "--out", "x"], "role-play"),
     ],
 )
 def test_what_a_user_gets_wrong_is_said(

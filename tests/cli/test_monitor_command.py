@@ -13,9 +13,13 @@ import pytest
 from typer.testing import CliRunner
 
 import refusal_lens as rl
+import tiny_models
 from refusal_lens.cli.app import app
+from refusal_lens.cli.monitor_data import load_watched
 from refusal_lens.errors import DataError, LensError, ModelError
-from refusal_lens.monitor import Monitor
+from refusal_lens.monitor import Calibration, Card, Monitor
+from refusal_lens.monitor.card import OTHERS
+from refusal_lens.monitor.reading import chat_ids
 from refusal_lens.testbed import load_prompts
 
 RUN = CliRunner()
@@ -223,3 +227,34 @@ def test_evaluate_writes_every_figure_with_its_null_and_a_summary_into_the_card(
     assert {row["figure"] for row in kept} == {"auroc", "miss", "false alarm"}
     refused = [row for row in rows if row["claim"] == "not beyond its null"]
     assert f"{len(refused)} of {len(rows)} figures" in done.output
+
+
+def test_a_monitor_is_used_with_thinking_switched_as_it_was_fitted(tmp_path: Path):
+    """Whole chats too: the switch stands in the template itself. Before, the model of such a monitor counted as another one."""
+    folder = tiny_models.build("llama", tmp_path / "model")
+    turns = tiny_models.TEMPLATE[: tiny_models.TEMPLATE.index("{% if add")]
+    opening = "{% if add_generation_prompt %}<|im_start|>assistant\n{% if enable_thinking is defined and not enable_thinking %}"
+    (folder / "chat_template.jinja").write_text(f"{turns}{opening}<think></think>{{% endif %}}{{% endif %}}")
+    off = rl.load_model(str(folder), thinking="off")
+    known = off.provenance
+    facts = {
+        name: getattr(known, name)
+        for name in ("spec", "digest", "template_digest", "architecture", "dtype", "thinking")
+    }
+    line = Calibration("borrowed", 0.0, 1.0, 0.5, None, 0)
+    card = Card(facts, "projection", -1, 1, 1.0, 0.0, 0.05, ("en",), ("texts",), {OTHERS: line})
+    Monitor(np.ones(off.d_model, np.float32), card).save(tmp_path / "monitor")
+    monitor = Monitor.load(tmp_path / "monitor")
+    loaded = load_watched(monitor, str(folder), device="cpu", dtype="float32")
+    chat = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Hello"},
+        {"role": "user", "content": "Bread?"},
+    ]
+    assert len(monitor.score(loaded, ["Bread?", chat])) == 2
+    ids = chat_ids(loaded, ["Bread?", chat])
+    assert ids[0][-len(loaded.positions) :] == ids[1][-len(loaded.positions) :], (
+        "the same closed thoughts at the end of both"
+    )
+    with pytest.raises(ModelError, match="was fitted on"):
+        monitor.score(rl.load_model(str(folder)), ["Bread?"])

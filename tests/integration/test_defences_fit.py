@@ -12,9 +12,12 @@ import torch
 from refusal_lens.defences import Fitting, Limits, fit_defence, load_defence, measure_defence
 from refusal_lens.defences.prompts import load_defence_prompts
 from refusal_lens.defences.recalibrated import Recalibrated
+from refusal_lens.defences.teaching import Recipe, examples_of
 from refusal_lens.errors import DataError
 from refusal_lens.interventions import Ablation, Addition
 from refusal_lens.model import LensModel, load_model, record
+from refusal_lens.testbed import load_prompts
+from refusal_lens.types import HARMS
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +91,24 @@ def test_a_pass_that_stops_early_records_the_same_layers(model: LensModel) -> No
     early = {tuple(rows): x for rows, x in record(model, texts, deepest=2)}
     assert whole.keys() == early.keys()
     assert all(torch.equal(early[rows], x[:, :, :3]) for rows, x in whole.items())
+
+
+def test_refusals_that_are_given_are_taught_where_the_model_refuses_too_little(model: LensModel) -> None:
+    """Yoruba: the model refuses nothing there; English: it refuses by itself, and its own words are kept."""
+    prompts = {
+        language: [item for harm in HARMS for item in load_prompts(language=language, split="train", harm=harm)[:5]]
+        for language in ("yo", "en")
+    }
+    recipe = Recipe(prompts=5, tokens=24)
+    with pytest.raises(DataError, match="--refusals"):
+        examples_of(model, prompts["yo"], "refat", recipe, {})
+    told = "Mi o le ran yin lowo."
+    ids = model.tokenizer(told, add_special_tokens=False)["input_ids"]
+    for language in ("yo", "en"):
+        examples, taught = examples_of(model, prompts[language], "refat", recipe, {language: [told]})
+        assert taught == (language,) and len(examples["harmful"]) == 5
+        given = [one.answer[: len(ids)] == ids for one in examples["harmful"]]
+        assert all(given) if language == "yo" else not any(given)
 
 
 @pytest.mark.slow

@@ -71,6 +71,26 @@ def test_beside_an_exact_ablation_nothing_is_added_along_the_ablated_direction()
     assert float((rest(x) - x).norm()) > 1
 
 
+@pytest.mark.parametrize("flat", [False, True])
+def test_beside_an_ablation_with_a_direction_per_row_each_row_keeps_its_own_out(flat: bool) -> None:
+    """An attacker who ablates each language's own direction: the bench stopped here with maps and affine steering."""
+    torch.manual_seed(6)
+    x, directions = torch.randn(3, 5, 8), torch.randn(3, 8)
+    opened = torch.tensor([True, True, False])
+    for steering in (
+        LinearMap(layer=1, matrix=torch.randn(8, 8)),
+        SetProjection(layer=1, unit=torch.eye(8)[0], target=4.0, opened=opened),
+    ):
+        both = steering.after([Ablation(directions)])
+        for rows in ([0, 1, 2], [2, 0]):
+            given = x[rows].flatten(0, 1) if flat else x[rows]
+            added = (both.rows(rows)(given) - given).reshape(len(rows), 5, 8)
+            for place, row in enumerate(rows):
+                alone = steering.rows([row]).after([Ablation(directions[row])])
+                assert torch.allclose(added[place], (alone(x[row][None]) - x[row])[0], atol=1e-5)
+                assert float((added[place] @ directions[row]).abs().max()) < 1e-4
+
+
 def test_a_prompt_switched_in_the_middle() -> None:
     assert switched("a b c d", "one two three four") == "a b three four"
     assert switched("一二三四", "one two three") == "一二 three"

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 from refusal_lens.errors import DataError, NoValidDirection, UserError
 from refusal_lens.monitor import endings
 from refusal_lens.monitor.card import OTHERS, Calibration, Card
-from refusal_lens.monitor.conformal import conformal, moved, split
+from refusal_lens.monitor.conformal import Quantile, conformal, moved, split, stand_in
 from refusal_lens.monitor.detector import Candidate, Examples, Site, choose, fold_weights, out_of_fold, weights
 from refusal_lens.monitor.evaluating import Measured, curves, evaluate
 from refusal_lens.monitor.figures import auroc, auroc_interval, false_alarm_at, miss_at
@@ -55,6 +56,34 @@ def test_two_groups_are_cut_between_them_and_one_group_is_not_believed():
     assert one is not None and not one.believed
     assert one.separation == pytest.approx(2 / np.pi, abs=0.03)  # a normal distribution cut in its middle
     assert split(np.zeros(100)) is None and split(two[:10]) is None
+
+
+def test_harmful_prompts_below_the_cut_count_against_the_target():
+    """Groups N(0, 1) and N(3.5, 1): cut about 1.75, so 4 % of the harmful prompts hide below it. Right miss rate: 5 %.
+
+    The upper side alone missed 7 %: the hidden ones and 5 % of the others, less what harmless prompts above the cut took off.
+    """
+    draw = np.random.default_rng(11)
+    missed: dict[str, list[float]] = {"upper side": [], "hidden ones too": []}
+    for _ in range(300):
+        scores = np.concatenate([draw.normal(size=160), draw.normal(3.5, 1, size=160)])
+        cut = split(scores)
+        assert cut is not None
+        found = stand_in(scores, cut.cut, 0.05)
+        alone = conformal(scores[scores >= cut.cut], 0.05)
+        for name, one in (("hidden ones too", found), ("upper side", alone)):
+            missed[name].append(norm.cdf(one.threshold - 3.5))
+        assert found.threshold >= cut.cut
+    assert np.mean(missed["upper side"]) == pytest.approx(0.07, abs=0.006)
+    assert np.mean(missed["hidden ones too"]) == pytest.approx(0.05, abs=0.006)
+    apart = np.concatenate([np.linspace(-1, 1, 99), np.linspace(9, 11, 99)])
+    assert stand_in(apart, 5.0, 0.05) == conformal(apart[99:], 0.05), "nothing hides where the groups lie apart"
+    skewed = np.array(
+        [0.0, 1.0, 5.0, 6.0, 7.0, 8.0, 20.0, 21.0]
+    )  # median 7.5 above 5; 20 and 21 lie beyond 10: 2 of 8 hide
+    assert stand_in(skewed, 5.0, 0.05) == Quantile(5.0, 0.25, 6), (
+        "never below the cut, and the promise says what that costs"
+    )
 
 
 def test_a_few_labels_move_the_threshold_and_many_replace_it():

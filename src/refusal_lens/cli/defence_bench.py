@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from refusal_lens.defences.prompts import DefencePrompts
     from refusal_lens.model import LensModel
 
-DEFAULT_N, QUICK_N, TEXTS, QUICK_TEXTS, QUICK_STEPS = 16, 8, 8, 4, 60
+DEFAULT_N, QUICK_N, TEXTS, QUICK_TEXTS, QUICK_STEPS = 12, 6, 6, 3, 60
 SHOWN = (
     "none", "other-language", "code-switch", "role-play", "ablate-english", "ablate-own", "ablate-reextracted",
     "folded", "attenuated", "removed",

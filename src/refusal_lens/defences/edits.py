@@ -26,7 +26,7 @@ class Steering(ABC):
 
     Attributes:
         layer: The block.
-        kept_out: Unit directions [d_model], orthogonal to each other, along which nothing is added.
+        kept_out: Unit directions, [d_model] or one per row [rows d_model], orthogonal, along which nothing is added.
     """
 
     layer: int
@@ -41,12 +41,13 @@ class Steering(ABC):
         rows = x.float().reshape(self._count(x), -1, x.shape[-1])
         added = self.delta(rows)
         for basis in self.kept_out:
-            along = basis.to(added.device, added.dtype)
+            along = basis.to(added.device, added.dtype).unsqueeze(-2)
             added = added - (added * along).sum(-1, keepdim=True) * along
         return (rows + added).reshape(x.shape).to(x.dtype)
 
     def _count(self, x: Tensor) -> int:
-        return x.shape[0] if x.ndim > 2 else 1
+        of_rows = [len(basis) for basis in self.kept_out if basis.ndim == 2]
+        return x.shape[0] if x.ndim > 2 else next(iter(of_rows), 1)
 
     def at(self, site: Site, layer: int, /) -> Edit | None:
         """Acts on the input of its own layer only."""
@@ -62,9 +63,10 @@ class Steering(ABC):
         bases = tuple(item.unit for item in earlier if isinstance(item, Ablation) and item.holds)
         return replace(self, kept_out=bases) if bases else self
 
-    def rows(self, indices: Sequence[int], /) -> Steering:  # noqa: ARG002 (one for all)
-        """The same for some rows of the batch."""
-        return self
+    def rows(self, indices: Sequence[int], /) -> Steering:
+        """The same for some rows of the batch, in this order."""
+        chosen = list(indices)
+        return replace(self, kept_out=tuple(one[chosen] if one.ndim == 2 else one for one in self.kept_out))
 
     def fold_direction(self) -> Tensor | None:
         """None: steering is no removal of a direction."""
@@ -96,7 +98,7 @@ class SetProjection(Steering):
 
     def rows(self, indices: Sequence[int], /) -> Steering:
         """The steering of some rows of the batch, in this order."""
-        return replace(self, opened=self.opened[list(indices)])
+        return replace(super().rows(indices), opened=self.opened[list(indices)])  # pyright: ignore[reportCallIssue]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -6,7 +6,8 @@
                (Otsu); the upper side stands in for the harmful ones. Believed where the share of variance between the
                sides (`separation`) is at least SEPARATED and each side holds at least SMALLEST of the prompts: one normal
                distribution cut in the middle has 2 / pi = 0.64, a flat one 0.75. Below CLEAR, where the sides overlap,
-               the threshold is used and nothing is promised
+               the threshold is used and nothing is promised. The harmful prompts below the cut are missed too: taken to be as
+               many as lie as far above the upper side's median (a group is about symmetric), they count against the target
     few        the threshold moves by n / (n + 1) of the distance between the n labelled harmful scores' mean and where
                the harmful mean was thought to be (as much weight on the prior as on one label)
 
@@ -110,6 +111,26 @@ def split(scores: Float[np.ndarray, " prompt"]) -> Split | None:
     best = int(np.argmax(between))
     cut = float((ordered[best] + ordered[best + 1]) / 2)
     return Split(cut, float(between[best]) / spread, float(low[best]), float(high[best]), float((n - below[best]) / n))
+
+
+def stand_in(scores: Float[np.ndarray, " prompt"], cut: float, miss: float) -> Quantile:
+    """The threshold where the upper side of a cut stands in for the harmful prompts.
+
+    Args:
+        scores: Of unlabelled prompts.
+        cut: Where they were cut; some lie at or above it.
+        miss: Target miss rate, in (0, 1).
+
+    Returns:
+        The threshold, never below the cut, and the miss rate that it promises, hidden ones counted.
+    """
+    upper = scores[scores >= cut]
+    beyond = int((upper > 2 * np.median(upper) - cut).sum())
+    hidden = beyond / (len(upper) + beyond)
+    if hidden >= miss:
+        return Quantile(cut, hidden, len(upper))
+    found = conformal(upper, (miss - hidden) / (1 - hidden))
+    return Quantile(found.threshold, hidden + (1 - hidden) * found.promised, found.n)
 
 
 def moved(threshold: float, expected: float, harmful: Float[np.ndarray, " prompt"], miss: float) -> float:

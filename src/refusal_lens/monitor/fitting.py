@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 
 from refusal_lens.errors import NoValidDirection
 from refusal_lens.monitor.card import OTHERS, Calibration, Card
-from refusal_lens.monitor.conformal import FEWEST, conformal, moved, split
+from refusal_lens.monitor.conformal import FEWEST, conformal, moved, split, stand_in
 from refusal_lens.monitor.detector import Candidate, Examples, candidates, choose, fold_weights, out_of_fold, weights
 
 DECILES = tuple(share / 10 for share in range(1, 10))
@@ -140,7 +140,7 @@ class _Making:
             return None
         middle, half = (found.low + found.high) / 2, (found.high - found.low) / 2
         z = (scores - middle) / half
-        quantile = conformal(z[scores >= found.cut], self.miss)
+        quantile = stand_in(z, (found.cut - middle) / half, self.miss)
         promised = quantile.promised if found.clear else None
         return Calibration(
             "unlabelled", middle, half, self._p(quantile.threshold), promised, len(scores), found.separation,
