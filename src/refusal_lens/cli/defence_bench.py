@@ -125,7 +125,9 @@ def defence_bench(
         texts=QUICK_TEXTS if quick else TEXTS,
     )  # fmt: skip
     limits = Limits(overrefusal=bound, tokens=min(tokens, Limits().tokens))
-    of = {kind: [attack for attack in every if attack in attackers] for kind, every in ATTACKS_OF.items()}
+    of: dict[Kind, list[Attack]] = {
+        kind: [attack for attack in every if attack in attackers] for kind, every in ATTACKS_OF.items()
+    }
     with _progress(sum(len(of[kind]) for kind in _kinds(wanted))) as advance:
         cells = [
             advance(bench.cell(subject, attack), f"{subject.name} / {attack}")

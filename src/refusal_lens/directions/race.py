@@ -6,7 +6,7 @@
    "arditi"), stopping as soon as it must fail. Its KL must fail once the sum over some prompts exceeds n * limit, since
    no prompt contributes less than nothing. The first that passes is the leader.
 4. Drop every candidate that is behind the leader: paired differences per prompt, one-sided Student t at level
-   `ALPHA`, corrected for the finite set of prompts.
+   `ALPHA`, corrected for the finite set of prompts. Below `FIRST` prompts with the spread of all candidates together.
 5. Double the prompts and go to 2 until all are used: who is left is measured exactly, and the best of them is chosen.
 
 Limits are checked exactly; only step 4 is statistical. Candidates that dropped out have no refusal score, and say so.
@@ -129,12 +129,19 @@ def _by_mean(evaluation: Evaluation, rows: Sequence[int], count: int) -> list[in
 def _drop_behind(state: _Race, leader: int, count: int) -> None:
     total = state.evaluation.refusal.n_prompts
     values = state.evaluation.refusal.values[:, :count].numpy()
-    quantile = float(stats.t.ppf(1 - ALPHA, count - 1)) if count > 1 else math.inf
+    if count < 2:
+        return
+    spread = {row: float((values[row] - values[leader]).std(ddof=1)) for row in state.running}
+    least, freedom = 0.0, count - 1
+    if (
+        count < FIRST
+    ):  # a spread from a few prompts is a guess: none counts as smaller than that of all candidates together
+        least, freedom = math.sqrt(sum(item**2 for item in spread.values()) / len(spread)), (count - 1) * len(spread)
+    quantile = float(stats.t.ppf(1 - ALPHA, freedom))
     left = math.sqrt(1 - count / total)
     for row in list(state.running):
-        behind = values[row] - values[leader]
-        margin = float(behind.mean())
-        error = float(behind.std(ddof=1)) / math.sqrt(count) * left if count > 1 else math.inf
+        margin = float((values[row] - values[leader]).mean())
+        error = max(spread[row], least) / math.sqrt(count) * left
         if row != leader and not margin <= quantile * error:
             state.running.remove(row)
             state.notes[row] = f"race: behind the leader by {margin:.3g} on {count} of {total} harmful prompts"
