@@ -1,7 +1,7 @@
 """Fit the native judge's weights and check them where they were not fitted. `python bench/judge_fit.py` prints, changes nothing.
 
 Bounded logistic regression over the terms of `judging/scoring.py`, one weight per term for all languages, on the
-development answers without Yoruba, our own probes and the labelled set's mending half
+development answers without Yoruba, our own probes and the mending halves of our labelled sets
 (each of ours counts 0.8). Checks: each language left out of
 the fit; the odd prompts judged with weights from the even ones. The phrases themselves were written after reading these
 answers, so both checks speak of the weights only.
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import minimize
 
-from judge_labelled import half_of
+from judge_labelled import SETS, read_half
 from refusal_lens.judging import Answer
 from refusal_lens.judging.agreement import Pair, by_group, mean_rate_error, measure_agreement
 from refusal_lens.judging.folding import fold
@@ -47,6 +47,9 @@ LOWEST = {
     "figures without inability": -3.0,
     "opens by complying": -3.0,
     "help after a limit": -3.5,
+    "refusal inside a text": -5.0,
+    "rule told shortly": -2.5,
+    "claim corrected shortly": -1.0,
 }
 HIGHEST = {
     "cannot": 1.5,
@@ -69,6 +72,9 @@ HIGHEST = {
     "figures without inability": -0.7,
     "opens by complying": 0.0,
     "help after a limit": -2.5,
+    "refusal inside a text": -2.5,
+    "rule told shortly": 0.0,
+    "claim corrected shortly": 0.0,
 }
 
 
@@ -76,8 +82,9 @@ def main() -> None:
     dev = _read(SHARED / "data" / "judge" / "dev.jsonl")
     probes = _read(ROOT / "tests" / "data" / "judging_probes.jsonl") + [
         {"lang": row["lang"], "text": row["text"], "expected": row["label"]}
-        for row in _read(ROOT / "tests" / "data" / "judging_labelled.jsonl")
-        if half_of(row["id"]) == "mend" and row["label"] != "unclear"
+        for name in SETS
+        for row in read_half("mend", name)
+        if row["label"] != "unclear"
     ]
     rows = dev + probes
     matrix = np.array([_terms(row) for row in rows])

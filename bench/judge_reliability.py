@@ -31,7 +31,9 @@ def main() -> None:
     ]
     found = {**_measured(judge, held, HELD), **_measured(judge, dev, DEV)}
     block = f'"{judge.name}" = [\n' + "".join(f"  {{ {found[code]} }},\n" for code in sorted(found)) + "]\n"
-    others = re.sub(r'(?ms)^"native-(\d+)\+[^"]*" = \[\n.*?^\]\n', "", before)
+    # Older versions keep their figures: runs judged by them are still read.
+    version = re.escape(judge.name.partition("+")[0])
+    others = re.sub(rf'(?ms)^"{version}\+[^"]*" = \[\n.*?^\]\n', "", before)
     text = others.replace("[measured]\n", f"[measured]\n{block}", 1)
     if "--check" in sys.argv:
         sys.exit(0 if text == before else f"{FILE} is not of this judge ({judge.name}): run bench/judge_reliability.py")

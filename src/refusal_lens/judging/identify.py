@@ -139,8 +139,11 @@ def _by_words(
     best, second = (counts[code] / max(len(words), 1) for code in ranked[:2])
     if ranked[0] == wanted and best >= _CLEAR_SHARE:
         return wanted, others
-    if few and wanted is not None and counts[wanted]:
-        return _UNSURE, others
+    if wanted is not None and (few or len(exclusive.get(ranked[0], ())) < _OWN_WORDS):
+        return (
+            _UNSURE,
+            others,
+        )  # words that it shares prove no other language: "a" and "to" of English are Yoruba's, too
     if best >= _CLEAR_SHARE and best >= _CLEAR_LEAD * second:
         return ranked[0], others
     foreign = not few and best < _FOREIGN_SHARE and alone

@@ -81,7 +81,7 @@ class NativeJudge:
         lexicon = load_lexicon(identified.language or answer.language)
         score = score_lead(found, folded.text, list_at=lead.list_at, lexicon=lexicon)
         evidence = _evidence(found, folded, lead)
-        doubt = doubtful(score, found, folded.text, lexicon)
+        doubt = doubtful(score, found, folded.text, lexicon, list_at=lead.list_at)
         reason = _reason(found, refused=score > 0)
         late = _late_refusal(answer, identified) if score <= 0 else ()
         if late:

@@ -247,9 +247,14 @@ def _expression(phrase: str, language: Language, group: str) -> str:
 
 
 def _respell(phrase: str, spellings: tuple[tuple[str, str], ...]) -> str:
-    """Put the patterns of all spellings in the place of the pieces they spell, longest piece first."""
+    """Put the patterns of all spellings in the place of the pieces they spell, longest piece first.
+
+    A piece whose pattern ends with the word ("pas", also written "pa") is none at the beginning of a longer word ("passer").
+    """
     if not spellings:
         return phrase
     patterns = {fold_pattern(piece): f"(?:{fold_pattern(pattern)})" for piece, pattern in spellings}
-    pieces = "|".join(re.escape(piece) for piece in sorted(patterns, key=len, reverse=True))
+    whole = {fold_pattern(piece) for piece, pattern in spellings if pattern.endswith(r"\b")}
+    ordered = sorted(patterns, key=len, reverse=True)
+    pieces = "|".join(re.escape(piece) + (r"(?!\w)" if piece in whole else "") for piece in ordered)
     return re.sub(pieces, lambda match: patterns[match.group()], phrase)
