@@ -34,3 +34,26 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"needs the shared data: no folder {folder / 'data'} (name it in REFUSAL_LENS_SHARED)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished audit of a shipped model, two languages and sources, a base model: one for all who only read it.
+
+    They stand in the xdist group "small audit", so that one process makes it.
+    """
+    from refusal_lens.config import AuditConfig
+    from refusal_lens.pipeline import prepare, run_audit
+
+    settings = AuditConfig.model_validate(
+        {
+            "model": {"spec": "testbed:universal"},
+            "data": {"languages": ("de", "en"), "limit": 6},
+            "directions": {"sources": ("de", "en"), "n_train": 16, "n_val": 8, "random": 1},
+            "generation": {"max_new_tokens": 8},
+            "geometry": {"prompts_per_class": 8, "bootstrap": 20, "permutations": 20, "base": "testbed:base"},
+        }
+    )
+    out = tmp_path_factory.mktemp("runs") / "small"
+    run_audit(prepare(settings), out)
+    return out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import chdir
 from pathlib import Path
@@ -53,12 +54,12 @@ HERE = [block for block in BLOCKS if block.mark not in ELSEWHERE]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def place(small_audit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a small run under the names that the pages use, and a data set of one's own."""
     folder = tmp_path_factory.mktemp("docs")
-    made = rl.audit("testbed:universal", languages="en,de", limit=4, random=1, out=folder / "runs" / RUNS[0])
+    made = shutil.copytree(small_audit, folder / "runs" / RUNS[0])
     for name in RUNS[1:]:
-        (folder / "runs" / name).symlink_to(made.path, target_is_directory=True)
+        (folder / "runs" / name).symlink_to(made, target_is_directory=True)
     rows = [f"Swali la {index}?,sw,harmless,test" for index in range(3)]
     (folder / "own.csv").write_text("\n".join(["text,lang,harm,split", *rows]) + "\n", encoding="utf-8")
     words = ["data", "build", "--prompts", folder / "own.csv", "--no-translate", "--out", folder / "mine"]
@@ -68,6 +69,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("small audit")
 @pytest.mark.parametrize("block", HERE, ids=lambda block: f"{block.page}:{block.line}")
 def test_a_documented_block_runs(block: Block, place: Path) -> None:
     with chdir(place):

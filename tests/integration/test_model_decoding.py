@@ -7,6 +7,8 @@ cannot hold (a number read back from the device) is refused.
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -257,6 +259,21 @@ def test_everything_that_a_record_reads_stays_where_it_is(name: str) -> None:
     assert (inside == before) == all(item.alone for item in plan.written), (
         "a tied embedding is exchanged: another record"
     )
+
+
+def test_a_model_that_keeps_its_decoder_is_gone_when_it_is_deleted(
+    kept: Callable[..., list[int]], tmp_path: Path
+) -> None:
+    """A cycle would hold its memory until Python looks for cycles, which no failed allocation on a GPU makes it do."""
+    loaded = load_model(str(tiny_models.build("llama", tmp_path / "llama")), check=False)
+    assert generate(loaded, PROMPTS[:2], max_new_tokens=4) and "decoder" in loaded.kept
+    gone = weakref.ref(loaded)
+    gc.disable()
+    try:
+        del loaded
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_changes_that_a_record_cannot_know_are_recorded_anew(kept: Callable[..., list[int]]) -> None:

@@ -11,29 +11,17 @@ import pytest
 from typer.testing import CliRunner
 
 from refusal_lens.cli.app import app
-from refusal_lens.config import AuditConfig
 from refusal_lens.errors import GateFailed, LensError, RunError, UserError
 from refusal_lens.measure import CONTRACT
-from refusal_lens.pipeline import open_run, prepare, run_audit
+from refusal_lens.pipeline import open_run
 
 LANGUAGES = ("de", "en")
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("small audit")]
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    settings = AuditConfig.model_validate(
-        {
-            "model": {"spec": "testbed:universal"},
-            "data": {"languages": LANGUAGES, "limit": 6},
-            "directions": {"sources": ("de", "en"), "n_train": 16, "n_val": 8, "random": 1},
-            "generation": {"max_new_tokens": 8},
-            "geometry": {"prompts_per_class": 8, "bootstrap": 20, "permutations": 20, "base": "testbed:base"},
-        }
-    )
-    out = tmp_path_factory.mktemp("runs") / "small"
-    run_audit(prepare(settings), out)
-    return out
+@pytest.fixture
+def run(small_audit: Path) -> Path:
+    return small_audit
 
 
 def command(*arguments: str) -> str:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Hashable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TypeAlias
-from weakref import ref
+from weakref import proxy, ref
 
 import torch
 from torch import Tensor
@@ -306,7 +306,8 @@ def decoder_of(model: LensModel, *, share: bool) -> Decoder:
         return Decoder(model, share, None)
     known = model.kept.get("decoder")
     if not isinstance(known, Decoder) or known.share != share or known.record is None:
-        known = model.kept["decoder"] = Decoder(model, share, record)
+        # Seen through a proxy, the model does not live on in what it keeps: deleted, it gives a GPU's memory back at once.
+        known = model.kept["decoder"] = Decoder(proxy(model), share, record)
     return known
 
 
