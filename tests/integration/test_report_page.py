@@ -253,6 +253,21 @@ def test_no_run_is_a_user_error(tmp_path: Path) -> None:
         build_report(tmp_path)
 
 
+def test_a_layer_without_marks_is_no_image_without_a_name(tmp_path: Path) -> None:
+    """Where no change was larger than chance the dots' layer is empty: axe called it an image without a text (serious)."""
+    from refusal_lens.report.charts import transfer_figure
+    from refusal_lens.report.figures import draw_figures
+
+    run = make_run(tmp_path / "run", languages=("en", "de"), n_layers=2)
+    rows = [{**row, "p_value": 1.0} for row in read_inputs(run.root).rows(KNOWN["transfer"])]
+    write_rows(run, "transfer", rows)
+    figure = transfer_figure(Facts(read_inputs(run.root)), "addition")
+    assert figure is not None
+    svg = draw_figures([figure])["transfer-addition.svg"].decode()
+    assert "graphics-symbol" not in svg
+    assert svg.startswith(f'<svg role="img" aria-label="{html.escape(figure.alt)}"')
+
+
 def test_every_chart_is_valid_vega_lite(tmp_path: Path) -> None:
     import altair as alt
 

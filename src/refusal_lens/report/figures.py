@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from html import escape
 from pathlib import Path
 from typing import cast
 
@@ -88,5 +89,6 @@ def _draw(figure: Figure) -> dict[str, bytes]:
     config: dict[str, JsonValue] = {**vega_config(dark=False), "background": "#ffffff", "padding": 12}
     own: Mapping[str, JsonValue] = {"width": max(PRINT_WIDTH, figure.scroll)} if "width" in figure.spec else {}
     spec: Mapping[str, JsonValue] = {**figure.spec, **own, "config": config}  # panels have a width of their own
-    svg = vl_convert.vegalite_to_svg(dict(spec))
+    drawn = vl_convert.vegalite_to_svg(dict(spec))
+    svg = drawn.replace("<svg ", f'<svg role="img" aria-label="{escape(figure.alt)}" ', 1)
     return {f"{figure.name}.svg": svg.encode(), f"{figure.name}.pdf": vl_convert.svg_to_pdf(svg)}

@@ -33,7 +33,11 @@ def paper_section(facts: Facts, *, name: str = "", at: int = 0) -> Section:
         blocks.append(
             Note(f"{facts.model} is none of the paper's ten models: the paper's columns are over all ten.", "missing")
         )
-    blocks += [block for block in (_by_language(facts, own, recorded), _by_model(facts, recorded)) if block is not None]
+    blocks += [
+        block
+        for block in (_by_language(facts, own, recorded, name), _by_model(facts, recorded, name))
+        if block is not None
+    ]
     return Section(f"paper-{at}" if name else "paper", f"Beside the paper{f': {name}' if name else ''}", blocks)
 
 
@@ -46,7 +50,7 @@ def _measured(facts: Facts) -> dict[tuple[str, str], Share]:
     return found
 
 
-def _by_language(facts: Facts, own: Panel | None, recorded: Sequence[Panel]) -> Table | None:
+def _by_language(facts: Facts, own: Panel | None, recorded: Sequence[Panel], name: str) -> Table | None:
     mine = _measured(facts)
     codes = facts.ordered([*facts.languages, *published()["languages"]])
     table = TableOf(codes).words("language", language_name)
@@ -58,7 +62,8 @@ def _by_language(facts: Facts, own: Panel | None, recorded: Sequence[Panel]) -> 
             table.cells(
                 f"the paper, {own.model}", lambda code, of=condition: _cell(own.shares.get((code, of)), of), label
             )
-    return table.made("Harmful prompts answered, in this run and in the paper: share, counts and 95 % Wilson interval")
+    run = name or "this run"
+    return table.made(f"Harmful prompts answered, in {run} and in the paper: share, counts and 95 % Wilson interval")
 
 
 def _cell(share: Share | None, condition: str) -> Cell:
@@ -81,9 +86,9 @@ def _range(recorded: Sequence[Panel], code: str, condition: str) -> Cell:
     )
 
 
-def _by_model(facts: Facts, recorded: Sequence[Panel]) -> Table | None:
+def _by_model(facts: Facts, recorded: Sequence[Panel], name: str) -> Table | None:
     run = Panel(facts.model, "this run", {"ablated": facts.main_source or ""}, _measured(facts))
     table = TableOf([run, *recorded]).words("model", lambda panel: panel.title)
     for condition, label in CONDITIONS.items():
         table.cells(label, lambda panel, of=condition: mean_cell(panel, of), "mean over languages, and its ends")
-    return table.made("Harmful prompts answered, this run and the paper's ten models")
+    return table.made(f"Harmful prompts answered, {name or 'this run'} and the paper's ten models")

@@ -89,6 +89,8 @@ def vega_config(*, dark: bool) -> Spec:
     }
     return {
         "background": None,
+        "aria": False,  # a chart is one image with a text of its own; a layer without marks was an image without a name
+        "mark": {"aria": False},
         "font": FONT,
         "view": {"stroke": None},
         "axis": axis,
