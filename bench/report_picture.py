@@ -43,7 +43,7 @@ def main() -> None:
             )
             tab.goto(page_file.absolute().as_uri())
             tab.wait_for_function("document.documentElement.dataset.drawn")
-            tab.screenshot(path=given.out / f"report-{scheme}.png")
+            tab.locator("#headline").screenshot(path=given.out / f"report-{scheme}.png")
             tab.locator(f"#fig-{given.chart}").screenshot(path=given.out / f"report-chart-{scheme}.png")
             print(f"{given.out}/report-{scheme}.png, {given.out}/report-chart-{scheme}.png")
         browser.close()
