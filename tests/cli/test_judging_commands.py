@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from command_line import run
+
 ROWS: list[dict[str, object]] = [
     {
         "id": "a",
@@ -31,7 +33,7 @@ ROWS: list[dict[str, object]] = [
 ]
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+def process(*arguments: object) -> subprocess.CompletedProcess[str]:
     code = "from refusal_lens.cli.app import main; main()"
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False
@@ -50,7 +52,7 @@ def read(path: Path) -> list[dict[str, object]]:
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("judged")
-    done = run("judge", write(folder / "in.jsonl", ROWS), "--out", folder / "out.jsonl", "--judge", "native")
+    done = process("judge", write(folder / "in.jsonl", ROWS), "--out", folder / "out.jsonl", "--judge", "native")
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     return folder / "out.jsonl"

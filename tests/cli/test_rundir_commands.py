@@ -10,15 +10,13 @@ import shutil
 import socket
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from refusal_lens.cli.app import main
+import command_line
 from refusal_lens.measure import rate_rows
 from refusal_lens.rundir import RunDir, progress, write_plan
 from refusal_lens.types import Task
@@ -71,23 +69,11 @@ def root(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
-@dataclass
-class Done:
-    """What a command printed."""
-
-    stdout: str
-    stderr: str
-
-
-def lens(*words: str | Path, code: int = 0) -> Done:
-    """Run the console entry in this process; a traceback would come out as an exception."""
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(sys, "argv", ["refusal-lens", *map(str, words)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-    assert (ended.value.code or 0) == code, (out.getvalue(), err.getvalue())
-    return Done(out.getvalue(), err.getvalue())
+def lens(*words: str | Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run a command that ends with this code."""
+    done = command_line.run(*words)
+    assert done.returncode == code, (done.stdout, done.stderr)
+    return done
 
 
 def test_status_as_json_has_exactly_the_contract_fields(root: Path) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 from refusal_lens import open_run
 from refusal_lens.cli.settings import interventions_of
 from refusal_lens.config import AuditConfig, parse_config
+from refusal_lens.config.settings import Transport
 from refusal_lens.core.interventions import DECLARED, Declared, Options
 from refusal_lens.directions import Direction
 from refusal_lens.errors import DataError, UserError
@@ -121,6 +122,14 @@ def test_a_registered_intervention_runs_from_the_audit_to_the_page(gated: None, 
         assert shown in page, shown
     assert "gated above -1000000.0, with coefficient 2.0" in page, "an option named like a common setting is set by it"
     assert "ablated (affine)" in page and "transfer-affine" in page
+
+
+@pytest.mark.parametrize("transport", [{"workers": 2}, {"executor": "ray"}, {"store": "file:///tmp/none"}])
+def test_workers_that_cannot_know_a_registered_intervention_are_refused_before_they_start(
+    gated: None, transport: dict[str, object]
+) -> None:
+    with pytest.raises(UserError, match=r"gated: registered in this process.*--workers 1"):
+        prepare(settings(names=["ablation", "gated"]).model_copy(update={"transport": Transport(**transport)}))
 
 
 def test_ablation_and_affine_ablation_of_one_run_are_those_of_two_runs() -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -15,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from command_line import run as command
 from refusal_lens.errors import EndpointError, UserError
 from refusal_lens.executors.base import run_one
 from refusal_lens.judging import Answer, EndpointJudge, TranslatedJudge, get_judge, get_translator
@@ -226,17 +225,9 @@ def test_an_endpoint_that_denies_everything_writes_nothing(server: Server, tmp_p
     rows = tmp_path / "in.jsonl"
     rows.write_text('{"text": "DENIED", "lang": "en", "prompt": "p"}\n' * 2, "utf-8")
     url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-    code = "from refusal_lens.cli.app import main; main()"
-    arguments = ["judge", str(rows), "--out", str(tmp_path / "out.jsonl"), "--judge", "endpoint", "--url", url]
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    done = command("judge", rows, "--out", tmp_path / "out.jsonl", "--judge", "endpoint", "--url", url)
     assert (done.returncode, "HTTP 401" in done.stderr) == (2, True), done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
-
-
-def command(*arguments: object) -> subprocess.CompletedProcess[str]:
-    code = "from refusal_lens.cli.app import main; main()"
-    told = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(told, capture_output=True, text=True, check=False)
 
 
 def test_what_was_answered_is_kept_and_only_the_rest_is_asked_again(server: Server, tmp_path: Path):

@@ -30,6 +30,7 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     asked: Counter[str]
     broken: bool
+    failing: set[str]
     keys: set[str | None]
     limits: set[int]
 
@@ -48,7 +49,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.limits.add(body["max_tokens"])
         language = "de" if prompt.startswith("Frage") else "en"
         code, message, ended = 200, {"content": HELP[language]}, "stop"
-        if self.server.broken and language == "de":
+        if (self.server.broken and language == "de") or prompt in self.server.failing:
             code = 401
         elif "lock" in prompt:
             message = {"content": REFUSAL[language], "reasoning_content": "Sure, here is how: I could say it."}
@@ -69,7 +70,7 @@ class Handler(BaseHTTPRequestHandler):
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("REFUSAL_LENS_API_KEY", KEY)
     made = Server(("127.0.0.1", 0), Handler)
-    made.asked, made.broken, made.keys, made.limits = Counter(), False, set(), set()
+    made.asked, made.broken, made.failing, made.keys, made.limits = Counter(), False, set(), set(), set()
     thread = threading.Thread(target=made.serve_forever, daemon=True)
     thread.start()
     yield made
@@ -144,6 +145,26 @@ def test_a_broken_connection_costs_its_tasks_and_resume_asks_only_them(
     assert resumed.exit_code == 0, (resumed.output, resumed.exception)
     assert {prompt: count for prompt, count in server.asked.items() if prompt.startswith("Question")} == english
     assert {row["language"] for row in open_run(out).rates.to_pylist()} == {"en", "de"}
+
+
+def test_replies_that_came_before_a_shard_failed_are_not_asked_for_again(
+    server: Server, prompts: Path, tmp_path: Path
+) -> None:
+    server.failing = {"Frage 7: das lock?", "Question 9: a cup?"}
+    out = tmp_path / "run"
+    failed = audit(spec_of(server), prompts, out, "--baseline-only")
+    assert isinstance(failed.exception, ExecutionError)
+    kept = out / "replies.jsonl"
+    assert kept.stat().st_mode & 0o077 == 0
+    assert CliRunner().invoke(app, ["verify", str(out)]).exit_code == 0, "it belongs to the run"
+    before, server.failing = Counter(server.asked), set()
+    resumed = CliRunner().invoke(app, ["resume", str(out)])
+    assert resumed.exit_code == 0, (resumed.output, resumed.exception)
+    again = {prompt for prompt, count in server.asked.items() if count > before[prompt]}
+    assert again <= {"Frage 7: das lock?", "Question 9: a cup?", "Question 3: the filtered?", "Hello"}
+    assert not kept.exists(), "nothing is left to remember"
+    rates = {(row["language"], row["prompts"]): row for row in open_run(out).rates.to_pylist()}
+    assert rates["en", "harmless"]["truncated"] == 1, "remembered too: the reply that was cut"
 
 
 @pytest.mark.parametrize(

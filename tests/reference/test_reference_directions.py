@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from refusal_lens.directions import Candidates, CandidateScore, extract, read_scores, score, select
+from refusal_lens.directions import Candidates, CandidateScore, extract, read_scores, score, scoring, select
+from refusal_lens.directions.batched import Answered, BatchedPasses, Pair
+from refusal_lens.directions.passes import passes_for
 from refusal_lens.model import LensModel, load_model
 
 RECORDED = [
@@ -63,12 +67,6 @@ def tiny(shared: Path) -> Reference:
     return Reference(shared, "tiny")
 
 
-@pytest.fixture(scope="module")
-def found(tiny: Reference) -> tuple[Candidates, list[CandidateScore]]:
-    candidates = tiny.candidates()
-    return candidates, tiny.scores(candidates)
-
-
 def test_candidates_agree(tiny: Reference, found: tuple[Candidates, list[CandidateScore]]) -> None:
     candidates, _ = found
     assert list(candidates.positions) == tiny.facts["positions"]
@@ -83,11 +81,82 @@ def test_every_score_agrees(tiny: Reference, found: tuple[Candidates, list[Candi
             assert getattr(mine, name) == pytest.approx(theirs[name], abs=1e-5)
 
 
+class Remembered(BatchedPasses):
+    """Passes of the first sweep: a pair that has run is not run again, whatever mode asks for it."""
+
+    def __init__(self, model: LensModel, token_ids: list[list[int]]) -> None:
+        super().__init__(model, token_ids)
+        self._passes = passes_for(model, token_ids)
+        self._kept: dict[tuple[object, ...], torch.Tensor] = {}
+        self._unchanged: torch.Tensor | None = None
+
+    def plain(self) -> torch.Tensor:
+        self._unchanged = self._passes.plain() if self._unchanged is None else self._unchanged
+        return self._unchanged
+
+    def ablated(self, vectors: torch.Tensor, pairs: Sequence[Pair], consume: Callable[[Answered], None]) -> None:
+        self._run("ablated", vectors, None, pairs, consume)
+
+    def added(
+        self,
+        vectors: torch.Tensor,
+        layers: Sequence[int],
+        pairs: Sequence[Pair],
+        consume: Callable[[Answered], None],
+    ) -> None:
+        self._run("added", vectors, layers, pairs, consume)
+
+    def _run(
+        self,
+        how: str,
+        vectors: torch.Tensor,
+        layers: Sequence[int] | None,
+        pairs: Sequence[Pair],
+        consume: Callable[[Answered], None],
+    ) -> None:
+        names = [vector.numpy().tobytes() for vector in vectors]
+        new = [pair for pair in pairs if (how, names[pair.candidate], pair.prompt) not in self._kept]
+
+        def keep(answered: Answered) -> None:
+            for pair, logits in zip(answered.pairs, answered.logits, strict=True):
+                self._kept[how, names[pair.candidate], pair.prompt] = logits.clone()
+
+        if new and layers is None:
+            self._passes.ablated(vectors, new, keep)
+        elif new and layers is not None:
+            self._passes.added(vectors, layers, new, keep)
+        for start in range(0, len(pairs), 64):
+            some = list(pairs[start : start + 64])
+            consume(Answered(some, torch.stack([self._kept[how, names[p.candidate], p.prompt] for p in some])))
+
+
+@pytest.fixture(scope="module")
+def remembered(tiny: Reference) -> Remembered:
+    return Remembered(tiny.model, tiny.model.render([*tiny.prompts["harmful_val"], *tiny.prompts["harmless_val"]]))
+
+
+@pytest.fixture(scope="module")
+def found(tiny: Reference, remembered: Remembered) -> tuple[Candidates, list[CandidateScore]]:
+    candidates = tiny.candidates()
+    with patch.object(scoring, "passes_for", lambda *_, **__: remembered):
+        return candidates, tiny.scores(candidates)
+
+
 @pytest.mark.parametrize("kl", ["0.1", "0.2"])
 @pytest.mark.parametrize(("rule", "theirs"), [("paper", "mainlp_rule"), ("arditi", "andyrdt_rule")])
 def test_the_same_candidate_is_selected_in_every_mode(
-    tiny: Reference, found: tuple[Candidates, list[CandidateScore]], rule: str, theirs: str, kl: str
+    tiny: Reference,
+    found: tuple[Candidates, list[CandidateScore]],
+    remembered: Remembered,
+    rule: str,
+    theirs: str,
+    kl: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """One rule and limit on passes of their own, the others on those of the exact sweep."""
+    if (rule, kl) != ("paper", "0.2"):
+        monkeypatch.setattr(scoring, "passes_for", lambda *_, **__: remembered)
+        monkeypatch.setattr(scoring, "BatchedPasses", lambda *_, **__: remembered)
     expected = tiny.facts["selection"][kl][theirs]
     site = None if expected["selected"] is None else (expected["selected"]["position"], expected["selected"]["layer"])
     limits = {"rule": rule, "kl_threshold": float(kl)}

@@ -95,6 +95,8 @@ DECLARED: dict[str, Declared] = {
     )
 }
 """Every intervention by name, in the order of tables and pages."""
+SHIPPED = frozenset(DECLARED)
+"""Those that every process knows; what `interventions.register` adds, it adds to its own."""
 
 
 def declared(name: str) -> Declared:

@@ -237,7 +237,7 @@ class ChatClient:
     def _remember(self, key: str, reply: Reply) -> None:
         if self.memory is None or reply.text is None:
             return
-        line = json.dumps({"key": key, "text": reply.text}, ensure_ascii=False) + "\n"
+        line = json.dumps({"key": key, "text": reply.text, "cut": reply.cut}, ensure_ascii=False) + "\n"
         with self._lock:
             descriptor = os.open(self.memory, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
             with os.fdopen(descriptor, "a", encoding="utf-8") as file:
@@ -291,6 +291,6 @@ def _remembered(lines: Iterable[str]) -> Iterable[tuple[str, Reply]]:
     for line in lines:
         try:
             record = cast("dict[str, str]", json.loads(line))
-            yield record["key"], Reply(record["text"])
+            yield record["key"], Reply(record["text"], cut=bool(record.get("cut")))
         except (ValueError, KeyError, TypeError):
             continue  # the last line of an interrupted run may be cut

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from refusal_lens.config import AuditConfig, Transport, parse_config
+from refusal_lens.core.interventions import SHIPPED
 from refusal_lens.core.json_files import read_json
 from refusal_lens.core.redact import redact_text
 from refusal_lens.errors import RunError, UserError
@@ -90,6 +91,12 @@ def prepare(
         get_language(language)
     if (model is not None or judge is not None) and not _in_this_process(config.transport):
         raise UserError("a loaded model or a judge object works in this process alone: one local worker, no store")
+    own = sorted(set(config.interventions.chosen) - SHIPPED)
+    if own and not _in_this_process(config.transport):
+        raise UserError(
+            f"{', '.join(own)}: registered in this process, and workers are processes of their own that do not know it; "
+            "run with one local worker and no store (--workers 1)"
+        )
     judging = judge_of(config, judge)
     name = judging.name
     config = config.model_copy(update={"thinking_format": thinking_of(judging)})
@@ -204,6 +211,7 @@ def run_audit(
             store=store,
         )
         summary.raise_on_failure()
+        run.replies.unlink(missing_ok=True)
         if any(task.task_id == checks_step.TASK for task in prepared.tasks):
             file = run.path(checks_step.TASK, checks_step.FILE)
             run.add_to_header({"checks": read_json(file, error=RunError)})

@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from refusal_lens.config import AuditConfig
@@ -43,11 +44,13 @@ class ServedModel:
         url: Base URL of the API.
         name: The model's name there.
         concurrency: Requests under way at once.
+        memory: File of replies that came, so that a task that failed asks only the others again; None remembers nothing.
     """
 
     url: str
     name: str
     concurrency: int
+    memory: Path | None = None
 
     @property
     def digest(self) -> str:
@@ -79,20 +82,26 @@ class ServedModel:
         Raises:
             EndpointError: No reply.
         """
-        require_replies(self._client().ask_all(["Hello"], max_tokens=1), where=self.url)
+        require_replies(replace(self, memory=None)._client().ask_all(["Hello"], max_tokens=1), where=self.url)
 
     def _client(self) -> ChatClient:
         variable = MODEL_KEY if os.environ.get(MODEL_KEY) else KEY_VARIABLE
         return ChatClient(
-            self.url, self.name, concurrency=self.concurrency, key_variable=variable, answers_of_a_model=True
+            self.url,
+            self.name,
+            concurrency=self.concurrency,
+            memory=self.memory,
+            key_variable=variable,
+            answers_of_a_model=True,
         )
 
 
-def served_model(config: AuditConfig) -> ServedModel | None:
+def served_model(config: AuditConfig, *, memory: Path | None = None) -> ServedModel | None:
     """The served model that an audit names; None where it names one with weights.
 
     Args:
         config: The audit.
+        memory: File of replies that came.
 
     Returns:
         The model, not asked anything yet.
@@ -127,4 +136,4 @@ def served_model(config: AuditConfig) -> ServedModel | None:
     }
     if asked := [option for option, given in inside.items() if given]:
         raise UserError(f"{', '.join(asked)}: means nothing for {spec}, which its server runs; leave it out")
-    return ServedModel(url, name, config.transport.concurrency)
+    return ServedModel(url, name, config.transport.concurrency, memory)

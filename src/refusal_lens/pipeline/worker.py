@@ -84,7 +84,7 @@ class Worker:
         """The tools, nothing of them made yet."""
         return Kit(
             model=lambda: self.model,
-            served=lambda: served_model(self.config) if self.loaded_model is None else None,
+            served=lambda: served_model(self.config, memory=self.run.replies) if self.loaded_model is None else None,
             base_model=lambda: self.base_model,
             judge=lambda: self.judge,
             prompts=lambda part: self.dataset.parts[part],

@@ -23,7 +23,7 @@ from refusal_lens.types import Task
 
 KNOWN_NAMES = frozenset({
     "run.json", "plan.json", "history.jsonl", "published.json", "rendered.json", "failures.json", "audit.log", "lock",
-    "tasks", "data", "tables", "figures", "report.html", "view", "aside", "tmp", "signature.json",
+    "tasks", "data", "tables", "figures", "report.html", "view", "aside", "tmp", "signature.json", "replies.jsonl",
 })  # fmt: skip
 _LOG = logging.getLogger(__name__)
 
@@ -101,6 +101,11 @@ class Layout:
         if filename not in record.outputs or not path.is_file():
             raise RunError(f"{self.root}: {task_id} has no output {filename!r}")
         return path
+
+    @property
+    def replies(self) -> Path:
+        """Replies of a served model to prompts of tasks that failed; text, for the owner alone, gone once an audit is whole."""
+        return self.root / "replies.jsonl"
 
     def scrubbed(self, task_ids: Iterable[str]) -> list[str]:
         """Those of the tasks whose completion text was removed on purpose."""

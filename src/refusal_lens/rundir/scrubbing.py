@@ -56,6 +56,7 @@ def scrub(run: RunDir) -> Scrubbed:
                 continue
             outputs += _scrub_task(run, record)
         run.clean_temporary()
+        run.replies.unlink(missing_ok=True)
         copies = [path for path in sorted((run.root / "aside").rglob("*")) if path.is_file() and _may_hold_text(path)]
         for path in copies:
             path.unlink()
