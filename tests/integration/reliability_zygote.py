@@ -34,10 +34,18 @@ def run(words: list[str], log: Path) -> int:
 
 
 def serve() -> None:
-    """Import, then fork on request."""
+    """Import and compile what every command would, then fork on request."""
+    import transformers.models.qwen3.modeling_qwen3  # noqa: F401 (the testbed's models)
+
     import refusal_lens.cli.report
     import refusal_lens.model
     import refusal_lens.pipeline  # noqa: F401
+    from refusal_lens.judging.patterns import load_lexicon
+    from refusal_lens.testbed import load_prompts
+
+    for code in ("en", "de"):
+        load_lexicon(code)
+        load_prompts(language=code, split="test", harm="harmful")
 
     print("ready", flush=True)  # noqa: T201
     for line in sys.stdin:
