@@ -42,14 +42,7 @@ def learn(
     target_miss: float,
     batch_size: BatchSize,
 ) -> tuple[Float32[np.ndarray, " d_model"], Card]:
-    """What `Monitor.fit` does; its docstring says what the arguments are.
-
-    Returns:
-        The weight and the card.
-
-    Raises:
-        DataError: Too few prompts, or one is longer than the model's context.
-    """
+    """Weight and card; arguments and errors are those of `Monitor.fit`, whose work this is."""
     for code, pair in labelled.items():
         if min(map(len, pair)) < FEWEST:
             raise DataError(
