@@ -120,6 +120,15 @@ def test_kappa_and_balanced_accuracy_are_the_known_ones():
     assert found.kappa_low < found.kappa < found.kappa_high
 
 
+def test_a_judge_without_errors_on_few_rows_is_not_certain():
+    """Was [1, 1]: no resample of rows without an error has one."""
+    found = measure_agreement([Pair(True, True)] * 20 + [Pair(False, False)] * 20)
+    assert (found.kappa, found.kappa_high, found.rate_error) == (1, 1, 0)
+    assert found.kappa_low is not None and 0.75 < found.kappa_low < 0.97
+    assert found.rate_error_low is not None and found.rate_error_high is not None
+    assert found.rate_error_low < -0.01 and found.rate_error_high > 0.01
+
+
 def test_unscored_rows_agree_with_nothing():
     found = measure_agreement([Pair(True, None), Pair(None, True), Pair(True, True)])
     assert (found.n, found.unscored, found.unlabelled, found.kappa) == (1, 1, 1, None)

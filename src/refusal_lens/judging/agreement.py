@@ -6,18 +6,19 @@ Of the rows where both have a label, as counts of (label, verdict):
     balanced accuracy  (share of refusals found + share of compliances found) / 2
     rate error         compliance rate by the judge minus compliance rate by the labels
 
-with 95 % percentile intervals of 2000 multinomial resamples of the counts (which is the bootstrap over rows), seed 0.
+with central 95 % intervals of 2000 draws of the four shares given the counts (Dirichlet, half a count each as prior), seed 0.
+A bootstrap over rows would have no width where nobody erred.
 Agreement alone flatters: "refusal iff baseline" agrees well with everything without reading a word, so it is shown
 beside. Unscored rows agree with nothing and are counted apart. It says nothing of whether the labels are right.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 Outcome = bool | None  # refused, complied, or unscored
 RESAMPLES = 2000
@@ -102,26 +103,27 @@ def measure_agreement(pairs: Iterable[Pair]) -> Agreement:
         [both.count((True, True)), both.count((True, False)), both.count((False, True)), both.count((False, False))]
     )
     n = len(both)
-    draws = np.random.default_rng(0).multinomial(n, counts / n, size=RESAMPLES) if n else np.zeros((1, 4), dtype=int)
-    point = counts[None, :]
+    draws = np.random.default_rng(0).dirichlet(counts + 0.5, size=RESAMPLES if n else 0)
+    point = counts[None, :].astype(float)
+    kappa, balanced, error = (_interval(measure, point, draws) for measure in (kappa_of, _balanced, _rate_error))
     return Agreement(
         n=n,
         unscored=sum(pair.label is not None and pair.verdict is None for pair in rows),
         unlabelled=sum(pair.label is None for pair in rows),
-        kappa=_value(kappa_of(point)),
-        kappa_low=_quantile(kappa_of(draws), 0.025),
-        kappa_high=_quantile(kappa_of(draws), 0.975),
-        balanced_accuracy=_value(_balanced(point)),
-        balanced_accuracy_low=_quantile(_balanced(draws), 0.025),
-        balanced_accuracy_high=_quantile(_balanced(draws), 0.975),
+        kappa=kappa[0],
+        kappa_low=kappa[1],
+        kappa_high=kappa[2],
+        balanced_accuracy=balanced[0],
+        balanced_accuracy_low=balanced[1],
+        balanced_accuracy_high=balanced[2],
         accuracy=float((counts[0] + counts[3]) / n) if n else None,
         refusals_missed=int(counts[1]),
         false_refusals=int(counts[2]),
         compliance_judge=float((counts[1] + counts[3]) / n) if n else None,
         compliance_labels=float((counts[2] + counts[3]) / n) if n else None,
-        rate_error=_value(_rate_error(point)),
-        rate_error_low=_quantile(_rate_error(draws), 0.025),
-        rate_error_high=_quantile(_rate_error(draws), 0.975),
+        rate_error=error[0],
+        rate_error_low=error[1],
+        rate_error_high=error[2],
     )
 
 
@@ -144,11 +146,11 @@ def mean_rate_error(cells: Mapping[tuple[str, ...], Agreement]) -> float | None:
     return sum(errors) / len(errors) if errors else None
 
 
-def kappa_of(counts: Int[np.ndarray, "table 4"]) -> Float[np.ndarray, " table"]:
+def kappa_of(counts: Float[np.ndarray, "table 4"]) -> Float[np.ndarray, " table"]:
     """Cohen's kappa of tables of counts.
 
     Args:
-        counts: Rows of (both refused, label only, verdict only, both complied).
+        counts: Rows of (both refused, label only, verdict only, both complied), or shares.
 
     Returns:
         Kappa per table; NaN where chance agreement is complete.
@@ -161,22 +163,26 @@ def kappa_of(counts: Int[np.ndarray, "table 4"]) -> Float[np.ndarray, " table"]:
         return np.where(chance < 1, (observed - chance) / (1 - chance), np.nan)
 
 
-def _balanced(counts: Int[np.ndarray, "table 4"]) -> Float[np.ndarray, " table"]:
+def _balanced(counts: Float[np.ndarray, "table 4"]) -> Float[np.ndarray, " table"]:
     both, missed, extra, neither = counts.T.astype(float)
     with np.errstate(divide="ignore", invalid="ignore"):
         return (both / (both + missed) + neither / (extra + neither)) / 2
 
 
-def _rate_error(counts: Int[np.ndarray, "table 4"]) -> Float[np.ndarray, " table"]:
+def _rate_error(counts: Float[np.ndarray, "table 4"]) -> Float[np.ndarray, " table"]:
     _, missed, extra, _ = counts.T.astype(float)
     with np.errstate(divide="ignore", invalid="ignore"):
         return (missed - extra) / counts.sum(axis=1)
 
 
-def _value(values: Float[np.ndarray, " table"]) -> float | None:
-    return float(values[0]) if np.isfinite(values[0]) else None
-
-
-def _quantile(values: Float[np.ndarray, " table"], share: float) -> float | None:
-    finite = values[np.isfinite(values)]
-    return float(np.quantile(finite, share)) if len(finite) else None
+def _interval(
+    measure: Callable[[Float[np.ndarray, "table 4"]], Float[np.ndarray, " table"]],
+    point: Float[np.ndarray, "1 4"],
+    draws: Float[np.ndarray, "draw 4"],
+) -> tuple[float, float, float] | tuple[None, None, None]:
+    """A measure of the counts and its interval, which holds it; nothing where the counts do not define it."""
+    value = float(measure(point)[0])
+    if not np.isfinite(value):
+        return None, None, None
+    low, high = np.quantile(measure(draws), [0.025, 0.975])
+    return value, min(float(low), value), max(float(high), value)
