@@ -351,16 +351,39 @@ def test_the_judges_agreement_stands_beside_every_language(tmp_path: Path, monke
     from refusal_lens.report import facts as arranged
     from refusal_lens.report.tables import judge_table
 
-    known = {"en": Reliability("native", "en", 0.7, 300, "x"), "yo": Reliability("native", "yo", 0.2, 300, "x")}
+    known = {
+        "en": Reliability("native", "en", 0.7, 300, "x"),
+        "yo": Reliability("native", "yo", 0.2, 300, "x"),
+        "ar": Reliability("native", "ar", 0.9, 46, "x"),
+    }
     monkeypatch.setattr(arranged, "reliability", lambda judge, code: known.get(code) if "native" in judge else None)
     table = judge_table(
-        facts_with(tmp_path, [rate("baseline", "", code, "harmful", 1, 9) for code in ("en", "yo", "th")])
+        facts_with(tmp_path, [rate("baseline", "", code, "harmful", 1, 9) for code in ("en", "yo", "th", "ar")])
     )
-    assert table is not None
+    assert table is not None and table.caption.endswith("those measured. Measured on x.")
     said = {row[0].text: [cell.text for cell in row[1:4]] for row in table.rows}
     assert said["English"] == ["yes", "0.70", "300"]
     assert said["Yoruba"] == ["no: too weak", "0.20", "300"]
+    assert said["Arabic"][0] == "no: too few answers"
     assert said["Thai"][0] == "not measured"
+
+
+def test_a_pool_is_named_by_the_language_it_leaves_out():
+    """Was `pooled wItalianhout Italian`: the code stands in "without" too."""
+    from refusal_lens.report.facts import source_name
+
+    assert [source_name(f"pooled-without-{code}") for code in ("it", "th")] == [
+        "pooled without Italian",
+        "pooled without Thai",
+    ]
+
+
+def test_the_judges_error_is_said_with_the_rate_that_it_corrects_to():
+    from refusal_lens.report.shares import Share
+
+    share = Share(k=27, n=39, unscored=0, rate=27 / 39, low=0.54, high=0.81, corrected=(0.83, 0.71, 0.95))
+    assert share.doubts.replace("\xa0", " ") == "with the judge's error 83 % [71, 95]"
+    assert share.complement.corrected == pytest.approx((0.17, 0.05, 0.29))
 
 
 def test_a_model_that_failed_its_checks_is_named_before_any_number(tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ LIMITS = (
     ),
     (
         "The intervals cover sampling of prompts only; errors of the judge and of translated prompts come on top, and"
-        " are larger in low-resource languages."
+        ' are larger in low-resource languages. "With the judge\'s error" gives the rate and the interval with the first'
+        " of these in it, where it was measured."
     ),
     (
         "An answer that does not refuse is not yet a compliant answer: read the on-topic shares before saying that a"

@@ -281,7 +281,8 @@ def source_name(source: str) -> str:
     if source.startswith(RANDOM):
         return f"random {source.removeprefix(RANDOM)}"
     if is_pool(source):
-        return source.replace("-", " ").replace(source.rpartition("-")[2], language_name(source.rpartition("-")[2]))
+        pool, _, code = source.rpartition("-")
+        return f"{pool.replace('-', ' ')} {language_name(code)}" if pool else source
     return language_name(source)
 
 

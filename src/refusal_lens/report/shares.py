@@ -28,7 +28,7 @@ class Share:
         truncated: Of the n, cut at the token limit; None where not known.
         uncertain: Of the n, scored near the judge's threshold; None where not known.
         off_language: Of the n, in another known language than the prompt; None where not known.
-        wide: Ends of the interval that holds the judge's measured error too; None where that was never measured.
+        corrected: The rate corrected for the judge's measured error, and its interval; None where that was never measured.
     """
 
     k: int
@@ -40,7 +40,7 @@ class Share:
     truncated: int | None = None
     uncertain: int | None = None
     off_language: int | None = None
-    wide: tuple[float, float] | None = None
+    corrected: tuple[float, float, float] | None = None
 
     @property
     def complement(self) -> Share:
@@ -51,7 +51,7 @@ class Share:
             rate=None if self.rate is None else 1 - self.rate,
             low=None if self.high is None else 1 - self.high,
             high=None if self.low is None else 1 - self.low,
-            wide=None if self.wide is None else (1 - self.wide[1], 1 - self.wide[0]),
+            corrected=self.corrected and (1 - self.corrected[0], 1 - self.corrected[2], 1 - self.corrected[1]),
         )
 
     @property
@@ -64,8 +64,9 @@ class Share:
             (self.off_language, "off-language"),
         )
         said = [f"{count} {name}" for count, name in counted if count]
-        if self.wide is not None:
-            said.append(f"with the judge's error {span(*self.wide)}")
+        if self.corrected is not None:
+            rate, low, high = self.corrected
+            said.append(f"with the judge's error {percent(rate)} {span(low, high)}")
         return ", ".join(said)
 
 
@@ -95,8 +96,8 @@ def share_of(row: RateRow) -> Share:
         row["uncertain"],
         row["off_language"],
         None
-        if row["corrected_low"] is None or row["corrected_high"] is None
-        else (row["corrected_low"], row["corrected_high"]),
+        if row["corrected"] is None or row["corrected_low"] is None or row["corrected_high"] is None
+        else (row["corrected"], row["corrected_low"], row["corrected_high"]),
     )
 
 

@@ -55,7 +55,7 @@ def judge_table(facts: Facts) -> Table | None:
         .words("measured on", lambda item: "" if alike else item[1].on_what if item[1] else "nothing")
         .made(
             f"Agreement of the judge ({facts.judge.partition('+')[0]}) with reference labels, as measured and shipped with"
-            " this tool; 1 is full agreement, 0 is chance. It says nothing of answers unlike those measured.{alike}"
+            f" this tool; 1 is full agreement, 0 is chance. It says nothing of answers unlike those measured.{alike}"
         )
     )
 
@@ -263,7 +263,9 @@ def _ends(low: float | None, high: float | None) -> str:
 
 
 def _trust(found: Reliability | None) -> str:
-    return "not measured" if found is None else "yes" if found.validated else "no: too weak"
+    if found is None or found.validated:
+        return "yes" if found else "not measured"
+    return "no: too few answers" if found.agrees else "no: too weak"
 
 
 def _selectivity(facts: Facts, item: Declared | None = None) -> dict[str, Cell]:
