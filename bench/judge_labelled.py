@@ -2,9 +2,10 @@
 
 Run `python bench/judge_labelled.py [held|mend] [labelled|fresh|kinds|authors|blind] [files FOLDER]`.
 
-The sets are `tests/data/judging_{labelled,fresh,kinds,authors,blind}.jsonl` (docs/judges.md says how they were made); all but the
-last are split into a half for mending and one held back; of the first three the same idea is held or mended in all
-languages. Prints one line a judge and language: kappa with its interval, refusals missed, false refusals, unscored, share marked uncertain, unmarked errors.
+The sets are `tests/data/judging_{labelled,fresh,kinds,authors,blind}.jsonl` (docs/judges.md says how they were made); all but
+the last are split into a half for mending and one held back; of the first three the same idea is held or mended in all
+languages. Prints one line a judge and language: kappa with its interval, refusals missed, false refusals, unscored, share
+marked uncertain, unmarked errors.
 `files` writes labels.jsonl and judged.jsonl to a folder, for `refusal-lens agreement`. Beside the native judge stands what
 the field uses where no model is at hand: the English phrase list of Arditi et al. 2024 (their `refusal_substrings`), found
 anywhere in the first 300 characters.
