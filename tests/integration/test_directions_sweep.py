@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from refusal_lens.directions import (
     extract,
     refusal_scores,
     score,
+    scoring,
     select,
     shuffled_direction,
 )
@@ -230,6 +232,22 @@ def test_all_scores_equal_the_published_procedure(
     assert [(item.position, item.layer) for item in exact] == candidates.sites()
 
 
+@pytest.mark.parametrize("how", [{}, {"prune": True}, {"mode": "race"}])
+def test_layers_that_are_left_out_say_so_and_change_no_other_score(
+    llama: LensModel, candidates: Candidates, exact: list[CandidateScore], how: dict[str, Any]
+) -> None:
+    found = score(llama, candidates, HARMFUL, HARMLESS, refusal_tokens=TOKENS, layer_step=2, kl_threshold=5.0, **how)
+    assert [(item.position, item.layer) for item in found] == candidates.sites()
+    for item, whole in zip(found, exact, strict=True):
+        if item.layer == 1:  # of layers 0, 1, 2
+            assert item.refusal_score == pytest.approx(whole.refusal_score, abs=1e-5) or "race" in str(item.skipped)
+        elif whole.skipped is None:
+            assert (item.refusal_score, item.kl_div_score) == (None, None)
+            assert item.skipped == "not measured: only one layer in 2 is"
+    chosen = select(found, n_layers=3, kl_threshold=5.0).selected
+    assert chosen is not None and chosen.layer == 1
+
+
 @pytest.mark.parametrize("rule", ["paper", "arditi"])
 @pytest.mark.parametrize("limit", [0.001, 0.02, 5.0])
 def test_pruning_and_racing_choose_what_the_whole_sweep_chooses(
@@ -246,6 +264,13 @@ def test_pruning_and_racing_choose_what_the_whole_sweep_chooses(
         assert all(
             item.skipped for item in found if None in (item.refusal_score, item.steering_score, item.kl_div_score)
         )
+
+
+def test_a_race_caches_prompts_only_where_they_begin_alike_and_enough_is_run() -> None:
+    """A pass of a prompt costs its tokens, caching one costs eight of them, and what is saved is the common beginning."""
+    alike, apart = [[7] * 20 + [row] * 20 for row in range(16)], [[row] * 40 for row in range(16)]
+    assert scoring._worth_caching(alike, 2 * 8 * 16) and not scoring._worth_caching(alike, 2 * 8 * 16 - 1)
+    assert not scoring._worth_caching(apart, 10**6)
 
 
 def test_progress_counts_and_batch_size_changes_nothing(

@@ -106,6 +106,9 @@ def audit(
         int | None, typer.Option(min=0, help="random null directions of equal norm  [default: 3]")
     ] = None,
     mode: Annotated[str | None, typer.Option(help="selection sweep: exact or race  [default: exact]")] = None,
+    layer_step: Annotated[
+        int | None, typer.Option(min=1, help="score candidates of every n-th layer alone  [default: 1]")
+    ] = None,
     full_sweep: Annotated[
         bool | None, typer.Option("--full-sweep", help="score also what the rule discards anyway")
     ] = None,
@@ -213,6 +216,7 @@ def audit(
             "rule": rule,
             "kl_threshold": kl_threshold,
             "mode": mode,
+            "layer_step": layer_step,
             "full_sweep": full_sweep,
             "random": random,
             "n_train": n_train,

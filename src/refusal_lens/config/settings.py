@@ -83,6 +83,7 @@ class DirectionConfig(_Frozen):
         default=None, description="KL threshold, nats; unset: the rule's own"
     )
     mode: Literal["exact", "race"] = Field(default="exact", description="selection sweep: exact or race")
+    layer_step: Positive = Field(default=1, description="score candidates of every n-th layer alone; 1: of all")
     full_sweep: bool = Field(default=False, description="also score candidates that the rule discards anyway")
     filter: bool = Field(
         default=True, description="keep only prompts on which the model itself behaves as their class says"
@@ -126,6 +127,7 @@ class InterventionConfig(_Frozen):
 
     ablation: bool = Field(default=True, description="remove the direction")
     addition: bool = Field(default=True, description="add the direction")
+    other_class: bool = Field(default=True, description="also ablate on harmless and add on harmful prompts")
     affine: bool = Field(default=False, description="ablate to the harmless mean instead of zero")
     variant: Literal["exact", "published"] = Field(
         default="exact", description="ablation: exact, or published (leaks in post-norm models)"
@@ -241,9 +243,10 @@ class AuditConfig(_Frozen):
 QUICK: Mapping[str, Mapping[str, JsonValue]] = {
     "data": {"limit": 10},
     "directions": {
-        "n_train": 16, "n_val": 8, "discovery": 12, "mode": "race", "random": 1, "shuffled": False, "pooled": False,
+        "n_train": 16, "n_val": 8, "discovery": 12, "mode": "race", "layer_step": 2,
+        "random": 1, "shuffled": False, "pooled": False,
     },
-    "interventions": {"addition": False},
+    "interventions": {"addition": False, "other_class": False},
     "generation": {"max_new_tokens": 24},
     "geometry": {"enabled": False},
 }  # fmt: skip

@@ -21,12 +21,12 @@ import torch
 
 from refusal_lens.directions.batched import ACCELERATOR_TOKENS, CPU_TOKENS
 from refusal_lens.directions.selection import PRUNED_SHARE
+from refusal_lens.directions.tokens import ANSWER_TOKENS
 
 Sweep: TypeAlias = Literal["exact", "pruned", "race"]
 
 SHARE_OF_SWEEP: dict[Sweep, float] = {"exact": 1.0, "pruned": 0.55, "race": 0.15}
 """Part of the exact sweep's pairs that each way runs; measured on the reference models, see docs/speed.md."""
-TOKEN_ANSWERS = 48
 PROBED_WEIGHTS = 32_000_000
 """More than a cache holds: weights are read from memory for every token that is written."""
 READ_ROWS = 256
@@ -74,6 +74,7 @@ class Workload:
         sweep: How candidates are scored.
         geometry_prompts: Prompts recorded for geometry, summed over languages and classes.
         discovery: Train prompts per class and language that are answered to find refusal tokens.
+        layer_step: Candidates of every n-th layer are scored.
     """
 
     languages: int
@@ -86,6 +87,7 @@ class Workload:
     sweep: Sweep = "exact"
     geometry_prompts: int = 0
     discovery: int = 32
+    layer_step: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +128,11 @@ def estimate(work: Workload, shape: Shape, *, speed: Speed | None = None) -> Est
     """
     discovery = 2 * min(work.discovery, work.n_train) * work.languages
     reading = work.languages * 2 * (2 * work.n_train + work.n_val) + work.geometry_prompts + discovery
-    candidates = shape.n_positions * shape.n_layers
+    candidates = shape.n_positions * shape.n_layers // work.layer_step
     # An added direction runs through half of the layers on average.
     pairs = math.ceil(work.sources * candidates * work.n_val * 2.5 * SHARE_OF_SWEEP[work.sweep])
     read = (reading + pairs + work.answers + discovery) * work.prompt_tokens
-    written = work.answers * work.max_new_tokens + discovery * TOKEN_ANSWERS
+    written = work.answers * work.max_new_tokens + discovery * min(ANSWER_TOKENS, work.max_new_tokens)
     seconds = None if speed is None else read / speed.reading + written / speed.writing
     return Estimate(
         forward_passes=reading + pairs + work.answers + discovery,

@@ -73,6 +73,11 @@ class _Race:
         return True
 
 
+def first_stage(prompts: int) -> int:
+    """Harmful prompts of the first stage."""
+    return min(FIRST, max(FEWEST, prompts // 2), prompts)
+
+
 def race(evaluation: Evaluation, limits: Limits, *, wide: bool = False) -> dict[int, str]:
     """Fill just enough cells to know whom the full sweep would choose.
 
@@ -88,7 +93,7 @@ def race(evaluation: Evaluation, limits: Limits, *, wide: bool = False) -> dict[
     notes = {row: limits.late_note() for row in every if evaluation.layers[row] >= limits.layer}
     state = _Race(evaluation, limits, [row for row in every if row not in notes], wide, notes)
     total = evaluation.refusal.n_prompts
-    count = min(FIRST, max(FEWEST, total // 2), total)
+    count = first_stage(total)
     leader: int | None = None
     while state.running:
         evaluation.ablate(state.running, harmful=state.seen(count))

@@ -26,7 +26,7 @@ from refusal_lens.directions.evaluation import Contenders, Evaluation
 from refusal_lens.directions.extraction import texts
 from refusal_lens.directions.formulas import Arithmetic, refusal_score
 from refusal_lens.directions.passes import passes_for
-from refusal_lens.directions.race import race
+from refusal_lens.directions.race import first_stage, race
 from refusal_lens.directions.score_files import CandidateScore
 from refusal_lens.directions.selection import KL_THRESHOLDS, ZERO_VECTOR, layer_limit
 from refusal_lens.directions.sweep import Limits, everything, needed_only
@@ -37,6 +37,8 @@ from refusal_lens.types import Prompt, Rule
 log = logging.getLogger(__name__)
 
 Mode: TypeAlias = Literal["exact", "race"]
+CACHING = 8
+"""Passes of a prompt that caching it costs, with the proof of the cache: 25 s against 0.2 s (0.5B, 16 prompts, two cores)."""
 ZERO_SHARE = 1e-7
 """A candidate shorter than this share of the longest one is rounding noise around a zero vector."""
 
@@ -81,6 +83,7 @@ def score(
     prune: bool = False,
     rule: Rule = "paper",
     kl_threshold: float | None = None,
+    layer_step: int = 1,
     batch_size: BatchSize = "auto",
     arithmetic: Arithmetic = "published",
     progress: Callable[[int, int], None] | None = None,
@@ -97,9 +100,10 @@ def score(
         prune: In exact mode, leave out what the rule discards anyway.
         rule: The rule that will select; read by `prune` and by the race.
         kl_threshold: Its KL limit in nats, None for the rule's own.
+        layer_step: Score every layer (1), every second (2) and so on; layer 0, the embedding, is the first left out.
         batch_size: Rows of one pass, or "auto".
         arithmetic: Published epsilons or none.
-        progress: Told (done, total) passes of one prompt; the total is an upper bound when pruning or racing.
+        progress: Told (done, total) passes of one prompt; the total is an upper bound when pruning, a guess when racing.
 
     Returns:
         One score per candidate in sweep order (position outer, layer inner), in every mode.
@@ -117,10 +121,13 @@ def score(
     if not torch.isfinite(vectors).all():
         raise UserError("some candidates are not finite numbers: extract them again with --dtype float32 or bfloat16")
     norms = in_float64(vectors).norm(dim=-1)
-    alive = torch.nonzero(norms > ZERO_SHARE * norms.max()).flatten().tolist()
+    whole = norms > ZERO_SHARE * norms.max()
+    alive = [index for index, (_, layer) in enumerate(sites) if whole[index] and (layer + 1) % layer_step == 0]
     token_ids = model.render(texts([*harmful, *harmless]))
-    # A race runs too few pairs to earn back what caching the prompts costs.
-    choose = BatchedPasses if mode == "race" else passes_for
+    pairs = len(alive) * (len(harmful) + 2 * len(harmless))
+    if mode == "race":  # about as much again as the first stage: what follows is for few
+        pairs = min(pairs, 2 * len(alive) * first_stage(len(harmful)))
+    choose = BatchedPasses if mode == "race" and not _worth_caching(token_ids, pairs) else passes_for
     passes = choose(model, token_ids, batch_size=batch_size)
     evaluation = Evaluation(
         passes,
@@ -129,7 +136,7 @@ def score(
         n_harmful=len(harmful),
         token_ids=refusal_tokens,
         arithmetic=arithmetic,
-        progress=_counter(progress, len(alive) * (len(harmful) + 2 * len(harmless))),
+        progress=_counter(progress, pairs),
     )
     notes: dict[int, str] = {}
     if mode == "race":
@@ -140,10 +147,22 @@ def score(
         everything(evaluation)
     log.info("scored %d candidates in %d passes of one prompt (%s)", len(alive), evaluation.pairs_run, mode)
     rows = {index: row for row, index in enumerate(alive)}
+    left_out = f"not measured: only one layer in {layer_step} is"
     return [
-        _score(evaluation, site, rows[index], notes) if index in rows else _unchanged(evaluation, site)
+        _score(evaluation, site, rows[index], notes)
+        if index in rows
+        else CandidateScore(*site, None, None, None, skipped=left_out)
+        if whole[index]
+        else _unchanged(evaluation, site)
         for index, site in enumerate(sites)
     ]
+
+
+def _worth_caching(token_ids: Sequence[Sequence[int]], pairs: int) -> bool:
+    """Whether a race runs enough pairs to earn back what caching its prompts costs: their common beginning is saved."""
+    first, last = list(min(token_ids)), list(max(token_ids))  # what these two begin with, all between them do
+    common = next((place for place, (one, two) in enumerate(zip(first, last, strict=False)) if one != two), len(first))
+    return pairs * common >= CACHING * sum(map(len, token_ids))
 
 
 def _score(evaluation: Evaluation, site: tuple[int, int], row: int, notes: Mapping[int, str]) -> CandidateScore:
@@ -162,9 +181,9 @@ def _counter(progress: Callable[[int, int], None] | None, total: int) -> Callabl
     def count(pairs: int) -> None:
         nonlocal done
         done += pairs
-        tell(done, total, "candidate passes")
+        tell(done, max(done, total), "candidate passes")
         if progress is not None:
-            progress(done, total)
+            progress(done, max(done, total))
 
     return count
 

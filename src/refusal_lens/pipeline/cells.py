@@ -98,7 +98,8 @@ def cells(config: AuditConfig) -> Iterator[CellName]:
 
     Nulls and pools run only where the intervention is read (ablation on harmful, addition on harmless prompts) and on the
     main prompt set alone, and a pool without a language on that language alone. With `MANY_SOURCES` sources the other two
-    combinations run for the usual source (or else the first) everywhere, and for the others in their own language.
+    combinations run for the usual source (or else the first) everywhere, and for the others in their own language; with
+    `other_class` off, for none.
     """
     sources = config.directions.sources
     main = next((source for source in DirectionConfig().sources if source in sources), sources[0])
@@ -114,8 +115,9 @@ def cells(config: AuditConfig) -> Iterator[CellName]:
             for language in config.data.languages:
                 if source.startswith(WITHOUT) and source != f"{WITHOUT}{language}":
                     continue
-                measured = len(sources) < MANY_SOURCES or source in ("", main, language)
-                for harm in harms if measured else (own,):
+                usual = len(sources) < MANY_SOURCES or source in ("", main, language)
+                both = not source or (usual and config.interventions.other_class)
+                for harm in harms if both else (own,):
                     yield CellName(intervention, source, language, harm, prompt_set)
 
 

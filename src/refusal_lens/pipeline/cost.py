@@ -142,6 +142,7 @@ def _workload(config: AuditConfig, dataset: Dataset, prompt_tokens: float) -> Wo
         sweep=sweep_of(config),
         geometry_prompts=2 * languages * config.geometry.prompts_per_class if config.geometry.enabled else 0,
         discovery=choice.discovery,
+        layer_step=choice.layer_step,
     )
 
 
@@ -187,13 +188,13 @@ def _shorter(config: AuditConfig, seconds: Callable[[AuditConfig], float], whole
 
 
 def _with(config: AuditConfig, settings: _Settings) -> AuditConfig:
-    """The configuration with other settings; a number is never made larger."""
+    """The configuration with other settings; a number is never made larger, but for steps that leave layers out."""
     tree = config.model_dump()
     for section, values in settings.items():
         for name, value in values.items():
             old = tree[section][name]
-            smaller = type(value) is int and type(old) is int
-            tree[section][name] = min(value, old) if smaller else value
+            shorter = max if name == "layer_step" else min
+            tree[section][name] = shorter(value, old) if type(value) is int and type(old) is int else value
     return AuditConfig.model_validate(tree)
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from statistics import fmean
 
-from refusal_lens.directions.estimate import SHARE_OF_SWEEP, TOKEN_ANSWERS
+from refusal_lens.directions.estimate import SHARE_OF_SWEEP
+from refusal_lens.directions.tokens import ANSWER_TOKENS
 from refusal_lens.pipeline.audit import Prepared
 from refusal_lens.pipeline.cells import pass_of
 from refusal_lens.pipeline.cost import sweep_of
@@ -27,6 +28,7 @@ def weights(prepared: Prepared) -> dict[str, float]:
     lengths = {name: _tokens(part) for name, part in prepared.dataset.parts.items()}
     completions: dict[str, int] = {}
     choice, limit = prepared.config.directions, prepared.config.generation.max_new_tokens
+    candidates = CANDIDATES / choice.layer_step
     found: dict[str, float] = {}
     for task in prepared.tasks:
         if task.step == "completions":
@@ -37,10 +39,10 @@ def weights(prepared: Prepared) -> dict[str, float]:
             continue
         read = lengths.get(f"{task.name}.select", fmean(lengths.values()) if lengths else TEMPLATE_TOKENS)
         found[task.task_id] = {
-            "tokens": 2 * min(choice.discovery, choice.n_train) * (read + WRITTEN * TOKEN_ANSWERS),
+            "tokens": 2 * min(choice.discovery, choice.n_train) * (read + WRITTEN * min(ANSWER_TOKENS, limit)),
             "filtering": 2 * (choice.n_train + choice.n_val) * read,
             "candidates": 2 * choice.n_train * read,
-            "scores": 2.5 * choice.n_val * CANDIDATES * SHARE_OF_SWEEP[sweep_of(prepared.config)] * read,
+            "scores": 2.5 * choice.n_val * candidates * SHARE_OF_SWEEP[sweep_of(prepared.config)] * read,
             "verdicts": float(completions.get(task.name, 0)),
         }.get(task.step, choice.n_val * read if task.needs_model else 0.0)
     return found

@@ -19,10 +19,11 @@ FILE = "scores.json"
 
 @dataclass(frozen=True)
 class Params:
-    """The source, how much of the sweep runs, and the rule that decides what need not be scored."""
+    """The source, how much of the sweep runs and on which layers, and the rule that decides what need not be scored."""
 
     source: str
     mode: Literal["exact", "full", "race"]
+    layer_step: int
     rule: Rule
     kl_threshold: float | None
 
@@ -33,7 +34,11 @@ def plan(planning: Planning) -> Iterator[Ask[Params]]:
     mode = "race" if choice.mode == "race" else "full" if choice.full_sweep else "exact"
     for source in planning.sources:
         read = tuple(f"{step}/{source}" for step in ("filtering", "tokens", "candidates"))
-        yield Ask(source, Params(source, mode, choice.rule, choice.kl_threshold), (f"prompts/{source}.select", *read))
+        yield Ask(
+            source,
+            Params(source, mode, choice.layer_step, choice.rule, choice.kl_threshold),
+            (f"prompts/{source}.select", *read),
+        )
 
 
 def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
@@ -59,6 +64,7 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
             prune=params.mode != "full",
             rule=params.rule,
             kl_threshold=params.kl_threshold,
+            layer_step=params.layer_step,
             batch_size=tools.batch_size,
         )
     content = {"reason": reason, "mode": params.mode, "n_layers": tools.model.n_layers}
@@ -67,7 +73,7 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
 
 STEP = Step(
     name="scores",
-    version=3,
+    version=4,
     params=Params,
     plan=plan,
     compute=compute,

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from refusal_lens.directions import discover_refusal_tokens
+from refusal_lens.directions.tokens import ANSWER_TOKENS
 from refusal_lens.pipeline.planning import Planning
 from refusal_lens.pipeline.step import Ask, Document, Inputs, Output, Step, Tools
 from refusal_lens.pipeline.steps.prompts import read_prompts
@@ -16,16 +17,19 @@ FILE = "tokens.json"
 
 @dataclass(frozen=True)
 class Params:
-    """The language, and how many train prompts per class are answered."""
+    """The language, how many train prompts per class are answered, and in how many tokens: no more than the audit's own."""
 
     language: str
     prompts: int
+    max_new_tokens: int
 
 
 def plan(planning: Planning) -> Iterator[Ask[Params]]:
     """One task for each language whose candidates are extracted."""
+    config = planning.config
+    length = min(ANSWER_TOKENS, config.generation.max_new_tokens)
     for language in planning.extracted:
-        yield Ask(language, Params(language, planning.config.directions.discovery), (f"prompts/{language}.select",))
+        yield Ask(language, Params(language, config.directions.discovery, length), (f"prompts/{language}.select",))
 
 
 def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
@@ -39,6 +43,7 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
         language=params.language,
         judge=tools.judge,
         prompts_per_class=params.prompts,
+        max_new_tokens=params.max_new_tokens,
         batch_size=tools.batch_size,
         engine=tools.engine,
     )
@@ -57,7 +62,7 @@ def why_no_tokens(inputs: Inputs, language: str) -> str:
 
 STEP = Step(
     name="tokens",
-    version=3,
+    version=4,
     params=Params,
     plan=plan,
     compute=compute,
