@@ -127,7 +127,9 @@ class InterventionConfig(_Frozen):
 
     ablation: bool = Field(default=True, description="remove the direction")
     addition: bool = Field(default=True, description="add the direction")
-    other_class: bool = Field(default=True, description="also ablate on harmless and add on harmful prompts")
+    side_effects: bool = Field(
+        default=True, description="also ablate on harmless and add on harmful prompts, and measure damage"
+    )
     affine: bool = Field(default=False, description="ablate to the harmless mean instead of zero")
     variant: Literal["exact", "published"] = Field(
         default="exact", description="ablation: exact, or published (leaks in post-norm models)"
@@ -246,10 +248,10 @@ QUICK: Mapping[str, Mapping[str, JsonValue]] = {
         "n_train": 16, "n_val": 8, "discovery": 12, "mode": "race", "layer_step": 2,
         "random": 1, "shuffled": False, "pooled": False,
     },
-    "interventions": {"addition": False, "other_class": False},
+    "interventions": {"addition": False, "side_effects": False},
     "generation": {"max_new_tokens": 24},
     "geometry": {"enabled": False},
 }  # fmt: skip
 """What --quick sets where nothing else is said. 10 prompts show an effect of about 67 points (`measure.power`), no less.
-Half a billion parameters and three languages in five minutes on two cores is the aim: no addition, and no geometry, so that
-refusal tokens and candidates are those of the source languages alone."""
+Half a billion parameters and three languages in five minutes on two cores is the aim: no addition, no side effects, and no
+geometry, so that refusal tokens and candidates are those of the source languages alone."""

@@ -99,7 +99,7 @@ def cells(config: AuditConfig) -> Iterator[CellName]:
     Nulls and pools run only where the intervention is read (ablation on harmful, addition on harmless prompts) and on the
     main prompt set alone, and a pool without a language on that language alone. With `MANY_SOURCES` sources the other two
     combinations run for the usual source (or else the first) everywhere, and for the others in their own language; with
-    `other_class` off, for none.
+    `side_effects` off, for none.
     """
     sources = config.directions.sources
     main = next((source for source in DirectionConfig().sources if source in sources), sources[0])
@@ -116,7 +116,7 @@ def cells(config: AuditConfig) -> Iterator[CellName]:
                 if source.startswith(WITHOUT) and source != f"{WITHOUT}{language}":
                     continue
                 usual = len(sources) < MANY_SOURCES or source in ("", main, language)
-                both = not source or (usual and config.interventions.other_class)
+                both = not source or (usual and config.interventions.side_effects)
                 for harm in harms if both else (own,):
                     yield CellName(intervention, source, language, harm, prompt_set)
 

@@ -55,7 +55,7 @@ def plan(planning: Planning) -> Iterator[Ask[Params]]:
     """One task for each target language whose harmless prompts are answered."""
     chosen = planning.config.interventions.chosen
     removing = {name: options for name, options in chosen.items() if DECLARED[name].reads_on == "harmful"}
-    if not removing or not planning.sources:
+    if not removing or not planning.sources or not planning.config.interventions.side_effects:
         return
     directions = tuple(f"direction/{name}" for name in damaging(planning.config))
     for language in planning.config.data.languages:
