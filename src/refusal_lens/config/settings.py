@@ -89,6 +89,7 @@ class DirectionConfig(_Frozen):
         default=True, description="keep only prompts on which the model itself behaves as their class says"
     )
     discovery: Positive = Field(default=32, description="train prompts per class answered to find refusal tokens")
+    discovery_tokens: Positive = Field(default=48, description="length limit of these answers")
     random: NonNegative = Field(default=3, description="random null directions of equal norm")
     shuffled: bool = Field(default=True, description="a null direction from shuffled labels, too")
     pooled: bool = Field(default=True, description="with two sources or more, their means as directions, too")
@@ -245,7 +246,7 @@ class AuditConfig(_Frozen):
 QUICK: Mapping[str, Mapping[str, JsonValue]] = {
     "data": {"limit": 10},
     "directions": {
-        "n_train": 16, "n_val": 8, "discovery": 12, "mode": "race", "layer_step": 2,
+        "n_train": 16, "n_val": 8, "discovery": 12, "discovery_tokens": 24, "mode": "race", "layer_step": 2,
         "random": 1, "shuffled": False, "pooled": False,
     },
     "interventions": {"addition": False, "side_effects": False},

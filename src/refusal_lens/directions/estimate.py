@@ -21,7 +21,6 @@ import torch
 
 from refusal_lens.directions.batched import ACCELERATOR_TOKENS, CPU_TOKENS
 from refusal_lens.directions.selection import PRUNED_SHARE
-from refusal_lens.directions.tokens import ANSWER_TOKENS
 
 Sweep: TypeAlias = Literal["exact", "pruned", "race"]
 
@@ -74,6 +73,7 @@ class Workload:
         sweep: How candidates are scored.
         geometry_prompts: Prompts recorded for geometry, summed over languages and classes.
         discovery: Train prompts per class and language that are answered to find refusal tokens.
+        discovery_tokens: Length of those answers, in tokens.
         layer_step: Candidates of every n-th layer are scored.
     """
 
@@ -87,6 +87,7 @@ class Workload:
     sweep: Sweep = "exact"
     geometry_prompts: int = 0
     discovery: int = 32
+    discovery_tokens: int = 48
     layer_step: int = 1
 
 
@@ -132,7 +133,7 @@ def estimate(work: Workload, shape: Shape, *, speed: Speed | None = None) -> Est
     # An added direction runs through half of the layers on average.
     pairs = math.ceil(work.sources * candidates * work.n_val * 2.5 * SHARE_OF_SWEEP[work.sweep])
     read = (reading + pairs + work.answers + discovery) * work.prompt_tokens
-    written = work.answers * work.max_new_tokens + discovery * min(ANSWER_TOKENS, work.max_new_tokens)
+    written = work.answers * work.max_new_tokens + discovery * work.discovery_tokens
     seconds = None if speed is None else read / speed.reading + written / speed.writing
     return Estimate(
         forward_passes=reading + pairs + work.answers + discovery,

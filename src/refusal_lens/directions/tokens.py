@@ -31,8 +31,6 @@ RATIO = 2.0
 ENOUGH = 0.98
 MOST = 32
 FEWEST_REFUSALS = 4
-ANSWER_TOKENS = 48
-"""Length of an answer: a refusal shows in its first sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +70,7 @@ def discover_refusal_tokens(
     language: str,
     judge: Judge,
     prompts_per_class: int = 64,
-    max_new_tokens: int = ANSWER_TOKENS,
+    max_new_tokens: int = 48,
     batch_size: BatchSize = "auto",
     engine: Engine = ENGINE,
 ) -> RefusalTokens:
@@ -85,7 +83,7 @@ def discover_refusal_tokens(
         language: BCP-47 code of the prompts.
         judge: Reads the answers.
         prompts_per_class: Prompts answered per class.
-        max_new_tokens: Length of an answer in tokens.
+        max_new_tokens: Length of an answer in tokens; a refusal shows in its first sentence.
         batch_size: Prompts of one pass, or "auto".
         engine: What writes the answers.
 

@@ -142,6 +142,7 @@ def _workload(config: AuditConfig, dataset: Dataset, prompt_tokens: float) -> Wo
         sweep=sweep_of(config),
         geometry_prompts=2 * languages * config.geometry.prompts_per_class if config.geometry.enabled else 0,
         discovery=choice.discovery,
+        discovery_tokens=choice.discovery_tokens,
         layer_step=choice.layer_step,
     )
 

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from statistics import fmean
 
 from refusal_lens.directions.estimate import SHARE_OF_SWEEP
-from refusal_lens.directions.tokens import ANSWER_TOKENS
 from refusal_lens.pipeline.audit import Prepared
 from refusal_lens.pipeline.cells import pass_of
 from refusal_lens.pipeline.cost import sweep_of
@@ -39,7 +38,7 @@ def weights(prepared: Prepared) -> dict[str, float]:
             continue
         read = lengths.get(f"{task.name}.select", fmean(lengths.values()) if lengths else TEMPLATE_TOKENS)
         found[task.task_id] = {
-            "tokens": 2 * min(choice.discovery, choice.n_train) * (read + WRITTEN * min(ANSWER_TOKENS, limit)),
+            "tokens": 2 * min(choice.discovery, choice.n_train) * (read + WRITTEN * choice.discovery_tokens),
             "filtering": 2 * (choice.n_train + choice.n_val) * read,
             "candidates": 2 * choice.n_train * read,
             "scores": 2.5 * choice.n_val * candidates * SHARE_OF_SWEEP[sweep_of(prepared.config)] * read,

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from refusal_lens.directions import discover_refusal_tokens
-from refusal_lens.directions.tokens import ANSWER_TOKENS
 from refusal_lens.pipeline.planning import Planning
 from refusal_lens.pipeline.step import Ask, Document, Inputs, Output, Step, Tools
 from refusal_lens.pipeline.steps.prompts import read_prompts
@@ -17,7 +16,7 @@ FILE = "tokens.json"
 
 @dataclass(frozen=True)
 class Params:
-    """The language, how many train prompts per class are answered, and in how many tokens: no more than the audit's own."""
+    """The language, how many train prompts per class are answered, and with how many tokens."""
 
     language: str
     prompts: int
@@ -26,10 +25,11 @@ class Params:
 
 def plan(planning: Planning) -> Iterator[Ask[Params]]:
     """One task for each language whose candidates are extracted."""
-    config = planning.config
-    length = min(ANSWER_TOKENS, config.generation.max_new_tokens)
+    choice = planning.config.directions
     for language in planning.extracted:
-        yield Ask(language, Params(language, config.directions.discovery, length), (f"prompts/{language}.select",))
+        yield Ask(
+            language, Params(language, choice.discovery, choice.discovery_tokens), (f"prompts/{language}.select",)
+        )
 
 
 def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
