@@ -16,7 +16,7 @@ import refusal_lens as rl
 import tiny_models
 from refusal_lens.cli.app import app
 from refusal_lens.cli.monitor_data import load_watched
-from refusal_lens.errors import DataError, LensError, ModelError
+from refusal_lens.errors import DataError, LensError, ModelError, UserError
 from refusal_lens.monitor import Calibration, Card, Monitor
 from refusal_lens.monitor.card import OTHERS
 from refusal_lens.monitor.reading import chat_ids
@@ -180,6 +180,23 @@ def test_labels_recalibrate_one_language_and_no_other(fitted: Path, tmp_path: Pa
     old, new = Monitor.load(fitted).card, Monitor.load(out).card
     assert new.calibrations["de"].how == "few labels" and new.calibrations["de"].n == 8
     assert {code: one for code, one in new.calibrations.items() if code != "de"} == dict(old.calibrations)
+
+
+def test_traffic_recalibrates_a_language_without_a_label(fitted: Path, tmp_path: Path):
+    """German was never seen: its threshold was the English one, without a promise."""
+    file = _jsonl(tmp_path / "de.jsonl", [{"text": row["text"], "language": "de"} for row in _rows("de", 24)])
+    out = tmp_path / "again"
+    words = ["monitor", "recalibrate", str(fitted), MODEL, "--out", str(out)]
+    done = RUN.invoke(app, [*words, "--unlabelled", str(file)])
+    assert done.exit_code == 0, done.output
+    old, new = Monitor.load(fitted).card, Monitor.load(out).card
+    assert (new.calibrations["de"].how, new.calibrations["de"].n) == ("unlabelled", 48)
+    assert {code: one for code, one in new.calibrations.items() if code != "de"} == dict(old.calibrations)
+    harmless = _jsonl(tmp_path / "few.jsonl", [{"text": row["text"], "language": "de"} for row in _rows("de", 4)])
+    few = RUN.invoke(app, [*words, "--unlabelled", str(harmless)])  # 8 prompts: too few for two groups
+    assert isinstance(few.exception, UserError) and "nothing was changed" in str(few.exception)
+    for wrong in ([], ["--unlabelled", str(file), "--harmful", str(file)]):
+        assert isinstance(RUN.invoke(app, [*words, *wrong]).exception, UserError)
 
 
 def test_a_run_names_model_and_prompts(tmp_path: Path):

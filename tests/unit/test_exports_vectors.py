@@ -17,7 +17,7 @@ from refusal_lens.exports import Options, export
 from refusal_lens.rundir import RunDir, write_plan
 from refusal_lens.types import Task
 
-EN = Direction(torch.tensor([3.0, 4.0, -0.5]), -2, 3, "en", "abc", harmless_projection=0.25)
+EN = Direction(torch.tensor([3.0, 4.0, -0.5]), -2, 3, "en", "abc", 0.25, (0.5, -1.0, 2.0, 0.25))
 FORMS = ("gguf", "lm-eval", "steering-vectors", "pt")
 
 
@@ -106,8 +106,19 @@ def test_every_form_comes_back_with_its_layer(run: Path, tmp_path: Path, form: s
 
 @pytest.mark.parametrize("form", ["gguf", "pt"])
 def test_a_form_with_room_for_it_comes_back_whole(run: Path, tmp_path: Path, form: str) -> None:
+    """The affine references of all layers too: without them an affine ablation put one number into every layer."""
     back = import_foreign(written(run, form, tmp_path))
-    assert (back.position, back.source, back.model_digest, back.harmless_projection) == (-2, "en", "abc", 0.25)
+    assert (back.position, back.source, back.model_digest) == (-2, "en", "abc")
+    assert back.harmless_projection == 0.25
+    assert back.harmless_projections == (0.5, -1.0, 2.0, 0.25)
+
+
+@pytest.mark.parametrize("said", [{"harmless_projections": [1.0, "x"]}, {"harmless_projection": float("nan")}])
+def test_a_reference_that_is_no_number_is_named(run: Path, tmp_path: Path, said: dict[str, object]) -> None:
+    place = written(run, "pt", tmp_path)
+    (tmp_path / "en_metadata.json").write_text(json.dumps({"pos": -2, "layer": 3, **said}), encoding="utf-8")
+    with pytest.raises(DataError, match="no number"):
+        import_foreign(place)
 
 
 def test_pt_is_a_plain_tensor_with_the_published_metadata_beside_it(run: Path, tmp_path: Path) -> None:

@@ -275,10 +275,33 @@ def test_a_figure_that_words_reach_is_not_claimed():
         found = {(row["figure"], row["calibration"]): row for row in rows}
         assert found["auroc", ""]["claim"] == claim
         assert found["auroc", ""]["null"] == ("words" if words else "random direction")
-        assert set(found) >= {("miss", name) for name in ("card", "none", "1 label", "4 labels", "8 labels")}
+        assert set(found) >= {("miss", name) for name in ("card", "none", "1 label", "4 labels", "8 labels", "traffic")}
         assert found["false alarm", "card"]["claim"] == claim
     shifted = evaluate(card, [_tested(draw, words=False, shift="padded")], nulls)
-    assert {row["calibration"] for row in shifted} == {"", "card"}
+    assert {row["calibration"] for row in shifted} == {"", "card", "traffic"}
+
+
+def test_traffic_calibrates_where_all_scores_moved_and_the_card_misses_everything():
+    """Scores of 1000 + 1000 prompts, all 30 lower than the card's: each half gives the other its threshold, without a label.
+
+    Right by hand: of 500 harmful scores k = floor(0.05 * 501) = 25, so about 25 of 501 of the other half lie below.
+    """
+    draw = np.random.default_rng(7)
+    line = Calibration("unlabelled", 0.0, 4.0, 0.5, 0.05, 100)
+    card = _card(4.0, 0.0, {OTHERS: line, "yo": line})
+    rows = [np.asarray(draw.normal(size=(1000, 3)), np.float32) for _ in range(2)]
+    scores = [draw.normal(sign * 4, 1, 1000) - 30 for sign in (1, -1)]
+    texts = [[f"thing {number}" for number in range(1000)]] * 2
+    one = Measured(
+        "yo", "texts", "padded", scores[0], scores[1], (texts[0], texts[1]), (rows[0], rows[1]), scores[0][:0]
+    )
+    nulls = Nulls(Labelled(*one.texts, *one.rows))
+    found = {(row["figure"], row["calibration"]): row for row in evaluate(card, [one], nulls)}
+    assert found["miss", "card"]["value"] == 1.0
+    assert found["miss", "traffic"]["value"] == pytest.approx(25 / 501, abs=0.02)
+    assert found["miss", "traffic"]["n"] == 1000 and found["false alarm", "traffic"]["k"] == 0
+    alike = replace(one, harmful=draw.normal(size=1000), harmless=draw.normal(size=1000))
+    assert not any(row["calibration"] == "traffic" for row in evaluate(card, [alike], nulls)), "one group, no threshold"
 
 
 def test_the_area_over_a_curve_of_misses_is_the_auroc_and_the_threshold_s_figures_lie_on_it():

@@ -198,29 +198,52 @@ def show(
 def recalibrate(
     folder: Folder,
     model: ModelName,
-    harmful: Annotated[Path, typer.Option("--harmful", metavar="FILE", help="labelled harmful prompts, 1 or more")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="folder for the new monitor")],
+    harmful: Annotated[
+        Path | None, typer.Option("--harmful", metavar="FILE", help="labelled harmful prompts, 1 or more")
+    ] = None,
+    unlabelled: Annotated[
+        Path | None, typer.Option("--unlabelled", metavar="FILE", help="prompts as they come, both classes, no labels")
+    ] = None,
     language: Annotated[str | None, typer.Option(help="their language, where rows name none")] = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
 ) -> None:
-    """Move a language's threshold by a few labelled harmful prompts; 19 or more at a target miss of 0.05 replace it.
+    """Find a language's threshold anew: from prompts as they come, without a label, or from a few labelled harmful ones.
 
-    Example: refusal-lens monitor recalibrate monitor testbed:aligned --harmful yo.jsonl --language yo --out monitor-yo
+    Example: refusal-lens monitor recalibrate monitor testbed:aligned --unlabelled traffic.jsonl --out monitor-yo
+
+    --unlabelled needs at least 20 prompts of a language, 10 % of each class, that fall into two groups; --harmful moves the
+    threshold, and 19 prompts or more at a target miss of 0.05 replace it.
     """
+    if (harmful is None) == (unlabelled is None):
+        raise UserError("name either --unlabelled FILE (prompts as they come) or --harmful FILE (labelled ones)")
     check_folder(out, "--out")
     from refusal_lens.cli import monitor_data
     from refusal_lens.monitor import Monitor
 
     monitor = Monitor.load(folder)
-    given = monitor_data.labelled_rows(harmful, language)
+    file = harmful or unlabelled
+    assert file is not None
+    given = monitor_data.labelled_rows(file, language)
     if not given:
-        raise UserError(f"{harmful}: no prompts in it; one labelled harmful prompt is the least")
+        raise UserError(f"{file}: no prompts in it")
     loaded = monitor_data.load_watched(monitor, model, device=device, dtype=dtype)
+    used: dict[str, int] = {}
     for code, texts in given.items():
-        monitor = monitor.recalibrated(loaded, code, texts)
+        new = (
+            monitor.recalibrated_by_traffic(loaded, code, texts)
+            if harmful is None
+            else monitor.recalibrated(loaded, code, texts)
+        )
+        if new is None:
+            typer.echo(f"{code}: {len(texts)} prompts that do not fall into two groups: left as it was", err=True)
+            continue
+        monitor, used[code] = new, len(texts)
+    if not used:
+        raise UserError(f"{file}: nothing was changed; label some harmful prompts and give them with --harmful")
     monitor.save(out)
-    typer.echo(json.dumps({"out": str(out), "labels": {code: len(texts) for code, texts in given.items()}}))
+    typer.echo(json.dumps({"out": str(out), "labels" if harmful else "unlabelled": used}))
 
 
 def _warn(monitor: Monitor) -> None:

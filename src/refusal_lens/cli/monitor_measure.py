@@ -178,12 +178,15 @@ def _print(rows: Sequence[MonitorRow]) -> None:
             for row in rows
             if (row["language"], row["prompt_set"], row["shift"]) == key
         }
-        wanted = [("auroc", ""), ("miss at false alarm 0.01", ""), ("miss", "card"), ("false alarm", "card")]
+        wanted = [("auroc", ""), ("miss at false alarm 0.01", "")]
+        wanted += [(figure, calibration) for calibration in ("card", "traffic") for figure in ("miss", "false alarm")]
         lines.append([key[0], f"{key[1]} {key[2]}".strip(), *(_said(own.get(name)) for name in wanted)])
-    print_table(["language", "prompts", "AUROC", "miss at 1 %", "miss", "false alarm"], lines)
+    titles = ["AUROC", "miss at 1 %", "miss", "false alarm", "miss by traffic", "false alarm by traffic"]
+    print_table(["language", "prompts", *titles], lines)
     refused = sum(row["claim"] == "not beyond its null" for row in rows)
     typer.echo(
-        f"miss and false alarm: at the card's thresholds. {refused} of {len(rows)} figures are not beyond their null: no claim"
+        "miss and false alarm: at the card's thresholds; by traffic: each half of the prompts at the threshold that the other "
+        f"half gives without a label. {refused} of {len(rows)} figures are not beyond their null: no claim"
     )
 
 

@@ -21,7 +21,9 @@ class MonitorRow(TypedDict):
     prompt_set: TestSet
     shift: Shift
     figure: Annotated[str, "auroc, miss at false alarm 0.001 | 0.01 | 0.05, miss, false alarm"]
-    calibration: Annotated[str, "card, none, 1 label, 4 labels, 8 labels; empty where no threshold plays a part"]
+    calibration: Annotated[
+        str, "card, none, 1 label, 4 labels, 8 labels, traffic; empty where no threshold plays a part"
+    ]
     value: Annotated[float | None, "share in [0, 1]"]
     low: Low
     high: High

@@ -14,18 +14,20 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from refusal_lens.defences.choosing import STRENGTHS, Fitting, Method, random_like
+from refusal_lens.defences.choosing import STRENGTHS, Fitting, random_like
 from refusal_lens.defences.edits import SetProjection
 from refusal_lens.defences.face import Card, Defence
 from refusal_lens.defences.gate import Gate
+from refusal_lens.defences.gated import Gated
 from refusal_lens.model import Intervention, LensModel
 
 
-class Affine(Method):
+class Affine(Gated):
     """Sets the projection of open rows to (beyond) the harmful mean."""
 
     method = "affine"
     summary = "sets the projection of prompts that the recalibrated gate opens for to the harmful mean"
+    RECALIBRATED = True
 
     def __init__(self, card: Card, gate: Gate, unit: Tensor, layer: int, target: float) -> None:
         """Put the parts together.
@@ -62,20 +64,12 @@ class Affine(Method):
         self, model: LensModel, instructions: Sequence[str], *, under: Sequence[Intervention] = ()
     ) -> Intervention:
         """A steering that knows which rows are open."""
-        opened = self.gate.opened(self.gate.read(model, instructions, under), recalibrated=True)
+        opened = self.decided(self.gate.read(model, instructions, under))
         return SetProjection(layer=self.layer, unit=self.unit, target=self.target, opened=opened)
 
-    def flags(
-        self,
-        model: LensModel,
-        instructions: Sequence[str],
-        languages: Sequence[str],
-        *,
-        under: Sequence[Intervention] = (),
-    ) -> list[bool | None]:
+    def decided(self, x: Tensor) -> Tensor:
         """Open rows."""
-        opened = self.gate.opened(self.gate.read(model, instructions, under), recalibrated=True)
-        return self.gate.flags(opened, languages, recalibrated=True)
+        return self.gate.opened(x, recalibrated=True)
 
     def tensors(self) -> dict[str, Tensor]:
         """Gate, direction, layer and target."""

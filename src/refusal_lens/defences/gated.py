@@ -1,4 +1,4 @@
-"""What the defences share that add the refusal direction to some prompts.
+"""What the defences share that act on the prompts that a gate takes for harmful, and those of them that add the direction.
 
     x' = x + amount strength r        at one layer, every position; the amount of a row, 0 to 1, is the method's
 
@@ -23,13 +23,35 @@ from refusal_lens.interventions import Addition
 from refusal_lens.model import Intervention, LensModel
 
 
-class GatedAddition(Method):
+class Gated(Method):
+    """A defence with a gate."""
+
+    RECALIBRATED: ClassVar[bool] = False
+    """Whether each language has a threshold of its own."""
+    gate: Gate
+
+    @abstractmethod
+    def decided(self, x: Tensor) -> Tensor:
+        """Which rows it acts on, bool [row], by what the gate read of each."""
+
+    def flags(
+        self,
+        model: LensModel,
+        instructions: Sequence[str],
+        languages: Sequence[str],
+        *,
+        under: Sequence[Intervention] = (),
+    ) -> list[bool | None]:
+        """What `decided` says."""
+        found = self.decided(self.gate.read(model, instructions, under))
+        return self.gate.flags(found, languages, recalibrated=self.RECALIBRATED)
+
+
+class GatedAddition(Gated):
     """What the additions share: a gate, a direction and its layer, a strength."""
 
     STRENGTHS: ClassVar[tuple[float, ...]] = (1.0,)
     """Multiples of the action's strength that are tried."""
-    RECALIBRATED: ClassVar[bool] = False
-    """Whether each language has a threshold of its own."""
 
     def __init__(self, card: Card, gate: Gate, vector: Tensor, layer: int, strength: float) -> None:
         """Put the parts together.
@@ -78,17 +100,9 @@ class GatedAddition(Method):
         amounts = self.amounts(self.gate.read(model, instructions, under)) * self.strength
         return Addition(amounts.unsqueeze(1) * self.vector, layer=self.layer)
 
-    def flags(
-        self,
-        model: LensModel,
-        instructions: Sequence[str],
-        languages: Sequence[str],
-        *,
-        under: Sequence[Intervention] = (),
-    ) -> list[bool | None]:
+    def decided(self, x: Tensor) -> Tensor:
         """Open by more than half."""
-        opened = self.amounts(self.gate.read(model, instructions, under)) > 0.5
-        return self.gate.flags(opened, languages, recalibrated=self.RECALIBRATED)
+        return self.amounts(x) > 0.5
 
     def tensors(self) -> dict[str, Tensor]:
         """Gate, direction, layer and strength."""

@@ -134,21 +134,18 @@ class Direction:
             )
         check_vector(vector, path)
         position, layer = site_of(facts, str(path), position="position")
-        digest, projection = facts.get("model_digest"), facts.get("harmless_projection")
-        by_layer = facts.get("harmless_projections")
-        known = isinstance(projection, (int, float)) and math.isfinite(projection)
-        listed = isinstance(by_layer, list) and all(isinstance(x, (int, float)) and math.isfinite(x) for x in by_layer)
-        sound = (projection is None or known) and (by_layer is None or listed)
-        if not isinstance(facts.get("source"), str) or not sound:
-            raise DataError(f"{path}: its description lacks a source, or its harmless projection is no number")
+        digest = facts.get("model_digest")
+        own, by_layer = references_of(facts, str(path))
+        if not isinstance(facts.get("source"), str):
+            raise DataError(f"{path}: its description lacks a source")
         return cls(
             vector=vector.float(),
             position=position,
             layer=layer,
             source=facts["source"],
             model_digest=None if digest is None else str(digest),
-            harmless_projection=None if projection is None else float(projection),
-            harmless_projections=None if by_layer is None else tuple(map(float, by_layer)),
+            harmless_projection=own,
+            harmless_projections=by_layer,
         )
 
 
@@ -203,6 +200,33 @@ def site_of(facts: Mapping[str, JsonValue], where: str, *, position: str = "pos"
         DataError: One of them is missing or no such number.
     """
     return _whole(facts, position, where, negative=True), _whole(facts, "layer", where, negative=False)
+
+
+def references_of(facts: Mapping[str, JsonValue], where: str) -> tuple[float | None, tuple[float, ...] | None]:
+    """What an affine ablation sets the projection to, as a JSON object says it.
+
+    Args:
+        facts: The object; keys `harmless_projection` and `harmless_projections`.
+        where: Its origin, for messages.
+
+    Returns:
+        The harmless mean of the direction's own layer, and those of all layers; None where it does not say.
+
+    Raises:
+        DataError: What stands there is no number.
+    """
+    own, listed = facts.get("harmless_projection"), facts.get("harmless_projections")
+    one, every = (None if own is None else _numbers([own])), (None if listed is None else _numbers(listed))
+    for value, numbers in ((own, one), (listed, every)):
+        if value is not None and numbers is None:
+            raise DataError(f"{where}: its harmless projection is {value!r}, no number")
+    return None if one is None else one[0], every
+
+
+def _numbers(value: JsonValue) -> tuple[float, ...] | None:
+    if not isinstance(value, list) or not all(isinstance(x, (int, float)) and math.isfinite(x) for x in value):
+        return None
+    return tuple(map(float, cast("list[float]", value)))
 
 
 def read_tensor(path: Path) -> Tensor:

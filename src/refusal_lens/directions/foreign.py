@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from refusal_lens.core.json_files import read_object
-from refusal_lens.directions.direction import Direction, check_vector, read_foreign, site_of
+from refusal_lens.directions.direction import Direction, check_vector, read_foreign, references_of, site_of
 from refusal_lens.errors import DataError, UserError
 from refusal_lens.types import JsonValue
 
@@ -75,14 +75,16 @@ def import_foreign(
     check_vector(vector, path)
     where = facts.get("position", LAST_POSITION) if position is None else position
     where, at = site_of({"pos": where, "layer": at}, str(path))
-    own, digest, projection = (facts.get(name) for name in ("source", "model_digest", "harmless_projection"))
+    named, digest = facts.get("source"), facts.get("model_digest")
+    own, by_layer = references_of(facts, str(path))
     return Direction(
         vector.float(),
         where,
         at,
-        source or (own if isinstance(own, str) else "imported"),
+        source or (named if isinstance(named, str) else "imported"),
         digest if isinstance(digest, str) else None,
-        float(projection) if isinstance(projection, (int, float)) else None,
+        own,
+        by_layer,
     )
 
 

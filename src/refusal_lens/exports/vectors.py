@@ -100,10 +100,12 @@ def _output_of(direction: Direction, form: str, *, least: int = 0) -> int:
 
 
 def _facts(direction: Direction) -> dict[str, object]:
+    by_layer = direction.harmless_projections
     return {
         "source": direction.source,
         "model_digest": direction.model_digest,
         "harmless_projection": direction.harmless_projection,
+        "harmless_projections": None if by_layer is None else list(by_layer),
     }
 
 

@@ -6,10 +6,12 @@
     miss, false alarm         at the threshold of a calibration that these prompts had no part in
 
 Calibrations: `card` (what `monitor score` uses), `none` (the fit languages' threshold, nothing of the language), `1 label`,
-`4 labels`, `8 labels` (none, moved by so many labelled harmful prompts of the language). Null of a miss: the null's miss at the
-monitor's own false-alarm rate; of a false alarm: the null's at the monitor's own miss. The null has its best threshold on the
-very prompts, the monitor the one it came with. A figure is claimed where its interval
-lies beyond the best null; the others are "not beyond".
+`4 labels`, `8 labels` (none, moved by so many labelled harmful prompts of the language), `traffic` (each half of the prompts is
+flagged by the threshold that the other half gives without a label; no row where it falls into no two groups).
+
+Null of a miss: the null's miss at the monitor's own false-alarm rate; of a false alarm: the null's at the monitor's own miss. The
+null has its best threshold on the very prompts, the monitor the one it came with. A figure is claimed where its interval lies
+beyond the best null; the others are "not beyond".
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from sklearn.metrics import roc_curve
 from refusal_lens.core.monitor_tables import ITSELF, CurveRow, MonitorRow
 from refusal_lens.monitor.card import OTHERS, Calibration, Card
 from refusal_lens.monitor.figures import Figure, auroc, false_alarm_at, miss_at, rate
-from refusal_lens.monitor.fitting import with_labels
+from refusal_lens.monitor.fitting import with_labels, with_traffic
 from refusal_lens.monitor.nulls import Nulls
 
 FALSE_ALARMS = (0.001, 0.01, 0.05)
@@ -80,8 +82,10 @@ def evaluate(card: Card, tested: Sequence[Measured], nulls: Nulls) -> list[Monit
                     row.made(f"miss at false alarm {limit:g}", "", miss_at(one.harmful, one.harmless, limit), null)
                 )
         for name, calibration in _calibrations(card, one).items():
-            harmful, harmless = (card.probability(part, calibration) for part in (one.harmful, one.harmless))
-            rows += row.at_threshold(name, harmful, harmless, calibration)
+            rows += row.counted(name, *_wrong(card, calibration, one.harmful, one.harmless))
+        traffic = _by_traffic(card, one) if both else None
+        if traffic is not None:
+            rows += row.counted("traffic", *traffic)
     return rows
 
 
@@ -90,16 +94,13 @@ class _Row:
     tested: Measured
     against: Mapping[str, tuple[np.ndarray, np.ndarray]]
 
-    def at_threshold(
-        self, name: str, harmful: np.ndarray, harmless: np.ndarray, calibration: Calibration
-    ) -> list[MonitorRow]:
-        miss = rate(int((harmful < calibration.threshold).sum()), len(harmful))
-        alarm = rate(int((harmless >= calibration.threshold).sum()), len(harmless))
+    def counted(self, name: str, missed: int, alarms: int) -> list[MonitorRow]:
+        miss, alarm = rate(missed, len(self.tested.harmful)), rate(alarms, len(self.tested.harmless))
         found: list[MonitorRow] = []
-        if len(harmful):
+        if len(self.tested.harmful):
             null = _best(self.against, lambda a, b: miss_at(a, b, alarm.value).value) if self.against else None
             found.append(self.made("miss", name, miss, null))
-        if len(harmless):
+        if len(self.tested.harmless):
             null = _best(self.against, lambda a, b: false_alarm_at(a, b, miss.value).value) if self.against else None
             found.append(self.made("false alarm", name, alarm, null))
         return found
@@ -150,6 +151,25 @@ def _calibrations(card: Card, tested: Measured) -> dict[str, Calibration]:
         if len(tested.labels) >= n:
             found[f"{n} label{'s' * (n > 1)}"] = with_labels(card, tested.language, tested.labels[:n], start=start)
     return found
+
+
+def _wrong(card: Card, calibration: Calibration, harmful: np.ndarray, harmless: np.ndarray) -> tuple[int, int]:
+    """Harmful prompts that are not flagged, and harmless ones that are."""
+    flagged = [card.probability(part, calibration) >= calibration.threshold for part in (harmful, harmless)]
+    return int((~flagged[0]).sum()), int(flagged[1].sum())
+
+
+def _by_traffic(card: Card, tested: Measured) -> tuple[int, int] | None:
+    """The same by the threshold that the other half of the prompts gives; None where a half has no two groups."""
+    missed = alarms = 0
+    for half in (0, 1):
+        other = np.concatenate([tested.harmful[1 - half :: 2], tested.harmless[1 - half :: 2]])
+        calibration = with_traffic(card, other)
+        if calibration is None:
+            return None
+        wrong = _wrong(card, calibration, tested.harmful[half::2], tested.harmless[half::2])
+        missed, alarms = missed + wrong[0], alarms + wrong[1]
+    return missed, alarms
 
 
 def curves(tested: Sequence[Measured], nulls: Nulls) -> list[CurveRow]:

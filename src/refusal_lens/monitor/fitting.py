@@ -121,6 +121,19 @@ def with_labels(
     )
 
 
+def with_traffic(card: Card, scores: Float[np.ndarray, " prompt"]) -> Calibration | None:
+    """A language's calibration from prompts as they come, harmful and harmless mixed; no label is read.
+
+    Args:
+        card: The monitor's card.
+        scores: Raw scores of the prompts.
+
+    Returns:
+        The calibration; None where they do not fall into two groups.
+    """
+    return _Making(card.slope, card.intercept, card.target_miss).unlabelled(scores)
+
+
 @dataclass(frozen=True, slots=True)
 class _Making:
     slope: float

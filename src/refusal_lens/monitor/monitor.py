@@ -27,15 +27,14 @@ from refusal_lens.errors import DataError, ModelError
 from refusal_lens.model import BatchSize, LensModel
 from refusal_lens.model.ways import plainly
 from refusal_lens.monitor.card import OTHERS, Card
-from refusal_lens.monitor.fitting import with_labels
+from refusal_lens.monitor.fitting import with_labels, with_traffic
 from refusal_lens.monitor.learning import learn
-from refusal_lens.monitor.reading import Chat, chat_ids, read, watching
+from refusal_lens.monitor.reading import Chat, Stream, chat_ids, read, watching
 from refusal_lens.types import Prompt
 
 log = logging.getLogger(__name__)
 
 CARD, WEIGHT = "monitor.json", "monitor.safetensors"
-SMOOTHING = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +52,6 @@ class Scored:
     flag: bool
     threshold: float
     language: str
-
-
-@dataclass
-class Stream:
-    """Probabilities of a generation as it goes on: one array [row] for every forward pass, prefill first."""
-
-    passes: list[np.ndarray]
-
-    @property
-    def smoothed(self) -> np.ndarray | None:
-        """Exponential moving average over the passes so far, the newest with weight SMOOTHING; None before the first."""
-        level: np.ndarray | None = None
-        for probabilities in self.passes:
-            level = probabilities if level is None else SMOOTHING * probabilities + (1 - SMOOTHING) * level
-        return level
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,6 +210,26 @@ class Monitor:
         """
         self.check_model(model)
         new = with_labels(self.card, language, self.raw(model, list(harmful)))
+        return replace(self, card=replace(self.card, calibrations={**self.card.calibrations, language: new}))
+
+    def recalibrated_by_traffic(
+        self, model: LensModel, language: str, prompts: Sequence[str | Prompt | Chat]
+    ) -> Monitor | None:
+        """The monitor with a language's threshold found anew from prompts as they come, without a label.
+
+        Args:
+            model: The card's model.
+            language: The language, one that the monitor was fitted on too.
+            prompts: Harmful and harmless ones mixed, at least 10 % of each.
+
+        Returns:
+            A new monitor; None where the prompts do not fall into two groups.
+        """
+        self.check_model(model)
+        scores = self.raw(model, list(prompts))
+        new = with_traffic(self.card, scores[np.isfinite(scores)])
+        if new is None:
+            return None
         return replace(self, card=replace(self.card, calibrations={**self.card.calibrations, language: new}))
 
     def check_model(self, model: LensModel, *, other_model: bool = False) -> None:

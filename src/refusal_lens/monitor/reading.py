@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from typing import TypeAlias, cast
 
 import numpy as np
@@ -124,6 +125,24 @@ def _seeing(
         yield
     finally:
         handle.remove()
+
+
+SMOOTHING = 0.3
+
+
+@dataclass
+class Stream:
+    """Probabilities of a generation as it goes on: one array [row] for every forward pass, prefill first."""
+
+    passes: list[np.ndarray]
+
+    @property
+    def smoothed(self) -> np.ndarray | None:
+        """Exponential moving average over the passes so far, the newest with weight SMOOTHING; None before the first."""
+        level: np.ndarray | None = None
+        for probabilities in self.passes:
+            level = probabilities if level is None else SMOOTHING * probabilities + (1 - SMOOTHING) * level
+        return level
 
 
 @contextmanager
