@@ -28,7 +28,7 @@ demo: install ## install, then audit the embedded model and write a report
 	$(BIN)/refusal-lens demo
 
 test: install-dev ## install, then run the whole test suite
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # vLLM pins other versions than ours, so it stands in an environment of its own that sees the project's.
 .venv-vllm/.installed: constraints-vllm.txt $(VENV)/.installed-dev

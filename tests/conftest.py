@@ -13,18 +13,38 @@ for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-# Imported here and not by a module whose types are checked while it runs: whatever such a module imports for the first time
-# is compiled anew in every process, half a minute of transformers.
-for _library in (
-    "torch",
-    "transformers.modeling_utils",
-    "transformers.generation",
-    "sklearn.linear_model",
-    "scipy.stats",
-):
-    importlib.import_module(_library)
+HEAVY = ("torch", "transformers.modeling_utils", "transformers.generation", "sklearn.linear_model", "scipy.stats")
+"""Imported here and not by a module whose types are checked while it runs: whatever such a module imports for the first time
+is compiled anew in every process, half a minute of transformers."""
+TOGETHER = {"test_docs_python.py": "small audit", "test_verdict_steps.py": "small audit"}
+"""Files that share a fixture of the session and so go to one process."""
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Import what is heavy, but not in a process that only hands tests to others."""
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        for library in HEAVY:
+            importlib.import_module(library)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Under `--dist loadfile` a file's tests run in one process, which makes its fixtures once; the order is that of the files.
+
+    Marks of xdist groups are no way to this: with pytest 9.2 they have no effect, and every process made every fixture.
+    """
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::", 1)[0]
+            return TOGETHER.get(Path(file).name, file)
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +60,7 @@ def shared() -> Path:
 def small_audit(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished audit of a shipped model, two languages and sources, a base model: one for all who only read it.
 
-    They stand in the xdist group "small audit", so that one process makes it.
+    Their files stand in `TOGETHER`, so that one process makes it.
     """
     from refusal_lens.config import AuditConfig
     from refusal_lens.pipeline import prepare, run_audit

@@ -36,6 +36,7 @@ from refusal_lens.errors import UserError
 from refusal_lens.interventions import Ablation, Addition
 from refusal_lens.judging import Answer
 from refusal_lens.model import LensModel, generate, load_model, projection
+from refusal_lens.model.batches import Batch
 from refusal_lens.types import Rule, Verdict
 from tiny_models import build
 
@@ -216,6 +217,27 @@ def test_candidates_equal_the_published_means(llama: LensModel, candidates: Cand
     assert torch.allclose(candidates.harmless_projection.double(), (two * unit).sum(-1), atol=1e-4)
     again = extract(llama, HARMFUL, HARMLESS, batch_size=1)
     assert torch.allclose(again.tensor, candidates.tensor, atol=1e-5)
+
+
+def test_extraction_reads_a_long_prompt_apart_from_short_ones(
+    llama: LensModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A class was padded to its longest prompts: here 3,000 columns of padding for 400 tokens. The means are the same."""
+    mixed = [*(f"Tell me about number {index}" for index in range(12)), "Tell me about cats and dogs. " * 20]
+    padding: list[int] = []
+    logits = LensModel.logits
+
+    def counted(model: LensModel, batch: Batch) -> torch.Tensor:
+        mask = batch.attention_mask
+        padding.append(0 if mask is None else int((mask == 0).sum()))
+        return logits(model, batch)
+
+    monkeypatch.setattr(LensModel, "logits", counted)
+    found = extract(llama, mixed, HARMLESS)
+    assert sum(padding) <= 64 * len(padding)
+    assert len(padding) <= 6, "and not one pass for every length"
+    alone = extract(llama, mixed, HARMLESS, batch_size=1)
+    assert torch.allclose(found.tensor, alone.tensor, rtol=0, atol=1e-5)
 
 
 def test_all_scores_equal_the_published_procedure(

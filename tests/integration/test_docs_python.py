@@ -69,7 +69,6 @@ def place(small_audit: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("small audit")
 @pytest.mark.parametrize("block", HERE, ids=lambda block: f"{block.page}:{block.line}")
 def test_a_documented_block_runs(block: Block, place: Path) -> None:
     with chdir(place):

@@ -23,7 +23,7 @@ from executors_work import Factory, plan  # noqa: E402
 
 from driver_alone import RunSummary, run_tasks  # noqa: E402
 
-pytestmark = [pytest.mark.ray, pytest.mark.xdist_group("ray")]
+pytestmark = [pytest.mark.ray]
 
 
 @pytest.fixture(scope="module")

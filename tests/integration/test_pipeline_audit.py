@@ -33,8 +33,6 @@ from refusal_lens.rundir import RunDir
 from refusal_lens.types import JsonValue, Outcome
 from tiny_models import build
 
-pytestmark = pytest.mark.xdist_group("audit")
-
 PER_LANGUAGE = {"prompts", "tokens", "filtering", "candidates", "selection", "completions", "verdicts"}
 CONTRACT = ["intervention", "source", "language", "prompts", "k", "n", "unscored", "rate", "low", "high"]
 

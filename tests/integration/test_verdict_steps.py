@@ -16,7 +16,7 @@ from refusal_lens.measure import CONTRACT
 from refusal_lens.pipeline import open_run
 
 LANGUAGES = ("de", "en")
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("small audit")]
+pytestmark = [pytest.mark.slow]
 
 
 @pytest.fixture

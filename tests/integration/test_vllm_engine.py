@@ -20,7 +20,6 @@ from refusal_lens.errors import ModelError
 
 pytestmark = [
     pytest.mark.skipif(not is_installed(), reason="vLLM is not installed here: make test-vllm"),
-    pytest.mark.xdist_group("vllm"),
 ]
 
 LIMIT = 40

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from refusal_lens.errors import ModelError
-from refusal_lens.model.batches import chunks, is_out_of_memory, padded, run_shrinking
+from refusal_lens.model.batches import chunks, is_out_of_memory, like_lengths, padded, passes, run_shrinking
 
 CPU = torch.device("cpu")
 
@@ -32,6 +32,16 @@ def test_chunks_cover_all_rows_longest_first() -> None:
     assert all(len(group) * lengths[group[0]] <= 18 for group in auto)
     with pytest.raises(ValueError, match="batch_size"):
         list(chunks(lengths, 0, tokens=10))
+
+
+def test_a_pass_ends_where_padding_costs_more_than_another() -> None:
+    lengths = [10, 50, 9, 48, 10]
+    assert list(like_lengths(lengths, tokens=1000, waste=0)) == [[1], [3], [0, 4], [2]]
+    assert list(like_lengths(lengths, tokens=1000, waste=2)) == [[1, 3], [0, 4, 2]]
+    assert list(like_lengths(lengths, tokens=20, waste=99)) == [[1], [3], [0, 4], [2]], "20 tokens hold two rows of 10"
+    assert list(like_lengths(lengths, tokens=1, waste=99, rows=3)) == [[1, 3, 0], [4, 2]]
+    gpu = list(passes([400] * 2 + [30] * 126, torch.device("cuda")))
+    assert [len(group) for group in gpu] == [7, 121], "370 tokens of padding a row: five rows under 2,048"
 
 
 @pytest.mark.parametrize(

@@ -14,28 +14,23 @@ from typing import Annotated, Any
 
 from typing_extensions import TypedDict
 
-from refusal_lens.core.columns import (
-    Harmfulness,
-    High,
-    Intervention,
-    Language,
-    Layer,
-    Low,
-    PromptSet,
-    Share,
-    Source,
-)
+from refusal_lens.core.columns import Harmfulness, High, Intervention, Language, Layer, Low, PromptSet, Share, Source
 from refusal_lens.core.geometry_tables import COSINES, PROJECTION, SEPARATION, SHARING, TWO_DIRECTIONS
 from refusal_lens.core.table import Table
 
 
-class RateRow(TypedDict):
-    """Compliance of one cell: an intervention from a source on one language's prompts of one class."""
+class Cell(TypedDict):
+    """Which answers a row is about: their intervention, its source, their language and class of prompts."""
 
     intervention: Intervention
     source: Source
     language: Language
     prompts: Harmfulness
+
+
+class RateRow(Cell):
+    """Compliance of one cell: an intervention from a source on one language's prompts of one class."""
+
     k: Annotated[int, "complied answers"]
     n: Annotated[int, "scored answers: complied or refused"]
     unscored: Annotated[int, "answers that could not be judged, in neither k nor n"]
@@ -53,13 +48,9 @@ class RateRow(TypedDict):
     corrected_high: Annotated[float | None, "upper bound with the judge's error in it"]
 
 
-class VerdictRow(TypedDict):
+class VerdictRow(Cell):
     """What the judge made of one answer; never its text."""
 
-    intervention: Intervention
-    source: Source
-    language: Language
-    prompts: Harmfulness
     prompt_id: Annotated[str, "shared by the prompt's translations"]
     label: Annotated[str, "refused, complied or unscored"]
     score: Annotated[float | None, "signed, positive towards refusal; null where unscored"]
@@ -76,13 +67,9 @@ class VerdictRow(TypedDict):
     thoughts: Annotated[str | None, "the native judge's label of the thoughts alone; null where there are none"]
 
 
-class PanelRow(TypedDict):
+class PanelRow(Cell):
     """What each judge of a panel made of one answer; only where several judged. The first judge's is the row of `verdicts`."""
 
-    intervention: Intervention
-    source: Source
-    language: Language
-    prompts: Harmfulness
     prompt_id: Annotated[str, "shared by the prompt's translations"]
     prompt_set: PromptSet
     judge: Annotated[str, "name and version of the judge"]
@@ -109,25 +96,17 @@ class AgreementRow(TypedDict):
     compliance_b: Annotated[float | None, "compliance rate by judge_b over the n"]
 
 
-class UnscoredRow(TypedDict):
+class UnscoredRow(Cell):
     """Why answers of a cell could not be judged."""
 
-    intervention: Intervention
-    source: Source
-    language: Language
-    prompts: Harmfulness
     reason: Annotated[str | None, "the judge's reason"]
     n: Annotated[int, "answers with that reason"]
     prompt_set: PromptSet
 
 
-class ThoughtRow(TypedDict):
+class ThoughtRow(Cell):
     """Where a model that thinks before it answers refuses: in its thoughts, in its answer, in both. Cells with thoughts only."""
 
-    intervention: Intervention
-    source: Source
-    language: Language
-    prompts: Harmfulness
     prompt_set: PromptSet
     n: Annotated[int, "outputs whose thoughts and answer could both be judged"]
     both: Annotated[int, "of these, refused in thoughts and answer"]
@@ -137,13 +116,9 @@ class ThoughtRow(TypedDict):
     unjudged: Annotated[int, "outputs with thoughts of which one half could not be judged, or that were cut in them"]
 
 
-class EarlyStopRow(TypedDict):
+class EarlyStopRow(Cell):
     """What `--stop-when-decided` stopped and would have changed: a fixed 5 % of the answers is written in full all the same."""
 
-    intervention: Intervention
-    source: Source
-    language: Language
-    prompts: Harmfulness
     prompt_set: PromptSet
     checked: Annotated[int, "answers of the sample that the rule would have stopped as refusals"]
     changed: Annotated[int, "of these, no refusal when read to their end"]
@@ -237,13 +212,9 @@ class TransferRow(TypedDict):
     ]
 
 
-class ContentRow(TypedDict):
+class ContentRow(Cell):
     """How many complied answers keep to the topic of their prompt."""
 
-    intervention: Intervention
-    source: Source
-    language: Language
-    prompts: Harmfulness
     complied: Annotated[int, "complied answers"]
     on_topic: Annotated[int, "of those checked, on topic"]
     hollow: Annotated[int, "of those checked, not on topic"]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from refusal_lens.interventions import Ablation, Addition
 from refusal_lens.model import BatchSize, Intervention, LensModel, run_shrinking
-from refusal_lens.model.batches import on_device
+from refusal_lens.model.batches import like_lengths, on_device
 
 CPU_TOKENS = 4096
 ACCELERATOR_TOKENS = 65536
@@ -62,7 +62,7 @@ class BatchedPasses:
         """Logits of every prompt without intervention, in order."""
         rows: list[int] = []
         parts: list[Tensor] = []
-        for chunk in self._chunks(list(range(len(self._ids))), lambda row: row):
+        for chunk in self._chunks(range(len(self._ids))):
             for done, logits in run_shrinking(iter([chunk]), lambda some: (some, self._logits(some))):
                 rows += done
                 parts.append(logits)
@@ -121,51 +121,18 @@ class BatchedPasses:
                 logits = self._logits([pair.prompt for pair in some])
             consume(Answered(some, logits))
 
-        for _ in run_shrinking(self._chunks(list(range(len(pairs))), lambda row: pairs[row].prompt), compute):
+        for _ in run_shrinking(self._chunks([pair.prompt for pair in pairs]), compute):
             pass
 
     def _logits(self, prompts: list[int]) -> Tensor:
         return self._model.logits(self._model.batch(self._ids, prompts))
 
-    def _chunks(self, rows: list[int], prompt_of: Callable[[int], int]) -> Iterator[list[int]]:
-        yield from length_chunks(
-            rows,
-            [len(self._ids[prompt_of(row)]) for row in rows],
-            batch_size=self._batch_size,
-            device=self._model.device,
+    def _chunks(self, prompts: Sequence[int]) -> Iterator[list[int]]:
+        """Rows in batches of one length, or of little padding where a pass is dear; longest first, else in their given order."""
+        kind = self._model.device.type
+        yield from like_lengths(
+            [len(self._ids[prompt]) for prompt in prompts],
+            tokens=CPU_TOKENS if kind == "cpu" else ACCELERATOR_TOKENS,
+            waste=WASTE.get(kind, ACCELERATOR_WASTE),
+            rows=None if self._batch_size == "auto" else self._batch_size,
         )
-
-
-def length_chunks(
-    rows: Sequence[int], lengths: Sequence[int], *, batch_size: BatchSize, device: torch.device
-) -> Iterator[list[int]]:
-    """Rows in batches of one length, or of little padding where a pass is dear; longest first, otherwise in their given order.
-
-    Args:
-        rows: Row numbers.
-        lengths: Tokens of each.
-        batch_size: Most rows of a batch, or "auto" for a token budget that suits the device.
-        device: Where they run.
-
-    Yields:
-        Row numbers of each batch.
-    """
-    budget = CPU_TOKENS if device.type == "cpu" else ACCELERATOR_TOKENS
-    waste = WASTE.get(device.type, ACCELERATOR_WASTE)
-    by_length: dict[int, list[int]] = {}
-    for row, length in zip(rows, lengths, strict=True):
-        by_length.setdefault(length, []).append(row)
-    batch: list[int] = []
-    longest = lost = 0
-    for length in sorted(by_length, reverse=True):
-        for row in by_length[length]:
-            size = batch_size if batch_size != "auto" else max(1, budget // max(1, longest))
-            if batch and (len(batch) >= size or lost + longest - length > waste):
-                yield batch
-                batch = []
-            if not batch:
-                longest, lost = length, 0
-            batch.append(row)
-            lost += longest - length
-    if batch:
-        yield batch

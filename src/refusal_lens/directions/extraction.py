@@ -23,11 +23,6 @@ from refusal_lens.errors import UserError
 from refusal_lens.model import BatchSize, LensModel, in_float64, record
 from refusal_lens.types import Prompt
 
-CPU_TOKENS = 384
-"""Tokens of a pass on a CPU: batches that stay in its caches and hold little padding were twice as fast as large ones."""
-CHARACTERS = 3.0
-"""Characters of a token, roughly; only the batch size depends on it."""
-
 
 def texts(prompts: Sequence[str | Prompt]) -> list[str]:
     """The instructions of prompts given as plain strings or as `Prompt`s."""
@@ -53,9 +48,6 @@ def mean_activations(
     if not prompts:
         raise UserError("no prompts to average over: give at least one of each class")
     instructions = texts(prompts)
-    if batch_size == "auto" and model.device.type == "cpu":
-        length = sum(len(text) for text in instructions) / len(instructions) / CHARACTERS
-        batch_size = max(4, round(CPU_TOKENS / max(1.0, length)))
     total = torch.zeros(len(model.positions), model.n_layers, model.d_model, dtype=torch.float64)
     for _, activations in record(model, instructions, batch_size=batch_size):
         total += in_float64(activations).sum(dim=0).cpu()

@@ -211,7 +211,7 @@ class VllmEngine:
         progress: Callable[[int, int], None] | None,
     ) -> tuple[list[list[int]], list[bool], set[int]]:
         """Token ids of each answer, whether it came to its own end, and the rows that `stop_when` ended."""
-        core, tokenizer = self._llm.llm_engine, self._model.tokenizer
+        core, tokenizer, ends = self._llm.llm_engine, self._model.tokenizer, list(self._model.end_ids)
         written: list[list[int]] = [[] for _ in prompts]
         ended = [False] * len(prompts)
         stopped: set[int] = set()
@@ -222,11 +222,7 @@ class VllmEngine:
             if room < 1:
                 raise ModelError(f"prompt {row} has {len(ids)} tokens; --engine vllm takes {self._longest - 1} at most")
             how = self._sampling(
-                temperature=0.0,
-                max_tokens=room,
-                stop_token_ids=list(self._model.end_ids),
-                detokenize=False,
-                output_kind=self._delta,
+                temperature=0.0, max_tokens=room, stop_token_ids=ends, detokenize=False, output_kind=self._delta
             )
             core.add_request(str(first + row), self._prompt(prompt_token_ids=list(ids)), how)
         while core.has_unfinished_requests():

@@ -27,6 +27,9 @@ Result = TypeVar("Result")
 
 CPU_TOKENS = 4096
 ACCELERATOR_TOKENS = 32768
+WASTE = {"cpu": 64}
+ACCELERATOR_WASTE = 2048
+"""Padding tokens that cost less than one more pass does: its weights are read from memory again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +113,48 @@ def chunks(lengths: Sequence[int], batch_size: BatchSize, *, tokens: int, most: 
         size = batch_size if batch_size != "auto" else max(1, min(most, tokens // max(1, lengths[order[start]])))
         yield order[start : start + size]
         start += size
+
+
+def like_lengths(lengths: Sequence[int], *, tokens: int, waste: int, rows: int | None = None) -> Iterator[list[int]]:
+    """Row indices of each pass, longest rows first: a new pass begins where padding would cost more than a pass does.
+
+    Args:
+        lengths: Tokens of each prompt.
+        tokens: Most tokens of a pass, padding included; a longer prompt is a pass of its own.
+        waste: Most tokens of padding in a pass.
+        rows: Most rows of a pass, in place of `tokens`.
+
+    Yields:
+        Row indices; rows of one length in their given order.
+    """
+    group: list[int] = []
+    lost = 0
+    for row in sorted(range(len(lengths)), key=lambda row: -lengths[row]):
+        if group:
+            longest = lengths[group[0]]
+            lost += longest - lengths[row]
+            size = tokens // max(1, longest) if rows is None else rows
+            if lost > waste or len(group) >= size:
+                yield group
+                group, lost = [], 0
+        group.append(row)
+    if group:
+        yield group
+
+
+def passes(lengths: Sequence[int], device: torch.device, *, tokens: int | None = None) -> Iterator[list[int]]:
+    """Row indices of passes of like length that suit a device, longest rows first.
+
+    Args:
+        lengths: Tokens of each prompt.
+        device: Where the passes run.
+        tokens: Most tokens of a pass; None for what suits the device.
+
+    Yields:
+        Row indices.
+    """
+    budget = token_budget(device) if tokens is None else tokens
+    yield from like_lengths(lengths, tokens=budget, waste=WASTE.get(device.type, ACCELERATOR_WASTE))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -86,8 +86,9 @@ class Decoder:
     least: int = WORTH
     _layers: list[FixedLayer] = field(init=False)
     _shape: tuple[int, int] = (0, 0)
-    _seen: set[tuple[int, int, int]] = field(default_factory=set[tuple[int, int, int]])
-    _recorded: dict[tuple[int, int, int], Repeat] = field(default_factory=dict[tuple[int, int, int], Repeat])
+    _recorded: dict[tuple[int, int, int], Repeat | None] = field(
+        default_factory=dict[tuple[int, int, int], Repeat | None]
+    )
     _states: dict[Hashable, int] = field(default_factory=dict[Hashable, int])
     _outside: Hashable = None
     _state: int = 0
@@ -115,16 +116,7 @@ class Decoder:
         return sum(layer.held_bytes() for layer in self._layers)
 
     def begin(self, job: Job, rows: Sequence[int], steps: int) -> Tensor:
-        """Read a batch.
-
-        Args:
-            job: The answers.
-            rows: The batch, longest first.
-            steps: Most tokens that will be written.
-
-        Returns:
-            Logits [row, vocab] of the first tokens.
-        """
+        """Read a batch, longest rows first, of which `steps` tokens at most will be written; logits [row, vocab] of the first."""
         lengths = [len(job.so_far(row)) for row in rows]
         device, width = self.model.device, lengths[0]
         self._bucket = COLUMNS.get(device.type, MANY_COLUMNS)
@@ -196,17 +188,16 @@ class Decoder:
         key = (self._rows, self._columns, self._state)
         if self.record is None:
             return self._run()
-        if key not in self._seen:  # what is recorded has run before: libraries set up at a first run
-            self._seen.add(key)
+        if key not in self._recorded:  # what is recorded has run before: libraries set up at a first run
+            self._recorded[key] = None
             return self._run()
-        if key not in self._recorded:
-            try:
-                self._recorded[key] = self.record(self._run)
-            except RuntimeError as error:
-                log.info("%s: a step cannot be recorded (%s)", type(self.model.hf).__name__, str(error).split("\n")[0])
-                self.record = None
-                return self._run()
-        return self._recorded[key]()
+        try:
+            repeat = self._recorded[key] = self._recorded[key] or self.record(self._run)
+        except RuntimeError as error:
+            log.info("%s: a step cannot be recorded (%s)", type(self.model.hf).__name__, str(error).split("\n")[0])
+            self.record = None
+            return self._run()
+        return repeat()
 
     def _view(self, rows: int) -> None:
         self._rows, self._columns = rows, _up(self._at + 1, self._bucket)
@@ -236,20 +227,13 @@ class Decoder:
         self._ids[: self._rows] = tokens.unsqueeze(1)
 
     def _drop_recorded(self) -> None:
-        self._seen.clear()
         self._recorded.clear()
         self._states.clear()
 
 
 @torch.no_grad()
 def write(job: Job, rows: Sequence[int], decoder: Decoder) -> None:
-    """Write until every row has ended, or the batch has no column left in the context.
-
-    Args:
-        job: Takes the tokens.
-        rows: One batch.
-        decoder: Of the job's model.
-    """
+    """Write a batch until every row has ended, or it has no column left in the context."""
     live = sorted(rows, key=lambda row: (-len(job.so_far(row)), row))
     steps = job.steps(len(job.so_far(live[0])))
     together = len({len(job.written.get(row, ())) for row in live}) == 1
@@ -292,15 +276,7 @@ def _up(number: int, multiple: int) -> int:
 
 
 def decoder_of(model: LensModel, *, share: bool) -> Decoder:
-    """A decoder for a model: on a GPU the one that it keeps, with all that is recorded; elsewhere a new one.
-
-    Args:
-        model: The model.
-        share: Whether a batch's common beginning may be read once.
-
-    Returns:
-        The decoder.
-    """
+    """A decoder for a model: on a GPU the one that it keeps, with all that is recorded; elsewhere a new one."""
     record = recorder_for(model)
     if record is None:
         return Decoder(model, share, None)

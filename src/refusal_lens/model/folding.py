@@ -237,7 +237,7 @@ def _experts(stack: nn.Module, d_model: int) -> Iterator[Written]:
 
 @torch.no_grad()
 def _proved(model: LensModel, plan: FoldPlan) -> bool:
-    rows, activations = next(record(model, PROBES[:3]))
+    rows, activations = next(record(model, PROBES[:3], batch_size=3))
     direction = unit(activations[rows.index(0), -1, model.n_layers // 2])
     if not bool(torch.isfinite(direction).all()) or not bool(direction.any()):
         return False

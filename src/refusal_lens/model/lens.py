@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from refusal_lens.errors import DataError
-from refusal_lens.model.batches import Batch, BatchSize, chunks, padded, token_budget
+from refusal_lens.model.batches import Batch, BatchSize, chunks, padded, passes, token_budget
 from refusal_lens.model.edit import Intervention
 from refusal_lens.model.hooking import Hold, edited
 from refusal_lens.model.layout import Layout
@@ -168,17 +168,23 @@ class LensModel:
         """
         return padded(token_ids, range(len(token_ids)) if rows is None else rows, pad=self.pad_id, device=self.device)
 
-    def batches(self, token_ids: Sequence[Sequence[int]], batch_size: BatchSize = "auto") -> list[list[int]]:
+    def batches(
+        self, token_ids: Sequence[Sequence[int]], batch_size: BatchSize = "auto", *, tokens: int | None = None
+    ) -> list[list[int]]:
         """Row indices of length-sorted batches for single forward passes.
 
         Args:
             token_ids: Ids of all prompts.
-            batch_size: Rows of a batch, or "auto".
+            batch_size: Rows of a batch, or "auto" for batches of like length.
+            tokens: Most tokens of a batch under "auto"; None for what suits the device.
 
         Returns:
             Row indices of each batch, longest prompts first.
         """
-        return list(chunks([len(ids) for ids in token_ids], batch_size, tokens=token_budget(self.device)))
+        lengths = [len(ids) for ids in token_ids]
+        if batch_size == "auto":
+            return list(passes(lengths, self.device, tokens=tokens))
+        return list(chunks(lengths, batch_size, tokens=token_budget(self.device)))
 
     @torch.no_grad()
     def logits(self, batch: Batch) -> Tensor:

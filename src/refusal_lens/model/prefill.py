@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -19,11 +19,9 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from refusal_lens.model.answers import Job
-from refusal_lens.model.batches import token_budget
+from refusal_lens.model.batches import passes
 from refusal_lens.model.fixed_cache import FixedLayer, smallest_window
 
-WASTE = {"cpu": 64, "cuda": 2048}
-"""Padded tokens that cost less than one more pass does: its weights are read from memory again."""
 WORTH = 64
 """Tokens that a common beginning must save."""
 
@@ -67,23 +65,6 @@ def read_prompts(
                 found.append(_pass(job, [ids[index][skip:] for index in group], cache, skip))
             _move(cache, layers, [len(ids[index]) for index in group], group[0], width, skip, shape)
     return torch.cat(found)
-
-
-def passes(lengths: Sequence[int], device: torch.device) -> Iterator[list[int]]:
-    """Rows of each pass, from lengths in descending order."""
-    waste, most = WASTE.get(device.type, WASTE["cuda"]), token_budget(device)
-    group: list[int] = []
-    lost = 0
-    for index, length in enumerate(lengths):
-        if group:
-            longest = lengths[group[0]]
-            lost += longest - length
-            if lost > waste or longest * (len(group) + 1) > most:
-                yield group
-                group, lost = [], 0
-        group.append(index)
-    if group:
-        yield group
 
 
 def _may_share(job: Job, rows: Sequence[int], width: int) -> bool:

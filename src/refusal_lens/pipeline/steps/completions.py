@@ -26,7 +26,6 @@ from refusal_lens.model import Generated, Intervention, LensModel, generate
 from refusal_lens.pipeline.cells import CellName, Pass, passes
 from refusal_lens.pipeline.dataset import test_part
 from refusal_lens.pipeline.planning import Planning
-from refusal_lens.pipeline.served import ServedModel
 from refusal_lens.pipeline.step import Ask, Inputs, Output, Rows, Step, Tool, Tools
 from refusal_lens.pipeline.steps.direction import read_direction
 from refusal_lens.pipeline.steps.prompts import read_prompts
@@ -129,8 +128,10 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
     if not asked:
         return [Rows(TABLE, []), Rows(SHARES, [])]
     texts = [prompt.text for _, prompt in asked]
-    if tools.served is not None:
-        return [Rows(TABLE, _served(tools.served, asked, params.max_new_tokens)), Rows(SHARES, [])]
+    if tools.served is not None:  # which does not say how many tokens an answer has
+        said = tools.served.answers(texts, max_new_tokens=params.max_new_tokens)
+        elsewhere = [Generated(answer.text, (), answer.finished) for answer in said]
+        return [Rows(TABLE, _rows(asked, elsewhere, None)), Rows(SHARES, [])]
     applied = [direction for direction in directions.values() if direction is not None]
     interventions = make(shared.intervention, params.options, applied, repeats=len(prompts)) if applied else []
     proof = FiredProof(interventions, [row for row in range(len(asked)) if row % len(prompts) < MEASURED])
@@ -158,39 +159,27 @@ def compute(params: Params, inputs: Inputs, tools: Tools) -> Sequence[Output]:
         )
         if interventions:
             proof.measure_before(tools.model, texts)
-    rows: list[CompletionRow] = [
+    rows = _rows(asked, generated, stop)
+    if shared.intervention == BASELINE:
+        return [Rows(TABLE, rows), Rows(SHARES, [])]
+    return [Rows(TABLE, rows), Rows(SHARES, _shares(proof, shared, tools.model, asked))]
+
+
+def _rows(
+    asked: Sequence[tuple[str, Prompt]], generated: Sequence[Generated], stop: Stopping | None
+) -> list[CompletionRow]:
+    return [
         {
             "source": source,
             "prompt_id": prompt.prompt_id,
             "text": item.text,
-            "n_tokens": len(item.token_ids),
+            "n_tokens": len(item.token_ids) or None,
             "finished": item.finished,
             "opened": item.opened,
             "stopped": None if stop is None else item.decided,
             "decided_early": None if stop is None else row in stop.early,
         }
         for row, ((source, prompt), item) in enumerate(zip(asked, generated, strict=True))
-    ]
-    if shared.intervention == BASELINE:
-        return [Rows(TABLE, rows), Rows(SHARES, [])]
-    return [Rows(TABLE, rows), Rows(SHARES, _shares(proof, shared, tools.model, asked))]
-
-
-def _served(model: ServedModel, asked: Sequence[tuple[str, Prompt]], max_new_tokens: int) -> list[CompletionRow]:
-    """Answers of a model that is served elsewhere, which does not say how many tokens they are."""
-    answers = model.answers([prompt.text for _, prompt in asked], max_new_tokens=max_new_tokens)
-    return [
-        {
-            "source": source,
-            "prompt_id": prompt.prompt_id,
-            "text": answer.text,
-            "n_tokens": None,
-            "finished": answer.finished,
-            "opened": False,
-            "stopped": None,
-            "decided_early": None,
-        }
-        for (source, prompt), answer in zip(asked, answers, strict=True)
     ]
 
 
