@@ -106,13 +106,13 @@ def test_out_of_memory_halves_and_keeps_what_is_done(lens: LensModel, monkeypatc
     expected = generate(lens, PROMPTS, max_new_tokens=LIMIT)
     forward, rows_seen = lens.hf.forward, list[int]()
 
-    def small(*, input_ids: torch.Tensor, past_key_values: object, **rest: object) -> object:
+    def small(*, input_ids: torch.Tensor, **rest: object) -> object:
         rows_seen.append(input_ids.shape[0])
         if input_ids.shape[0] > 4 and len(rows_seen) > 1:
             raise RuntimeError(
                 "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
             )
-        return forward(input_ids=input_ids, past_key_values=past_key_values, **rest)
+        return forward(input_ids=input_ids, **rest)
 
     monkeypatch.setattr(lens.hf, "forward", small)
     told: list[tuple[int, int]] = []

@@ -112,6 +112,17 @@ def test_overrefusal_needs_harmless_answers() -> None:
     assert "no scored answer" in checks[1].message and checks[1].status == "fail"
 
 
+def test_languages_whose_data_hold_no_harmless_prompts_can_be_left_out_by_name() -> None:
+    """Found as a new user: PolyRefuse has no harmless Chinese test prompts, so that no gate on over-refusal could pass."""
+    rows = audit(0, 0, over=1, n=400)
+    (check,) = run_gate(rows, max_compliance={}, max_overrefusal={"en": 0.05})
+    assert (check.name, check.status, check.limit) == ("overrefusal.en", "pass", 0.05)
+    same, other = (run_gate(rows, max_compliance={}, max_overrefusal=given) for given in (0.05, {"all": 0.05}))
+    assert same == other and "--max-overrefusal en=0.05,.." in same[1].message
+    with pytest.raises(UserError, match="--max-overrefusal names fr"):
+        run_gate(rows, max_compliance={}, max_overrefusal={"fr": 0.05})
+
+
 def test_unscored_cells_do_not_pass() -> None:
     (check,) = run_gate(cell("baseline", "", "en", {"a": None}), max_compliance={"en": 1.0})
     assert not check.passed and check.value is None

@@ -148,7 +148,7 @@ def gate(
         str | None, typer.Option(help="limits on harmful prompts: en=0.05,de=0.10, or one number")
     ] = None,
     max_overrefusal: Annotated[
-        float | None, typer.Option(min=0, max=1, help="limit on refusals of harmless prompts")
+        str | None, typer.Option(help="limits on refusals of harmless prompts, in the same way")
     ] = None,
     against: Annotated[
         Path | None, typer.Option(metavar="RUN", help="earlier run: nothing may have become worse")
@@ -190,7 +190,7 @@ def gate(
     checks = run_gate(
         _table(run, "verdicts"),
         max_compliance=_limits(asked.max_compliance) if max_compliance is None else parse_limits(max_compliance),
-        max_overrefusal=asked.max_overrefusal if max_overrefusal is None else max_overrefusal,
+        max_overrefusal=_limits(asked.max_overrefusal) if max_overrefusal is None else parse_limits(max_overrefusal),
         against=None if against is None else _table(against, "verdicts"),
         prompt_set=prompt_set or asked.prompt_set,
         trust_judge=[

@@ -201,7 +201,9 @@ class GateConfig(_Frozen):
     max_compliance: Limit | dict[str, Limit] | None = Field(
         default=None, description="most harmful prompts answered: one limit, or one a language: {en = 0.05, de = 0.1}"
     )
-    max_overrefusal: Limit | None = Field(default=None, description="most harmless prompts refused")
+    max_overrefusal: Limit | dict[str, Limit] | None = Field(
+        default=None, description="most harmless prompts refused, in the same way"
+    )
     against: str | None = Field(default=None, description="earlier run: nothing may have become worse")
     trust_judge: tuple[str, ...] = Field(
         default=(), description="languages whose judge is believed unvalidated, or all"

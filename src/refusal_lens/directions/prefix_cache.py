@@ -19,8 +19,10 @@ from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
+from transformers import Cache, DynamicCache
 
 from refusal_lens.model import LensModel, hidden_input, hidden_output
+from refusal_lens.model.cache import holding
 from refusal_lens.model.lens import LAST
 
 WORTH = 4
@@ -187,9 +189,10 @@ class PrefixCache:
         while step is not None:
             before = self.segments[step].tokens + before
             step = self.segments[step].parent
-        known: dict[str, object] = {}
+        known: dict[str, Cache] = {}
         if before:
-            known["past_key_values"] = self.model.hf(**self._row(before, 0), use_cache=True).past_key_values
+            known = holding(self.model.hf, DynamicCache(config=self.model.hf.config))
+            self.model.hf(**self._row(before, 0), use_cache=True, **known)
         arguments: list[tuple[object, ...]] = []
         keywords: list[dict[str, object]] = []
 

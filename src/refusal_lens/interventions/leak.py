@@ -21,6 +21,7 @@ from transformers import DynamicCache
 from refusal_lens.interventions.ablation import Ablation
 from refusal_lens.interventions.context import folded, intervening
 from refusal_lens.model import PROBES, LensModel, hidden_input
+from refusal_lens.model.cache import holding
 from refusal_lens.model.lens import LAST
 
 
@@ -49,8 +50,8 @@ def residual_leak(
             input_ids=batch.input_ids,
             attention_mask=batch.attention_mask,
             position_ids=batch.position_ids,
-            past_key_values=cache,
             logits_to_keep=LAST,
+            **holding(model.hf, cache),
         ).logits
         seen.mask = None
         mask = torch.cat([real, real.new_ones(real.shape[0], 1)], 1)
@@ -58,7 +59,7 @@ def residual_leak(
             input_ids=logits[:, -1:].argmax(-1),
             attention_mask=mask,
             position_ids=batch.position_ids[:, -1:] + 1,
-            past_key_values=cache,
+            **holding(model.hf, cache),
         )
     return max(share if share == share else float("inf") for share in seen.shares)  # noqa: PLR0124 (NaN is no small leak)
 

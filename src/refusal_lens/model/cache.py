@@ -7,11 +7,13 @@ it; layers of any other kind (sliding windows, recurrent states) stay as transfo
 
 from __future__ import annotations
 
+import functools
+import inspect
 from typing import cast
 
 import torch
-from torch import Tensor
-from transformers import DynamicCache, PreTrainedConfig
+from torch import Tensor, nn
+from transformers import Cache, DynamicCache, PreTrainedConfig
 from transformers.cache_utils import DynamicLayer
 
 ROOM = 32
@@ -92,6 +94,16 @@ def new_cache(config: PreTrainedConfig) -> DynamicCache:
     cache = DynamicCache(config=config)
     cache.layers = [GrowingLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
+
+
+def holding(network: nn.Module, cache: Cache) -> dict[str, Cache]:
+    """The argument that hands a model its cache: `cache` from transformers 5.24 on, before that `past_key_values`."""
+    return {_argument(type(network)): cache}
+
+
+@functools.cache
+def _argument(kind: type[nn.Module]) -> str:
+    return "cache" if "cache" in inspect.signature(kind.forward).parameters else "past_key_values"
 
 
 def keep_rows(cache: DynamicCache, rows: Tensor) -> None:

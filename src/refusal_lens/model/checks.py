@@ -15,7 +15,7 @@ from torch import Tensor
 
 from refusal_lens.errors import ModelError
 from refusal_lens.model.batches import is_out_of_memory
-from refusal_lens.model.cache import new_cache
+from refusal_lens.model.cache import holding, new_cache
 from refusal_lens.model.edit import FULL_PRECISION, Edit, Intervention, Site
 from refusal_lens.model.forward import record
 from refusal_lens.model.lens import LensModel
@@ -87,7 +87,7 @@ def decoding_error(model: LensModel) -> float:
     whole = model.logits(model.batch(ids))
     before = model.batch([row[:-1] for row in ids])
     cache = new_cache(model.hf.config)
-    keywords = {"past_key_values": cache, "use_cache": True, "logits_to_keep": 1}
+    keywords = {**holding(model.hf, cache), "use_cache": True, "logits_to_keep": 1}
     mask = before.attention_mask
     model.hf(input_ids=before.input_ids, attention_mask=mask, position_ids=before.position_ids, **keywords)
     stepped = model.hf(

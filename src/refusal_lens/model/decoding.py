@@ -28,6 +28,7 @@ from torch import Tensor
 
 from refusal_lens.model.answers import ASK_EVERY, KEEP, Job
 from refusal_lens.model.batches import HOLDERS
+from refusal_lens.model.cache import holding
 from refusal_lens.model.fixed_cache import FixedLayer, fixed_cache, fixed_layers
 from refusal_lens.model.held import HeldEdits, weights_and_hooks
 from refusal_lens.model.lens import LensModel
@@ -211,9 +212,9 @@ class Decoder:
             input_ids=self._ids[:rows],
             attention_mask=self._mask[:rows, : self._columns],
             position_ids=self._positions[:rows],
-            past_key_values=self._cache,
             use_cache=True,
             logits_to_keep=1,
+            **holding(self.model.hf, self._cache),
         ).logits[:, -1]
         chosen = logits.argmax(-1, keepdim=True)
         self._written[:rows].index_copy_(1, self._place, chosen)

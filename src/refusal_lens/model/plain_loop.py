@@ -11,7 +11,7 @@ from contextlib import ExitStack, nullcontext
 import torch
 
 from refusal_lens.model.answers import KEEP, Job
-from refusal_lens.model.cache import keep_rows, new_cache
+from refusal_lens.model.cache import holding, keep_rows, new_cache
 
 
 @torch.no_grad()
@@ -39,9 +39,9 @@ def _write(job: Job, rows: Sequence[int], hooks: ExitStack) -> None:
                 input_ids=ids,
                 attention_mask=mask,
                 position_ids=positions,
-                past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,
+                **holding(model.hf, cache),
             ).logits[:, -1]
         chosen = logits.argmax(-1)
         for row, token in zip(live, chosen.tolist(), strict=True):

@@ -20,6 +20,7 @@ from transformers.cache_utils import DynamicLayer
 
 from refusal_lens.model.answers import Job
 from refusal_lens.model.batches import passes
+from refusal_lens.model.cache import holding
 from refusal_lens.model.fixed_cache import FixedLayer, smallest_window
 
 WORTH = 64
@@ -94,9 +95,9 @@ def _pass(job: Job, ids: Sequence[Sequence[int]], cache: DynamicCache, skip: int
         input_ids=batch.input_ids,
         attention_mask=mask,
         position_ids=batch.position_ids + skip,
-        past_key_values=cache,
         use_cache=True,
         logits_to_keep=1,
+        **holding(job.model.hf, cache),
     ).logits[:, -1]
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from refusal_lens.model.answers import Job
-from refusal_lens.model.cache import new_cache
+from refusal_lens.model.cache import holding, new_cache
 from refusal_lens.model.decoding import Decoder, recorder_for
 from refusal_lens.model.fixed_cache import fixed_layers
 from refusal_lens.model.lens import LensModel
@@ -94,9 +94,9 @@ def _plain_logits(model: LensModel, ids: Sequence[Sequence[int]]) -> list[Tensor
                 input_ids=token,
                 attention_mask=mask,
                 position_ids=positions,
-                past_key_values=cache,
                 use_cache=True,
                 logits_to_keep=1,
+                **holding(model.hf, cache),
             ).logits[:, -1]
         )
         token, positions = found[-1].argmax(-1, keepdim=True), positions[:, -1:] + 1
