@@ -1,11 +1,17 @@
 """The arithmetic of gates and maps, against values computed apart from our code."""
 
+from collections.abc import Sequence
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
+from refusal_lens.defences import Fitting, Limits, choosing
 from refusal_lens.defences.attackers import switched
+from refusal_lens.defences.conditional import Conditional
 from refusal_lens.defences.edits import LinearMap, SetProjection
+from refusal_lens.defences.face import Card
 from refusal_lens.defences.gate import ONE_BELL, Gate, between, cut_in_two
 from refusal_lens.defences.nullspace import constrained_map
 from refusal_lens.interventions import Ablation
@@ -112,3 +118,45 @@ def test_a_recalibrated_gate_says_nothing_where_it_is_shut_for_good() -> None:
     opened = torch.tensor([False, True, False])
     assert gate.flags(opened, ["de", "yo", "yo"], recalibrated=True) == [None, True, False]
     assert gate.flags(opened, ["de", "yo", "yo"], recalibrated=False) == [False, True, False]
+
+
+class _Pretended(Conditional):
+    """A candidate of which it is known how much it makes refuse in each language."""
+
+    def __init__(self, **refuses: float) -> None:
+        self.card, self.refuses = Card("x", "", ("en",), ("en", "yo"), {}, {}), refuses
+
+    def intervene(self, *_given: object, **_told: object) -> dict[str, float]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self.refuses
+
+
+def test_a_language_that_is_left_alone_has_no_say_in_what_is_done_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Yoruba needs an action, English does not. Before, the candidate that English liked best was taken: 84 % of Yoruba."""
+
+    def pretend(_model: object, texts: Sequence[str], languages: Sequence[str], **told: object) -> list[str]:
+        acting = told["interventions"]
+        assert isinstance(acting, list)
+        share = {"yo": 0.0, "en": 1.0} if not acting else acting[0]
+        asked.append(len(texts))
+        place = {
+            code: [row for row, one in enumerate(languages) if one == code and texts[row] != "calm"] for code in share
+        }
+        refused = {row for code, rows in place.items() for row in rows[: round(share[code] * len(rows))]}
+        return ["refused" if row in refused else "complied" for row in range(len(texts))]
+
+    monkeypatch.setattr(choosing, "answered", pretend)
+    fitting = object.__new__(Fitting)
+    fitting.__dict__ |= {
+        "model": None,
+        "limits": Limits(prompts=5),
+        "gate": SimpleNamespace(gate=SimpleNamespace(languages=("en", "yo"))),
+        "opened": ([f"bad {number}" for number in range(100)], ["en"] * 50 + ["yo"] * 50),
+        "harmless": (["calm"] * 4, ["en"] * 4),
+    }
+    asked: list[int] = []
+    assert fitting.needy == ("yo",)
+    mild, strong = _Pretended(en=1.0, yo=0.8), _Pretended(en=0.2, yo=1.0)
+    assert fitting.choose([mild, strong]) is mild
+    assert fitting.choose([mild, strong], served=fitting.needy) is strong
+    assert asked == [14] * 6, "as many prompts (10, and 4 calm ones): twice as many of the one language that has a say"
+    assert strong.card.validation["refused_of_opened"] == {"en": 0.2, "yo": 1.0}, "the card shows all languages"

@@ -1,7 +1,8 @@
 """Choosing among candidate defences without a label of a target language and without a test prompt.
 
-1. Every candidate answers unlabelled prompts that the gate takes for harmful, some of each language, and harmless
-   validation prompts of the fit languages, whose labels are known.
+1. Every candidate answers unlabelled prompts that the gate takes for harmful, some of each language that it acts in, and
+   harmless validation prompts of the fit languages, whose labels are known. A language that is left alone has no say: what
+   would break it there never happens, and the prompts that it would cost tell candidates apart where they act.
 2. Out goes what makes the model refuse more harmless validation prompts than the bound allows.
 3. Of the rest the best is what is refused most in the language where least is refused, then on average; of equals the
    first: candidates come weakest first.
@@ -90,7 +91,7 @@ class Fitting:
         pos, layer = self.read.positions.index(gate.position), self.read.layers.index(gate.layer)
         for index, language in enumerate(gate.languages):
             scores = gate.scores(self.read.unlabelled[language][:, pos, layer])
-            flagged = torch.nonzero(scores > gate.thresholds[index]).flatten().tolist()[: self.limits.prompts]
+            flagged = torch.nonzero(scores > gate.thresholds[index]).flatten().tolist()
             texts += [self.data.unlabelled[language][int(row)] for row in flagged]
             languages += [language] * len(flagged)
         return texts, languages
@@ -104,7 +105,14 @@ class Fitting:
     @cached_property
     def undefended(self) -> Figures:
         """The untouched model."""
-        return self._try(None, self.limits.prompts)
+        return self._try(None, self.limits.prompts, self.gate.gate.languages)
+
+    @cached_property
+    def needy(self) -> tuple[str, ...]:
+        """Languages in which the untouched model answers some of what the gate opens for; all where it does in none."""
+        already = self.undefended.refused
+        found = tuple(name for name in self.gate.gate.languages if already.get(name, 0.0) < ENOUGH)
+        return found or self.gate.gate.languages
 
     @cached_property
     def needing(self) -> Gate:
@@ -118,48 +126,55 @@ class Fitting:
 
     @cached_property
     def action(self) -> Site:
-        """The addition, of all places and strengths, that makes the model refuse what the gate opens for."""
+        """The addition, of all places and strengths, that makes the model refuse what the gate opens for in every language."""
+        return self._action(self.gate.gate.languages)
+
+    @cached_property
+    def action_where_needed(self) -> Site:
+        """The same for the languages that need it."""
+        return self._action(self.needy)
+
+    def _action(self, served: tuple[str, ...]) -> Site:
         places = [
             Site(self.read.difference(pos, layer), self.read.positions[pos], self.read.layers[layer], strength)
             for strength in STRENGTHS
             for pos in sorted({self.read.positions.index(self.gate.gate.position), len(self.read.positions) - 1})
             for layer in range(len(self.read.layers))
         ]
-        texts, languages = self._few(FIRST)
-        tried: list[tuple[tuple[float, float], Site]] = []
-        for site in places:
-            addition = Addition(site.vector, layer=site.layer, coefficient=site.strength)
-            labels = answered(self.model, texts, languages, interventions=[addition], tokens=self.limits.tokens)
-            found = {language: part.refused for language, part in by_language(labels, languages).items()}
-            tried.append((Figures(found, 0.0).key, site))
-        leaders = sorted(tried, key=lambda item: item[0], reverse=True)[:LEADERS]
-        texts, languages = self.opened
-        again: list[tuple[tuple[float, float], Site]] = []
-        for _, site in leaders:
-            addition = Addition(site.vector, layer=site.layer, coefficient=site.strength)
-            labels = answered(self.model, texts, languages, interventions=[addition], tokens=self.limits.tokens)
-            found = {language: part.refused for language, part in by_language(labels, languages).items()}
-            again.append((Figures(found, 0.0).key, site))
-        return max(again, key=lambda item: item[0])[1]
+        for each, kept in ((FIRST, LEADERS), (self.limits.prompts, 1)):
+            texts, languages = self._few(each, served)
+            tried: list[tuple[float, float]] = []
+            for site in places:
+                addition = Addition(site.vector, layer=site.layer, coefficient=site.strength)
+                labels = answered(self.model, texts, languages, interventions=[addition], tokens=self.limits.tokens)
+                found = {language: part.refused for language, part in by_language(labels, languages).items()}
+                tried.append(Figures(found, 0.0).key)
+            order = sorted(range(len(places)), key=tried.__getitem__, reverse=True)
+            places = [places[index] for index in order[:kept]]
+        return places[0]
 
-    def choose(self, candidates: Sequence[Defence]) -> Defence:
+    def choose(self, candidates: Sequence[Defence], *, served: tuple[str, ...] | None = None) -> Defence:
         """The best candidate, with its figures in its card.
 
         Args:
             candidates: At least one, weakest first.
+            served: Languages that have a say; None for all.
 
         Returns:
             The chosen one. Where none keeps the bound it is the one that refuses least of the harmless, and its card says so.
         """
+        every = self.gate.gate.languages
         bound = self.undefended.harmless + self.limits.overrefusal + 1e-9
         pool = list(candidates)
         if len(pool) > LEADERS:
-            tried = [self._try(item, FIRST) for item in pool]
+            tried = [self._try(item, FIRST, served or every) for item in pool]
             order = sorted(range(len(pool)), key=lambda i: (tried[i].harmless <= bound, tried[i].key), reverse=True)
             pool = [pool[i] for i in sorted(order[:LEADERS])]
-        figures = [self._try(item, self.limits.prompts) for item in pool]
+        figures = [self._try(item, self.limits.prompts, served or every) for item in pool]
         best = max(range(len(pool)), key=lambda i: (figures[i].harmless <= bound, _merit(figures[i], bound), -i))
         chosen, found = pool[best], figures[best]
+        if served is not None:  # the others too, for the card
+            found = replace(found, refused={**self._try(chosen, self.limits.prompts, every).refused, **found.refused})
         validation: dict[str, JsonValue] = {
             "bound_kept": found.harmless <= bound,
             "harmless_refused": found.harmless,
@@ -183,18 +198,21 @@ class Fitting:
         digest = self.model.provenance.digest
         return Card(method, digest, self.data.fit_languages, gate.gate.languages, settings, known)
 
-    def _few(self, each: int) -> tuple[list[str], list[str]]:
-        counts: dict[str, int] = {}
-        kept: list[int] = []
-        texts, languages = self.opened
-        for index, language in enumerate(languages):
-            counts[language] = counts.get(language, 0) + 1
-            if counts[language] <= each:
-                kept.append(index)
-        return [texts[index] for index in kept], [languages[index] for index in kept]
+    def _few(self, each: int, served: tuple[str, ...]) -> tuple[list[str], list[str]]:
+        """Opened prompts of some languages: as many in all as `each` of every language, so more of each where few are served."""
+        each = each * len(self.gate.gate.languages) // len(served) if served else each
+        counts: dict[str, int] = dict.fromkeys(served, 0)
+        texts: list[str] = []
+        languages: list[str] = []
+        for text, language in zip(*self.opened, strict=True):
+            if counts.get(language, each) < each:
+                counts[language] += 1
+                texts.append(text)
+                languages.append(language)
+        return texts, languages
 
-    def _try(self, defence: Defence | None, each: int) -> Figures:
-        texts, languages = self._few(each)
+    def _try(self, defence: Defence | None, each: int, served: tuple[str, ...]) -> Figures:
+        texts, languages = self._few(each, served)
         calm, calm_languages = (items[: 4 * each] for items in self.harmless)
         everything = [*texts, *calm]
         acting = [] if defence is None else [defence.intervene(self.model, everything)]

@@ -27,8 +27,13 @@ class Gated(Method):
     """A defence with a gate."""
 
     RECALIBRATED: ClassVar[bool] = False
-    """Whether each language has a threshold of its own."""
+    """Whether each language has a threshold of its own, and it acts only where the model refuses too little."""
     gate: Gate
+
+    @classmethod
+    def make(cls, fitting: Fitting) -> Defence:
+        """Chosen for the languages that it acts in."""
+        return fitting.choose(cls.candidates(fitting), served=fitting.needy if cls.RECALIBRATED else None)
 
     @abstractmethod
     def decided(self, x: Tensor) -> Tensor:
@@ -68,7 +73,8 @@ class GatedAddition(Gated):
     @classmethod
     def candidates(cls, fitting: Fitting) -> list[Defence]:
         """What is chosen among, weakest first."""
-        site, gate = fitting.action, fitting.needing
+        gate = fitting.needing
+        site = fitting.action_where_needed if cls.RECALIBRATED else fitting.action
         return [
             cls(
                 fitting.card(
