@@ -210,7 +210,8 @@ def gate(
     stopping = standing(checks, allow_undecided=allow_undecided)
     if stopping:
         undecided = sum(check.status == "undecided" for check in stopping)
-        cells = "; ".join(f"{check.name} ({check.message})" for check in stopping)
+        few = len(stopping) <= 6  # the lines above have said it all; a long list is repeated by name alone
+        cells = "; ".join(f"{check.name} ({check.message})" if few else check.name for check in stopping)
         raise GateFailed(f"{len(stopping) - undecided} of {len(checks)} checks failed, {undecided} undecided: {cells}")
 
 
