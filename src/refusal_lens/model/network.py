@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import cast
 
 import torch
@@ -29,7 +32,7 @@ from transformers.utils import logging as transformers_logging
 from transformers.utils.quantization_config import GgufConfig
 
 from refusal_lens.errors import ModelError
-from refusal_lens.model.kinds import check_kind
+from refusal_lens.model.kinds import ADAPTER, check_kind
 from refusal_lens.model.source import Source, first_line, open_config
 
 log = logging.getLogger(__name__)
@@ -63,26 +66,37 @@ def load_network(
     family = _family(source.spec, config, trust_remote_code=trust_remote_code)
     stored = {"quantization_config": GgufConfig(dequantize=True)} if source.gguf is not None else {}
     try:
-        loaded = family.from_pretrained(
-            str(source.folder),
-            config=config,
-            dtype=dtype,
-            device_map="auto" if several else {"": device},
-            use_safetensors=True,
-            trust_remote_code=trust_remote_code,
-            ignore_mismatched_sizes=True,  # named below, in one line
-            output_loading_info=True,
-            adapter_kwargs={
-                "subfolder": "none"
-            },  # an adapter beside the weights is merged by us, or transformers would wrap it
-            **source.gguf_option,
-            **stored,
-        )
+        with _without_adapter(source.folder) as folder:
+            loaded = family.from_pretrained(
+                str(folder),
+                config=config,
+                dtype=dtype,
+                device_map="auto" if several else {"": device},
+                use_safetensors=True,
+                trust_remote_code=trust_remote_code,
+                ignore_mismatched_sizes=True,  # named below, in one line
+                output_loading_info=True,
+                **source.gguf_option,
+                **stored,
+            )
     except Exception as error:  # a foreign configuration, or foreign code that was asked for, can raise anything
         raise ModelError(_why_not_loaded(source.spec, config, error)) from error
     network, report = cast("tuple[PreTrainedModel, dict[str, set[str]]]", loaded)
     _check_complete(source.spec, report, config)
     return network
+
+
+@contextmanager
+def _without_adapter(folder: Path) -> Generator[Path, None, None]:
+    """The folder; where an adapter lies beside the weights, links to its other files: it is merged by us, or would be wrapped."""
+    if not (folder / ADAPTER).exists():
+        yield folder
+        return
+    with TemporaryDirectory() as bare:
+        for path in folder.iterdir():
+            if path.name != ADAPTER:
+                (Path(bare) / path.name).symlink_to(path.absolute())
+        yield Path(bare)
 
 
 def _family(spec: str, config: PreTrainedConfig, *, trust_remote_code: bool) -> type[AutoModelForCausalLM]:
