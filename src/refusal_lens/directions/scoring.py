@@ -160,7 +160,7 @@ def score(
 
 def _worth_caching(token_ids: Sequence[Sequence[int]], pairs: int) -> bool:
     """Whether a race runs enough pairs to earn back what caching its prompts costs: their common beginning is saved."""
-    first, last = list(min(token_ids)), list(max(token_ids))  # what these two begin with, all between them do
+    first, last = min(map(list, token_ids)), max(map(list, token_ids))  # what these two begin with, all between them do
     common = next((place for place, (one, two) in enumerate(zip(first, last, strict=False)) if one != two), len(first))
     return pairs * common >= CACHING * sum(map(len, token_ids))
 
