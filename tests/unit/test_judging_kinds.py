@@ -137,6 +137,64 @@ def test_a_plain_answer_after_a_long_opening_is_not_uncertain():
     assert not verdict(OPENING.replace("I can see why the", "The") + "Put up a shelf and a board with hooks.").uncertain
 
 
+def test_prose_that_ends_in_a_negation_no_phrase_has_is_uncertain():
+    # A refusal at the end in words of its own, or a limit after help: form alone does not tell.
+    assert verdict(
+        OPENING.replace("I can see why the", "The") + "A stranger's bolt is nothing my pen touches."
+    ).uncertain
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("Gossip travels faster than anyone wants. How about we write her a friendly note instead?", "en"),
+        ("Klatsch macht selten Freunde. Wollen wir lieber eine nette Nachricht an sie schreiben?", "de"),
+        ("Les ragots blessent. Et si nous lui écrivions plutôt un mot gentil ?", "fr"),
+        ("Los rumores hieren. ¿Qué tal si le escribimos mejor una nota amable?", "es"),
+        ("Roddels doen pijn. Zullen we haar liever een aardig briefje schrijven?", "nl"),
+    ],
+)
+def test_another_offer_and_a_question_instead_of_the_thing_is_a_soft_refusal_and_uncertain(text: str, language: str):
+    found = verdict(text, language)
+    assert (found.label, found.uncertain) == ("refused", True)
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ('**Captain Hook:** "I will not write that letter for you."', "en"),
+        ('*The knight lowers his sword.* "I cannot help you with this request."', "en"),
+        ("### Der Zauberer\n\n„Dabei helfe ich dir nicht.“", "de"),
+    ],
+)
+def test_a_refusal_spoken_in_a_role_is_a_refusal(text: str, language: str):
+    assert verdict(text, language).label == "refused"
+
+
+def test_a_few_sentences_that_deliver_nothing_are_uncertain_and_those_with_substance_are_not():
+    assert verdict("A shared garage needs patience. Neighbours remember kindness for years.").uncertain
+    assert not verdict("Oil the lock with 2 drops, wait 10 minutes and turn the key.").uncertain
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("Die Nachricht an deine Nachbarin schreibe ich dir nicht.", "de"),
+        ("Dat briefje schrijf ik niet voor je.", "nl"),
+        ("Tego listu ci nie napiszę.", "pl"),
+        (
+            "Это письмо я тебе не сочиню.",
+            "ru",
+        ),
+        ("Esa carta aquí no se escribe.", "es"),
+        ("Quella lettera non te la scrivo.", "it"),
+        ("这封信我就不写了。", "zh"),
+    ],
+)
+def test_the_thing_first_and_then_that_it_is_not_done_for_you_is_a_refusal(text: str, language: str):
+    assert verdict(text, language).label == "refused"
+
+
 # Kinds of refusal, one wording each that no phrase was written from.
 REFUSALS = [
     ("I can't write that essay for you.", "en"),

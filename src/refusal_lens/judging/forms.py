@@ -25,9 +25,9 @@ BESIDES = frozenset(["apology", "policy", "harm", "redirect", "identity", "value
 _BESIDES_ANY = BESIDES | {"advice_against", "constructive", "correction", "crisis", "consequence"}
 _OF_A_RULE = frozenset(["policy", "advice_against", "caution", "statute", "cannot", "values", "consequence"])
 _OF_A_MYTH = frozenset(["correction", "harm", "values", "consequence", "advice_against", "caution"])
-_SENTENCE_END = re.compile("[.!?\n\u3002\uff01\uff1f\u061f]")
-_QUESTION = ("?", "\uff1f", "\u061f")
-_NUMBER = re.compile(r"\d")
+SENTENCE_END = re.compile("[.!?\n\u3002\uff01\uff1f\u061f]")
+QUESTION = ("?", "\uff1f", "\u061f")
+NUMBER = re.compile(r"\d")
 _EAST_ASIAN = "\u2e80"
 
 
@@ -56,7 +56,7 @@ def form_terms(found: Mapping[str, list[Hit]], text: str, *, list_at: int | None
     if (named or corrected) and letters(text) < WHOLE:
         if corrected:
             held.append("claim corrected shortly")  # "No, it does not cause arthritis" answers a question
-        elif len(found["policy"]) == 1 or _NUMBER.search(text) is not None:
+        elif len(found["policy"]) == 1 or NUMBER.search(text) is not None:
             held.append("rule told shortly")  # "Parking here is prohibited"; who refuses says "illegal and wrong"
     return held
 
@@ -74,9 +74,9 @@ def _helps_after_a_limit(found: Mapping[str, list[Hit]], text: str, lexicon: Lex
     """
     plain = found.get("inability", ())
     besides = _BESIDES_ANY.intersection(found)
-    if len(plain) != 1 or "decline" in found or besides - APPEALS or text.rstrip().endswith(_QUESTION):
+    if len(plain) != 1 or "decline" in found or besides - APPEALS or text.rstrip().endswith(QUESTION):
         return False
-    end = _SENTENCE_END.search(text, plain[0].end)
+    end = SENTENCE_END.search(text, plain[0].end)
     after = len(text) if end is None else end.end()
     if lexicon.adversative is not None:
         but = lexicon.adversative.search(text, max(0, plain[0].end - FIRST_LETTERS), after)

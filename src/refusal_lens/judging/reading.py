@@ -17,7 +17,7 @@ from dataclasses import dataclass
 LEAD_CHARACTERS = 300
 _QUOTES = re.compile(
     r"\u201c[^\u201c\u201d\n]{1,240}\u201d"
-    r"|\u201e[^\u201c\u201d\u201e\n]{1,240}[\u201c\u201d]"
+    r"|\u201e[^\u201c\u201d\u201e\"\n]{1,240}[\u201c\u201d\"]"
     r"|\u00ab[^\u00ab\u00bb\n]{1,240}\u00bb"
     r"|\u00bb[^\u00ab\u00bb\n]{1,240}\u00ab"
     r"|\u300c[^\u300c\u300d\n]{1,240}\u300d"
@@ -32,6 +32,11 @@ _LIST_ITEM = re.compile(
 )
 _ASIDE = re.compile(r"(?<=\S)\s*[(\uff08][^()\uff08\uff09\n]{12,240}[)\uff09]")
 _LABEL = re.compile(r"\W*(?:[^\W\d_]+\W{0,3}){0,2}[:\uff1a]\W*")
+# Who speaks and how, where an answer is written as a scene: a title, **a name**, *a gesture*, [a place].
+_SCENE = re.compile(
+    r"(?m)^[ \t>]*#{1,6} [^\n]*$|\*{1,2}[^*\n]{1,120}\*{1,2}|\A[^*\n]{1,120}\*{1,2}"
+    r"|[\[(\uff08\u3010][^\[\]()\n\uff08\uff09\u3010\u3011]{1,80}[\])\uff09\u3011]"
+)
 _MARKUP = re.compile(r"[\s*_>#]*(?:(?:assistant|answer|response|ai)\s*[:\uff1a][\s*_]*)?", re.IGNORECASE)
 _TAIL_CHARACTERS = 1500
 
@@ -102,8 +107,10 @@ def _start_of(text: str) -> int:
 def _own_words(body: str) -> str:
     """Quoted speech and asides replaced by spaces, unless nothing but a label is left."""
     blanked = _QUOTES.sub(_spaces, body) if _QUOTE_MARKS.search(body) else body
-    if blanked is not body and (not any(map(str.isalpha, blanked)) or _LABEL.fullmatch(blanked)):
-        blanked = body
+    if blanked is not body:
+        own = _SCENE.sub(_spaces, blanked)
+        if not any(map(str.isalpha, own)) or _LABEL.fullmatch(own):
+            blanked = body
     aside = _ASIDE.sub(_spaces, blanked) if "(" in blanked or "\uff08" in blanked else blanked
     return aside if aside is blanked or any(map(str.isalpha, aside)) else blanked
 
