@@ -23,7 +23,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Import what is heavy, but not in a process that only hands tests to others."""
+    """Import what is heavy, but not in a process that only hands tests to others; do not wait for the disk."""
+    os.fsync = lambda _: None  # tests kill processes, which lose no buffer of the system, and never the machine
     if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
         for library in HEAVY:
             importlib.import_module(library)
