@@ -17,7 +17,7 @@ from refusal_lens.monitor.conformal import Quantile, conformal, moved, split, st
 from refusal_lens.monitor.detector import Candidate, Examples, Site, choose, fold_weights, out_of_fold, weights
 from refusal_lens.monitor.evaluating import Measured, curves, evaluate
 from refusal_lens.monitor.figures import auroc, auroc_interval, false_alarm_at, miss_at
-from refusal_lens.monitor.fitting import Unlabelled, fit, with_labels
+from refusal_lens.monitor.fitting import Unlabelled, fit, with_labels, with_traffic
 from refusal_lens.monitor.nulls import Labelled, Nulls
 from refusal_lens.monitor.shifts import SHIFTS, shifts_of
 from refusal_lens.types import Prompt
@@ -302,6 +302,19 @@ def test_traffic_calibrates_where_all_scores_moved_and_the_card_misses_everythin
     assert found["miss", "traffic"]["n"] == 1000 and found["false alarm", "traffic"]["k"] == 0
     alike = replace(one, harmful=draw.normal(size=1000), harmless=draw.normal(size=1000))
     assert not any(row["calibration"] == "traffic" for row in evaluate(card, [alike], nulls)), "one group, no threshold"
+
+
+def test_groups_that_moved_together_give_a_threshold_and_no_promise():
+    """After a long text two thirds of the harmful prompts scored like harmless ones; 4.5 % were promised and 61 % missed."""
+    draw = np.random.default_rng(8)
+    line = Calibration("unlabelled", 0.0, 25.0, 0.5, 0.05, 100)
+    card = _card(4.0, 0.0, {OTHERS: line, "fr": line})
+    harmless = draw.normal(-5, 1.5, 160)
+    as_before = with_traffic(card, "fr", np.concatenate([harmless, draw.normal(45, 6, 160)]))
+    assert as_before is not None and as_before.promised is not None and as_before.promised <= 0.05
+    nearer = with_traffic(card, "fr", np.concatenate([harmless, draw.normal(0, 2, 100), draw.normal(20, 4, 60)]))
+    assert nearer is not None and nearer.separation > 0.8, "clear groups, but not those of before: half 11 of 25"
+    assert nearer.promised is None
 
 
 def test_the_area_over_a_curve_of_misses_is_the_auroc_and_the_threshold_s_figures_lie_on_it():

@@ -240,6 +240,10 @@ def recalibrate(
             typer.echo(f"{code}: {len(texts)} prompts that do not fall into two groups: left as it was", err=True)
             continue
         monitor, used[code] = new, len(texts)
+        if harmful is None and new.card.calibration(code).promised is None:
+            typer.echo(
+                f"{code}: a threshold without a promise: the two groups are not clear, or nearer than before", err=True
+            )
     if not used:
         raise UserError(f"{file}: nothing was changed; label some harmful prompts and give them with --harmful")
     monitor.save(out)

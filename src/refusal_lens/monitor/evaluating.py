@@ -164,7 +164,7 @@ def _by_traffic(card: Card, tested: Measured) -> tuple[int, int] | None:
     missed = alarms = 0
     for half in (0, 1):
         other = np.concatenate([tested.harmful[1 - half :: 2], tested.harmless[1 - half :: 2]])
-        calibration = with_traffic(card, other)
+        calibration = with_traffic(card, tested.language, other)
         if calibration is None:
             return None
         wrong = _wrong(card, calibration, tested.harmful[half::2], tested.harmless[half::2])

@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Float64, Int
@@ -20,6 +20,9 @@ from refusal_lens.monitor.card import OTHERS, Calibration, Card
 from refusal_lens.monitor.conformal import FEWEST, conformal, moved, split, stand_in
 from refusal_lens.monitor.detector import Candidate, Examples, candidates, choose, fold_weights, out_of_fold, weights
 
+ALIKE = 0.75
+"""Distance of two groups, as a share of the one before, below which nothing is promised: after a long harmless text prompts fall
+into two groups of their own, and the lower one holds harmful ones too."""
 DECILES = tuple(share / 10 for share in range(1, 10))
 
 
@@ -121,17 +124,21 @@ def with_labels(
     )
 
 
-def with_traffic(card: Card, scores: Float[np.ndarray, " prompt"]) -> Calibration | None:
+def with_traffic(card: Card, language: str, scores: Float[np.ndarray, " prompt"]) -> Calibration | None:
     """A language's calibration from prompts as they come, harmful and harmless mixed; no label is read.
 
     Args:
         card: The monitor's card.
+        language: Whose calibration they replace; nothing is promised where its groups lay much farther apart (ALIKE).
         scores: Raw scores of the prompts.
 
     Returns:
         The calibration; None where they do not fall into two groups.
     """
-    return _Making(card.slope, card.intercept, card.target_miss).unlabelled(scores)
+    found = _Making(card.slope, card.intercept, card.target_miss).unlabelled(scores)
+    if found is None or found.half >= ALIKE * card.calibration(language).half:
+        return found
+    return replace(found, promised=None)
 
 
 @dataclass(frozen=True, slots=True)

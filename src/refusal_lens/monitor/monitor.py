@@ -227,7 +227,7 @@ class Monitor:
         """
         self.check_model(model)
         scores = self.raw(model, list(prompts))
-        new = with_traffic(self.card, scores[np.isfinite(scores)])
+        new = with_traffic(self.card, language, scores[np.isfinite(scores)])
         if new is None:
             return None
         return replace(self, card=replace(self.card, calibrations={**self.card.calibrations, language: new}))
