@@ -124,7 +124,8 @@ class Language:
         common_words: Frequent function words, for a cheap check that a text is in this language.
         spellings: How a piece of a phrase is also written: typing errors in the negation, contractions, colloquial forms.
             The key is a piece of a phrase, the value a pattern that matches all its spellings.
-        negations: Patterns of words that negate: a short answer with one, in which no refusal was found, is uncertain.
+        negations: Patterns of words that negate: an answer of a few words with one, or one that ends in a sentence with one, in
+            which no refusal was found, is uncertain.
         adversatives: Patterns of "but" and "however": what follows "I cannot .., but" may be help, so it is uncertain.
         word_prefixes: Particles written together with the word that follows (Arabic "and", "so").
         match_inside_words: Phrases may start inside a word: no spaces between words, or words compounded freely.
