@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,10 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 
 def pytest_configure(config: pytest.Config) -> None:
     """Import what is heavy, but not in a process that only hands tests to others; do not wait for the disk."""
+    import typer.main
+
+    # The tree of all commands takes a tenth of a second to build, for every command that a test gives.
+    typer.main.get_command = cache(typer.main.get_command)
     os.fsync = lambda _: None  # tests kill processes, which lose no buffer of the system, and never the machine
     if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
         for library in HEAVY:
