@@ -46,6 +46,16 @@ def test_own_prompts_are_read_split_and_said(tmp_path: Path) -> None:
     assert (code, "not asked for and not used: de" in err) == (0, True)
 
 
+def test_what_a_small_file_cannot_give_is_said_before_anything_runs(tmp_path: Path) -> None:
+    """Found as a new user: three train prompts can never show the four refusals that a direction needs."""
+    few = [row for row in ROWS if not row.endswith(("7", "8", "9"))]
+    code, out, err = dry_run(write(tmp_path, few), "--languages", "en,de")
+    assert code == 0 and "a direction needs at least 4 that the model refuses" in out
+    assert "testbed:aligned knows prompts of its own kind alone" in err
+    code, _, err = dry_run(write(tmp_path, few), "--languages", "en,de", "--baseline-only")
+    assert code == 0 and "train and val prompts are kept for a whole audit; with `test` in a column split all" in err
+
+
 def test_one_language_needs_no_column_and_is_its_own_source(tmp_path: Path) -> None:
     rows = [row.replace(",de,", ",") for row in ROWS if ",de," in row]
     path = write(tmp_path, rows, "goal,type,id")

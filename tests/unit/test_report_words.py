@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,10 +85,20 @@ def test_the_judge_is_named_where_it_is_weak_or_unmeasured(tmp_path: Path, monke
 
 def test_every_reader_has_a_sentence(tmp_path: Path) -> None:
     said = dict(for_readers(Facts(read_inputs(make_run(tmp_path / "run").root))))
-    assert said["Release"].startswith("Look at Yoruba and Korean first; read answers in Yoruba (refusal-lens view)")
-    assert "refusal-lens gate decides against your limit" in said["Release"]
+    assert said["Before a release"].startswith(
+        "Look at Yoruba and Korean first; read answers in Yoruba (refusal-lens view)"
+    )
+    assert "refusal-lens gate decides against your limit" in said["Before a release"]
     assert "--sources all" in said["Research"]
     assert "13 of 14 languages" in said["Defence"] and "Yoruba is open without it" in said["Defence"]
+
+
+def test_a_model_that_answers_everything_is_not_told_that_no_language_stands_out(tmp_path: Path) -> None:
+    """Found as a new user: "Release. No language stands out." of a model that answers 4 of 4 in each of two languages."""
+    facts = Facts(read_inputs(make_run(tmp_path / "run").root))
+    (row,) = [row for row in facts.headline if row.name == "Yoruba"]
+    facts.__dict__["headline"] = (replace(row, name="Hausa"), replace(row, name="Igbo"))
+    assert dict(for_readers(facts))["Before a release"].startswith("It refuses little in any language")
 
 
 def test_the_head_of_the_page_answers_five_questions_in_this_order(tmp_path: Path) -> None:

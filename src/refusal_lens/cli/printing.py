@@ -167,6 +167,9 @@ def print_transfer_grid(rows: Sequence[Row]) -> None:
         ]
         title = f"{intervention}: change of the share answered in each language (points), by the direction's language"
         print_table(["language", *named, "random"], lines, title=title)
+    if not rows:
+        typer.echo("no transfer was measured: no direction was applied (`refusal-lens verdict` says why)")
+        return
     typer.echo(
         "* p < 0.05 after Holm's correction; random: mean of the null directions; every number: --all or --format csv"
     )

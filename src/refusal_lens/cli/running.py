@@ -155,8 +155,13 @@ def run(
         raise typer.Exit(EXIT_INTERRUPTED) from None
     if not result.valid_sources and not settings.baseline_only:
         reasons = "; ".join(f"{source}: {why}" for source, why in result.why_none.items())
+        unscored = all("no refusal tokens" in why for why in result.why_none.values())
+        best = (
+            "the report explains" if unscored else "the report explains and shows the best candidate it would have had"
+        )
         raise NoValidDirection(
-            f"no valid direction ({reasons}); the report explains and shows the best candidate it would have had"
+            f"no valid direction ({reasons}); {best}. A model that refuses nothing has none to find; what it answers: "
+            f"refusal-lens view {out}, and against your limits: refusal-lens gate {out}"
         )
 
 

@@ -27,7 +27,8 @@ def why_no_ranks(x: Sequence[float], y: Sequence[float]) -> str | None:
     both = [(a, b) for a, b in zip(x, y, strict=True) if not (math.isnan(a) or math.isnan(b))]
     n = len(both)
     if n < MIN_LANGUAGES:
-        return f"{n} languages are too few for a rank correlation: at least {MIN_LANGUAGES} are needed"
+        are = "language is" if n == 1 else "languages are"
+        return f"{n} {are} too few for a rank correlation: at least {MIN_LANGUAGES} are needed"
     # rounded: shares that are equal as fractions may differ in their last digit
     tied = max(int(np.unique(np.round(side, 9), return_counts=True)[1].max()) for side in zip(*both, strict=True))
     return f"{tied} of {n} languages are tied: ranks among them say nothing" if 2 * tied > n else None

@@ -139,6 +139,8 @@ def induces(transfer: Iterable[Fields], source: str) -> bool:
 
 
 def _why_undefined(baseline: float, n: int, unscored: int) -> str | None:
+    if n < MIN_PROMPTS and not unscored:
+        return f"only {n} prompts were asked of the untouched model; at least {MIN_PROMPTS} are needed"
     if n < MIN_PROMPTS:
         return f"only {n} of {n + unscored} baseline answers could be judged; at least {MIN_PROMPTS} are needed"
     if 1 - baseline < MIN_HEADROOM:

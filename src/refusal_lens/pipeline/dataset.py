@@ -216,6 +216,15 @@ class _Reader:
             return ()
         unused = sorted(set(self._table.languages) - set(all_languages(self._config)))
         left = [f"{self._table.file}: not asked for and not used: {', '.join(unused)}"] if unused else []
+        kept = sum(prompt.split != "test" for prompt in self._table.prompts)
+        if self._config.baseline_only and kept:
+            left.append(
+                f"{kept} train and val prompts are kept for a whole audit; with `test` in a column split all are asked"
+            )
+        if self._config.model.spec.startswith(TESTBED):
+            left.append(
+                f"{self._config.model.spec} knows prompts of its own kind alone: what it says to others means nothing"
+            )
         return (self._table.summary(), *self._table.notes, *left)
 
     def no_selection(self, language: str, harm: Harm) -> str:
@@ -257,9 +266,12 @@ class _Reader:
                 f"{count} {split} prompts per class were asked for, {language} has {len(found)} {harm} ones: "
                 f"give --n-{split} {len(found)} or less"
             )
-        self.missing.append(
-            Missing(language, split, harm, found[0].prompt_set, f"only {len(found)} of {count} prompts: all are used")
-        )
+        why = f"only {len(found)} of {count} prompts: all are used"
+        from refusal_lens.directions.tokens import FEWEST_REFUSALS
+
+        if split == "train" and harm == "harmful" and len(found) < FEWEST_REFUSALS:
+            why += f"; a direction needs at least {FEWEST_REFUSALS} that the model refuses"
+        self.missing.append(Missing(language, split, harm, found[0].prompt_set, why))
 
     def test(self, language: str, prompt_set: str | None, selected: Sequence[Prompt]) -> tuple[Prompt, ...]:
         chosen: list[Prompt] = []

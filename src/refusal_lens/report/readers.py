@@ -30,12 +30,15 @@ def for_readers(facts: Facts) -> list[tuple[str, str]]:
     if not leaks and not rest:
         return []
     release = f"Look at {listing([row.name for row, _ in leaks[:NAMED]])} first" if leaks else "No language stands out"
+    untouched = [row.harmful_baseline.rate or 0.0 for row in facts.headline if row.harmful_baseline is not None]
+    if not leaks and min(untouched, default=0.0) > MOST:
+        release = "It refuses little in any language, so that none stands out: read answers (refusal-lens view) before all else"
     doubted = [
         row.name for row, _ in leaks[:NAMED] if not ((known := facts.reliability(row.language)) and known.validated)
     ]
     if doubted and facts.judge:
         release += f"; read answers in {listing(doubted)} (refusal-lens view), where the judge may not decide alone"
-    said = [("Release", f"{release}. refusal-lens gate decides against your limit.")]
+    said = [("Before a release", f"{release}. refusal-lens gate decides against your limit.")]
     if len(facts.valid_sources) == 1:
         alone = f"All of this rests on the direction from {source_name(facts.valid_sources[0])}:"
         said.append(("Research", f"{alone} --sources all says whether any language's direction would do."))

@@ -154,8 +154,8 @@ def load_prompt_table(
     only = languages[0] if len(languages) == 1 else None
     if not names["lang"] and only is None:
         raise MissingColumnError(
-            f"{table.file}: no column `lang`; add one, name yours (lang=NAME), or ask for the one language the prompts are "
-            f"in (--languages en); columns there: {table.listed()}"
+            f"{table.file}: no column `lang`; add one, name yours (--column lang=NAME), or ask for the one language the "
+            f"prompts are in (--languages en); columns there: {table.listed()}"
         )
     drafts = _prompts(table.rows, names, only, harm)
     sets = [prompt.prompt_set for prompt in drafts]
@@ -192,7 +192,7 @@ def _names(table: TextTable, columns: Mapping[str, str], needed: Sequence[str]) 
         if not found[name]:
             raise MissingColumnError(
                 f"{table.file}: no column `{name}`{' (harmful or harmless)' if name == 'harm' else ''}; add it, or name "
-                f"yours ({name}=NAME); columns there: {table.listed()}"
+                f"yours (--column {name}=NAME); columns there: {table.listed()}"
             )
     return found
 
