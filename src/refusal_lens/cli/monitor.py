@@ -163,6 +163,8 @@ def score(
     if borrowed:
         named = ", ".join("unknown languages" if code == "*" else code for code in borrowed)
         typer.echo(f"no promise for {named}: see `monitor show`", err=True)
+    if not rows:
+        typer.echo(f"{file}: no prompts in it", err=True)
     flagged = sum(one.flag for one in scored)
     typer.echo(json.dumps({"out": str(out), "prompts": len(rows), "flagged": flagged}))
 
