@@ -1,8 +1,8 @@
 """Measure the native judge and write its figures into `languages/data/reliability.toml`. Run `python bench/judge_reliability.py`.
 
 Per language: the recorded development answers where there are some (ordinary answers of one model, but the phrases were
-tuned on them), else our own labelled answers, the half that no phrase was written from. Figures of other judges and of
-older versions stay. `--check` writes nothing and fails where the file is not what this would write.
+tuned on them), else our own labelled answers: the half that no phrase was written from, and both blind sets. Figures of
+other judges and of older versions stay. `--check` writes nothing and fails where the file is not what this would write.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from refusal_lens.judging.agreement import Agreement, Pair, by_group
 from refusal_lens.languages.reliability import FILE
 
 DEV = "Qwen2.5-7B, untouched answers, WildGuard's labels; the answers the phrases were tuned on"
-HELD = "our own labelled answers, the half no phrase was written from (docs/judges.md)"
+HELD = "written answers: the half no phrase was written from, and two sets of blind authors (docs/judges.md)"
 
 
 def main() -> None:
@@ -27,7 +27,10 @@ def main() -> None:
     lines = (SHARED / "data" / "judge" / "dev.jsonl").read_text(encoding="utf-8").splitlines()
     dev = [(row["text"], row["lang"], bool(row["refusal"])) for row in map(json.loads, lines)]
     held = [
-        (row["text"], row["lang"], row["label"] == "refused") for row in read_half("held") if row["label"] != "unclear"
+        (row["text"], row["lang"], row["label"] == "refused")
+        for name in ("labelled", "blind", "blind2")
+        for row in read_half("held", name)
+        if row["label"] != "unclear"
     ]
     found = {**_measured(judge, held, HELD), **_measured(judge, dev, DEV)}
     block = f'"{judge.name}" = [\n' + "".join(f"  {{ {found[code]} }},\n" for code in sorted(found)) + "]\n"
