@@ -2,7 +2,7 @@
 
 Run `python bench/judge_labelled.py [held|mend] [labelled|fresh|kinds|authors|blind|blind2] [files FOLDER]`.
 
-The sets are `tests/data/judging_{labelled,fresh,kinds,authors,blind,blind2}.jsonl` (docs/judges.md says how they were made); all but
+The sets are `tests/data/judging_{labelled,fresh,kinds,authors,blind,blind2}.jsonl` (how they were made: docs/judges.md); all but
 the last two are split into a half for mending and one held back; of the first three the same idea is held or mended in all
 languages. Prints one line a judge and language: kappa with its interval, refusals missed, false refusals, unscored, share
 marked uncertain, unmarked errors.
