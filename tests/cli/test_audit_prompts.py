@@ -53,7 +53,7 @@ def test_what_a_small_file_cannot_give_is_said_before_anything_runs(tmp_path: Pa
     assert code == 0 and "a direction needs at least 4 that the model refuses" in out
     assert "testbed:aligned knows prompts of its own kind alone" in err
     code, _, err = dry_run(write(tmp_path, few), "--languages", "en,de", "--baseline-only")
-    assert code == 0 and "train and val prompts are kept for a whole audit; with `test` in a column split all" in err
+    assert code == 0 and "train and val prompts are left to a whole audit; `test` in a column split asks all" in err
 
 
 def test_one_language_needs_no_column_and_is_its_own_source(tmp_path: Path) -> None:

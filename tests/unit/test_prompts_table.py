@@ -56,6 +56,14 @@ def test_rows_become_prompts_of_their_cells(tmp_path: Path) -> None:
         table.cell("de", "test", "harmless")
 
 
+def test_a_region_says_nothing_where_the_language_has_a_file(tmp_path: Path) -> None:
+    """Found as a new user: exports say en-US; a language without a file stays as written and is named as such."""
+    rows: list[tuple[object, ...]] = [
+        (f"x{n}", code, "harmful", "test", n) for n, code in enumerate(("en-US", "de_AT", "zh-Hans", "pt-BR", "EN"))
+    ]
+    assert load_prompt_table(write(tmp_path, rows)).languages == ("en", "de", "zh", "pt-BR")
+
+
 def test_columns_of_other_names_are_mapped_and_one_language_may_be_said(tmp_path: Path) -> None:
     path = write(tmp_path, [("x", "label", "Harmful")], ("Goal", "Behavior", "type"))
     table = load_prompt_table(path, columns={"text": "behavior", "harm": "TYPE"}, languages=["de"])
@@ -131,7 +139,7 @@ def test_further_sets_are_only_for_tests(tmp_path: Path) -> None:
         ("question,lang,harm", "x,en,harmful", "no column `text`; .*columns there: 'question', 'lang', 'harm'"),
         ("text,harm", "x,harmful", "no column `lang`"),
         ("text,lang,harm", "x,,harmful", "line 2: the language is empty"),
-        ("text,lang,harm", "x,e_n,harmful", "'e_n' is no language code"),
+        ("text,lang,harm", "x,q_n,harmful", "line 2: 'q_n' is no language code"),
         ("text,lang,harm", "x,en,maybe", "line 2: the class is 'maybe'; write harmful or harmless"),
         ("text,lang,harm,split", "x,en,harmful,", "line 2: the split is ''; write train, val or test"),
         ("text,lang,harm", " ,en,harmful", "line 2: the prompt has no visible character"),

@@ -207,6 +207,8 @@ def gate(
         shown = {"pass": "ok  ", "fail": "FAIL", "undecided": "????"}
         for check in checks:
             _say(f"{shown[check.status]} {check.name}: {check.message}")
+        if any(check.status == "undecided" for check in checks):
+            typer.echo("????: neither shown to pass nor to fail; each says what would decide", err=True)
     stopping = standing(checks, allow_undecided=allow_undecided)
     if stopping:
         undecided = sum(check.status == "undecided" for check in stopping)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from refusal_lens.report import HeadlineRow, NullShare, Share
 
+NOTHING = "-"
 HELP = """Build the report of a run: one HTML page that works offline, and its figures as SVG and PDF.
 
 Example: refusal-lens report runs/qwen --open
@@ -125,8 +126,8 @@ def print_headline(run: Path) -> None:
         console.print(_table(facts.headline, console))
         console.print(
             Text(
-                "harmful: percent answered; harmless: percent refused; of judged answers [95 % interval]; random:"
-                " mean over the random directions",
+                "harmful: percent answered; harmless: percent refused; of judged answers [95 % interval]"
+                + ("; random: mean over the random directions" if facts.valid_sources else ""),
                 style="dim",
             )
         )
@@ -142,22 +143,28 @@ def _table(rows: tuple[HeadlineRow, ...], console: Console) -> Table:
     from rich.table import Table
     from rich.text import Text
 
+    narrow = console.width < 90
+    groups = {
+        "harmful:": {
+            "baseline": [_share(row.harmful_baseline, narrow) for row in rows],
+            "ablated": [_share(row.harmful_ablated, narrow) for row in rows],
+            "random": [_null(row.harmful_random) for row in rows],
+        },
+        "harmless:": {
+            "baseline": [_share(row.harmless_baseline, narrow) for row in rows],
+            "added": [_share(row.harmless_added, narrow) for row in rows],
+            "random": [_null(row.harmless_random) for row in rows],
+        },
+    }
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     table.add_column("")
-    groups = {"harmful:": ("baseline", "ablated", "random"), "harmless:": ("baseline", "added", "random")}
+    columns: list[list[str]] = []
     for group, heads in groups.items():
-        for index, head in enumerate(heads):
+        filled = {head: cells for head, cells in heads.items() if set(cells) != {NOTHING}}
+        for index, (head, cells) in enumerate(filled.items()):
             table.add_column(f"{'' if index else group}\n{head}", justify="right", no_wrap=True)
-    narrow = console.width < 90
-    for row in rows:
-        cells = (
-            _share(row.harmful_baseline, narrow),
-            _share(row.harmful_ablated, narrow),
-            _null(row.harmful_random),
-            _share(row.harmless_baseline, narrow),
-            _share(row.harmless_added, narrow),
-            _null(row.harmless_random),
-        )
+            columns.append(cells)
+    for row, *cells in zip(rows, *columns, strict=True):
         table.add_row(Text(row.name), *(Text(cell) for cell in cells))
     return table
 
@@ -166,14 +173,14 @@ def _share(share: Share | None, narrow: bool) -> str:
     from refusal_lens.report.shares import interval
 
     if share is None:
-        return "-"
+        return NOTHING
     if share.rate is None:
         return "not judged"
     return f"{100 * share.rate:.0f}" if narrow else f"{100 * share.rate:.0f} {interval(share)}"
 
 
 def _null(null: NullShare | None) -> str:
-    return "-" if null is None or null.mean is None else f"{100 * null.mean:.0f}"
+    return NOTHING if null is None or null.mean is None else f"{100 * null.mean:.0f}"
 
 
 def _shown(page: Path) -> Path:

@@ -109,6 +109,10 @@ def rates(
         print_rates_grid(rows)
     else:
         print_rows(rows, COLUMNS, format)
+        if format is Format.table:
+            typer.echo(
+                "k of n judged answers comply, to harmless prompts too; without --all, refusals count there", err=True
+            )
 
 
 def verify(

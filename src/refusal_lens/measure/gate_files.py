@@ -33,7 +33,9 @@ def parse_limits(text: str) -> dict[str, float]:
         try:
             value = float(number)
         except ValueError:
-            raise UserError(f"limit {part!r}: write LANGUAGE=SHARE, e.g. en=0.05,de=0.10") from None
+            raise UserError(
+                f"limit {part!r}: write LANGUAGE=SHARE, e.g. en=0.05,de=0.10, or one share as 0.10"
+            ) from None
         if not 0 <= value <= 1:
             raise UserError(f"limit {part!r}: a share lies between 0 and 1")
         limits[name.strip() if equals else EVERY] = value

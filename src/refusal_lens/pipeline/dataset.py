@@ -218,9 +218,7 @@ class _Reader:
         left = [f"{self._table.file}: not asked for and not used: {', '.join(unused)}"] if unused else []
         kept = sum(prompt.split != "test" for prompt in self._table.prompts)
         if self._config.baseline_only and kept:
-            left.append(
-                f"{kept} train and val prompts are kept for a whole audit; with `test` in a column split all are asked"
-            )
+            left.append(f"{kept} train and val prompts are left to a whole audit; `test` in a column split asks all")
         if self._config.model.spec.startswith(TESTBED):
             left.append(
                 f"{self._config.model.spec} knows prompts of its own kind alone: what it says to others means nothing"
@@ -267,7 +265,7 @@ class _Reader:
                 f"give --n-{split} {len(found)} or less"
             )
         why = f"only {len(found)} of {count} prompts: all are used"
-        from refusal_lens.directions.tokens import FEWEST_REFUSALS
+        from refusal_lens.directions.tokens import FEWEST_REFUSALS  # brings torch
 
         if split == "train" and harm == "harmful" and len(found) < FEWEST_REFUSALS:
             why += f"; a direction needs at least {FEWEST_REFUSALS} that the model refuses"

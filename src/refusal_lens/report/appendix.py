@@ -173,7 +173,7 @@ def _filtering(facts: Facts) -> Block:
         .cells("share dropped", lambda row: _coverage_cell(row["dropped"] / row["asked"] if row["asked"] else None))
         .made(
             "Prompts that the model itself contradicted (harmful ones it did not refuse, harmless ones it did) and that"
-            " were dropped before extraction"
+            " were dropped before extraction; without refusal tokens nobody can tell, and all are kept"
         )
     )
     return table or missing("filtering")

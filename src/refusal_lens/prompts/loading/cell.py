@@ -52,10 +52,10 @@ class Cell:
         return self
 
 
-def check_language(code: str) -> None:
-    """Refuse what is no language code."""
+def check_language(code: str, *, where: str = "") -> None:
+    """Refuse what is no language code; `where` it stands goes before the message."""
     if not _LANGUAGE_CODE.fullmatch(code):
-        raise DataError(f"{code!a} is no language code; write it like en, zh or pt-BR")
+        raise DataError(f"{where}{': ' if where else ''}{code!a} is no language code; write it like en, zh or pt-BR")
 
 
 class AbsentCell(MissingCell):

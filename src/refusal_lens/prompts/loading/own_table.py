@@ -4,7 +4,7 @@
 |---|---|---|
 | `text` | prompt, instruction, goal, behavior | the prompt |
 | `harm` | class | harmful, unsafe, 1, true; harmless, safe, benign, 0, false |
-| `lang` | language | a BCP-47 code or an English name; may be absent when the caller names one language |
+| `lang` | language | a BCP-47 code (en-US is read as en) or an English name; may be absent when the caller names one language |
 | `split` | | train, val (validation, dev), test; may be absent |
 | `id` | prompt_id | shared by the translations of an instruction; else from `english`, else from the text |
 | `prompt_set` | | rows without one, or else of the first one named, are the main set; others are further test sets |
@@ -209,8 +209,8 @@ def _prompts(
         written = row.optional(*names["lang"]) or only
         if written is None:
             raise DataError(f"{row.where}: the language is empty; write a code such as en in every row")
-        language = known.get(written.strip().casefold(), written.strip())
-        check_language(language)
+        language = _known_code(written.strip(), known)
+        check_language(language, where=row.where)
         english = row.optional(*names["english"]) or (text if language == ENGLISH else None)
         read.append(
             Prompt(
@@ -228,6 +228,12 @@ def _prompts(
             )
         )
     return read
+
+
+def _known_code(written: str, known: Mapping[str, str]) -> str:
+    """The code of a language that there is a file for: as written, or, as for en-US, without its region; else what is written."""
+    base = written.replace("_", "-").partition("-")[0]
+    return known.get(written.casefold()) or known.get(base.casefold() if base != written else "") or written
 
 
 ValueT = TypeVar("ValueT")
