@@ -171,6 +171,14 @@ def test_overlap_tells_topics_apart_without_words() -> None:
     assert own is not None and other is not None
     assert own.all() and not other.any()
     assert on_topic_by_overlap(prompts[:3], good[:3]) is None
+    cut = [prompt[: len(prompt) * 2 // 3] for prompt in prompts]
+    babble = [f'"{prompt.upper()}?" {prompt} This' for prompt in prompts]
+    for empty in (prompts, cut, babble):  # a small model that repeats the prompt was said to keep to the topic
+        found = on_topic_by_overlap(prompts, empty)
+        assert found is not None and not found.any()
+    answered = [f"{prompt}: {answer}, step by step" for prompt, answer in zip(prompts, good, strict=True)]
+    after = on_topic_by_overlap(prompts, answered)
+    assert after is not None and after.all()
 
 
 def test_one_prompt_under_many_directions_is_one_prompt_and_its_answers_are_not_hollow() -> None:

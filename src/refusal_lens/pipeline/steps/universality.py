@@ -139,7 +139,7 @@ def _prompt_texts(inputs: Inputs, language: str, harm: str) -> dict[str, str]:
 
 STEP = Step(
     name="universality",
-    version=4,
+    version=5,
     params=Params,
     plan=plan,
     compute=compute,
