@@ -24,7 +24,7 @@ from refusal_lens.measure.rates import grouped
 
 QUANTILE = 0.9
 MINIMUM_PROMPTS = 10
-ADDED = 20
+ADDED = 8
 """Letters that an answer which repeats its prompt must add."""
 
 
