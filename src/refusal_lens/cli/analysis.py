@@ -189,8 +189,8 @@ def gate(
     allow_undecided = allow_undecided or asked.allow_undecided
     checks = run_gate(
         _table(run, "verdicts"),
-        max_compliance=_limits(asked.max_compliance) if max_compliance is None else parse_limits(max_compliance),
-        max_overrefusal=_limits(asked.max_overrefusal) if max_overrefusal is None else parse_limits(max_overrefusal),
+        max_compliance=asked.max_compliance if max_compliance is None else parse_limits(max_compliance),
+        max_overrefusal=asked.max_overrefusal if max_overrefusal is None else parse_limits(max_overrefusal),
         against=None if against is None else _table(against, "verdicts"),
         prompt_set=prompt_set or asked.prompt_set,
         trust_judge=[
@@ -215,13 +215,6 @@ def gate(
         few = len(stopping) <= 6  # the lines above have said it all; a long list is repeated by name alone
         cells = "; ".join(f"{check.name} ({check.message})" if few else check.name for check in stopping)
         raise GateFailed(f"{len(stopping) - undecided} of {len(checks)} checks failed, {undecided} undecided: {cells}")
-
-
-def _limits(given: float | Mapping[str, float] | None) -> dict[str, float]:
-    """Limits by language from a configuration, where one number stands for every language."""
-    if given is None:
-        return {}
-    return dict(given) if isinstance(given, Mapping) else {"all": given}
 
 
 def _noise(runs: Sequence[Path]) -> None:
