@@ -6,7 +6,7 @@ torch, pyarrow or anything heavy: every room may import this module.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -122,6 +122,39 @@ class Task:
         """`step/name`, unique within a run."""
         return f"{self.step}/{self.name}"
 
+    @property
+    def members(self) -> tuple[Task, ...]:
+        """The task, and those that may be computed with it."""
+        return (self,)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskGroup(Task):
+    """A task and others, all ready, that its worker may compute in the same go; one that knows no groups computes it alone.
+
+    Attributes:
+        others: What may be computed with it; each keeps its own key and result.
+    """
+
+    others: tuple[Task, ...] = ()
+
+    @classmethod
+    def of(cls, first: Task, others: Sequence[Task]) -> Task:
+        """The group; the task itself where there are no others."""
+        if not others:
+            return first
+        return cls(
+            first.step, first.version, first.name, first.params, first.inputs, first.needs_model, others=tuple(others)
+        )
+
+    @property
+    def members(self) -> tuple[Task, ...]:
+        """The task alone, then the others."""
+        return (
+            Task(self.step, self.version, self.name, self.params, self.inputs, self.needs_model),
+            *self.others,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Advance:
@@ -134,9 +167,13 @@ class Advance:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a task ended: `done` (computed now), `cached` (valid result found) or `failed` (with the error's text)."""
+    """How a task ended: `done` (computed now), `cached` (valid result found) or `failed` (with the error's text).
+
+    Of tasks computed together each took an equal part of the `seconds`, and `more` says how many outcomes follow at once.
+    """
 
     task_id: str
     status: Literal["done", "cached", "failed"]
     seconds: float
     error: str | None = None
+    more: int = 0

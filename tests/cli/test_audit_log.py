@@ -20,7 +20,7 @@ from refusal_lens.errors import UserError
 from refusal_lens.executors import pace
 from refusal_lens.executors.pace import Lines, Pace, Running
 from refusal_lens.rundir import RunDir, verify_chain, write_plan
-from refusal_lens.types import Advance, Outcome, Task
+from refusal_lens.types import Advance, Outcome, Task, TaskGroup
 
 LOGGER = logging.getLogger("refusal_lens.somewhere")
 
@@ -113,6 +113,26 @@ def test_the_sign_of_life_says_how_far_the_task_is_and_how_long_the_plan_takes(m
     assert lines.pace.share(lines.running) == pytest.approx(50 / 400)
     lines.moved(Outcome("scores/en", "done", 140.0), 3)
     assert said[1] == "scores: 1 of 1 (70 s, about 7 min left)"  # 300 at 1.4 s
+
+
+def test_tasks_computed_together_are_one_work_with_the_weight_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(pace.time, "monotonic", lambda: now[0])
+    said: list[str] = []
+    tasks = [Task("completions", 1, name) for name in "abcd"]
+    lines = Lines([task.task_id for task in tasks], said.append, weights={task.task_id: 10.0 for task in tasks})
+    lines.started(TaskGroup.of(tasks[0], tasks[1:3]))
+    now[0] = 60.0
+    lines.advanced(Advance("completions/a", 0.5, "9 of 18 answers"))
+    lines.still()
+    # 15 of 40 weights in a minute: 4 s each, 25 left
+    assert said == ["running completions/a and 2 more (60 s; 9 of 18 answers; about 2 min left)"]
+    assert lines.pace.left(lines.running, now=60.0) == pytest.approx(100.0)
+    assert lines.pace.share(lines.running) == pytest.approx(15 / 40)
+    now[0] = 120.0
+    for place, task in enumerate(tasks[:3]):
+        lines.moved(Outcome(task.task_id, "done", 40.0, more=2 - place), 4)
+    assert said[1:] == ["completions: 3 of 4 (120 s, about 40 s left)"], "one line for what ended together"
 
 
 def test_time_left_is_weighted_and_takes_each_steps_own_pace() -> None:

@@ -42,6 +42,12 @@ class Factory:
             stream.write(line + "\n")
 
     def compute(self, task: Task) -> None:
+        if len(task.members) > 1:
+            self.note(f"group {' '.join(member.task_id for member in task.members)}")
+        for member in task.members:
+            self.compute_one(member)
+
+    def compute_one(self, task: Task) -> None:
         run = RunDir.open(self.root)
         self.note(f"task {task.task_id} {os.getpid()}")
         how = task.params.get("misbehave")

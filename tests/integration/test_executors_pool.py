@@ -69,6 +69,21 @@ def test_a_dying_worker_is_replaced_and_its_task_repeated(run: RunDir) -> None:
     assert [name for name, _ in notes(run, "task")].count("leaf/n1") == 2
 
 
+def test_a_worker_that_dies_over_a_group_costs_the_deadly_task_alone(run: RunDir) -> None:
+    factory, executor = Factory(run.root, run.root.parent / "notes"), get_executor("local", workers=2)
+    groups = [["leaf/n0", "leaf/n1", "leaf/n2"]]
+    summary = run_tasks(run, plan(4, {1: "die"}), executor=executor, worker_factory=factory, groups=groups)
+    assert notes(run, "group") == groups, "a group is not tried again"
+    names = [name for name, _ in notes(run, "task")]
+    assert {name: names.count(name) for name in sorted(names)} == {
+        "leaf/n0": 1,
+        "leaf/n1": 4,
+        "leaf/n2": 1,
+        "leaf/n3": 1,
+    }
+    assert {outcome.task_id for outcome in summary.failed} == {"leaf/n1", "sum/all"}
+
+
 def test_a_deadly_shard_is_reported_after_three_workers_and_the_rest_completes(run: RunDir) -> None:
     summary = go(run, plan(5, {2: "die"}))
     assert summary.count("done") == 4

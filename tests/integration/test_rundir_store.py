@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -47,11 +47,11 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
     server.stop()
 
 
-def go(root: Path, url: str, notes: Path, workers: int = 1) -> RunSummary:
+def go(root: Path, url: str, notes: Path, workers: int = 1, groups: Sequence[Sequence[str]] = ()) -> RunSummary:
     run = RunDir.create(root, header={"seed": 0})
     factory = Factory(Path("/nowhere"), notes)  # a worker that ignored the store would fail at once
     executor = get_executor("local", workers=workers)
-    return run_tasks(run, plan(4), executor=executor, worker_factory=factory, store=Store(url))
+    return run_tasks(run, plan(4), executor=executor, worker_factory=factory, store=Store(url), groups=groups)
 
 
 def test_results_reach_the_driver_through_the_store(url: str, tmp_path: Path) -> None:
@@ -60,6 +60,13 @@ def test_results_reach_the_driver_through_the_store(url: str, tmp_path: Path) ->
     run = RunDir.open(tmp_path / "run")
     assert json.loads(run.path("sum/all", "value.json").read_text()) == 6
     assert verify_chain(run).problems == ()
+
+
+def test_tasks_computed_together_reach_the_store_each(tmp_path: Path) -> None:
+    url, group = f"file://{tmp_path}/store", ["leaf/n0", "leaf/n1", "leaf/n3"]
+    assert go(tmp_path / "run", url, tmp_path / "notes", groups=[group]).count("done") == 5
+    assert f"group {' '.join(group)}" in (tmp_path / "notes").read_text().splitlines()
+    assert go(tmp_path / "elsewhere", url, tmp_path / "notes").count("cached") == 5
 
 
 def test_a_driver_on_a_fresh_machine_recomputes_nothing(url: str, tmp_path: Path) -> None:

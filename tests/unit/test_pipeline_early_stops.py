@@ -11,7 +11,8 @@ from refusal_lens.judging import Answer
 from refusal_lens.pipeline.cells import Pass
 from refusal_lens.pipeline.step import Inputs, Kit, Rows, Tools
 from refusal_lens.pipeline.steps import rates, verdicts
-from refusal_lens.pipeline.steps.completions import SHARES, CompletionRow, Stopping, in_sample
+from refusal_lens.pipeline.steps.answering import Stopping, in_sample
+from refusal_lens.pipeline.steps.completions import SHARES, CompletionRow
 from refusal_lens.pipeline.steps.completions import TABLE as COMPLETIONS
 from refusal_lens.pipeline.steps.prompts import TABLE as PROMPTS
 from refusal_lens.pipeline.steps.prompts import PromptRow

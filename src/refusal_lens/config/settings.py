@@ -161,7 +161,9 @@ class GenerationConfig(_Frozen):
     """How answers are written: greedy, up to a token limit."""
 
     max_new_tokens: Positive = Field(default=512, description="length limit of an answer; a testbed's own prompts: 48")
-    shard_size: Positive = Field(default=256, description="answers of one task: what a crash can cost")
+    shard_size: Positive = Field(
+        default=256, description="answers of one task: what a crash can cost, on a GPU up to four of them"
+    )
     stop_when_decided: bool = Field(default=False, description="stop an answer once it is surely a refusal")
 
 

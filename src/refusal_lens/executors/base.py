@@ -20,7 +20,7 @@ from refusal_lens.core.files import StorageError
 from refusal_lens.core.progress import listening
 from refusal_lens.core.redact import redact_text
 from refusal_lens.errors import LensError, ModelError
-from refusal_lens.types import Advance, Outcome, Task
+from refusal_lens.types import Advance, Outcome, Task, TaskGroup
 
 Worker: TypeAlias = Callable[[Task], None]
 WorkerFactory: TypeAlias = Callable[[], Worker]
@@ -144,7 +144,7 @@ class SequentialExecutor:
 
 @dataclass
 class Attempts:
-    """Counts how often each task was tried, so that retries end.
+    """Counts how often each task was tried, so that retries end. A group is not tried again: its tasks are, one by one.
 
     Attributes:
         after_error: Attempts when the task itself raises.
@@ -157,6 +157,8 @@ class Attempts:
 
     def failed(self, task: Task, outcome: Outcome) -> Outcome | None:
         """Judge a failed outcome: None to try again, otherwise the outcome to report."""
+        if isinstance(task, TaskGroup):
+            return outcome
         self._tried[task.task_id] += 1
         tried = self._tried[task.task_id]
         if tried < self.after_error:
@@ -166,6 +168,9 @@ class Attempts:
 
     def lost(self, task: Task, how: str) -> Outcome | None:
         """Judge a task whose worker died: None to try again, otherwise the outcome to report."""
+        if isinstance(task, TaskGroup):
+            _LOG.warning("%s and %d more: their worker died (%s)", task.task_id, len(task.others), how)
+            return Outcome(task.task_id, "failed", 0.0, f"its worker died ({how})")
         self._tried[task.task_id] += 1
         tried = self._tried[task.task_id]
         _LOG.warning("%s: its worker died (%s), attempt %d of %d", task.task_id, how, tried, self.after_loss)

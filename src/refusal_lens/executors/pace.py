@@ -24,11 +24,12 @@ SILENCE = 60.0
 
 @dataclass
 class Running:
-    """A task at work: since when, and how far it says it is."""
+    """A task at work: since when, how far it says it is, and what is computed with it."""
 
     since: float
     share: float = 0.0
     words: str = ""
+    others: tuple[str, ...] = ()
 
 
 class Pace:
@@ -61,7 +62,7 @@ class Pace:
 
     def share(self, running: Mapping[str, Running]) -> float:
         """Part of the plan's weight that is done, running tasks included."""
-        inner = sum(item.share * self._weights[task_id] for task_id, item in running.items())
+        inner = sum(item.share * self._weight(task_id, item) for task_id, item in running.items())
         return 1.0 - (sum(self._left.values()) - inner) / self._all if self._all else 1.0
 
     def left(self, running: Mapping[str, Running], *, now: float = 0.0) -> float | None:
@@ -69,7 +70,7 @@ class Pace:
         seconds, computed, rest = dict(self._seconds), dict(self._computed), dict(self._left)
         for task_id, item in running.items():
             if item.share > 0:
-                step, part = _step(task_id), item.share * self._weights[task_id]
+                step, part = _step(task_id), item.share * self._weight(task_id, item)
                 seconds[step] += now - item.since
                 computed[step] += part
                 rest[step] -= part
@@ -80,6 +81,9 @@ class Pace:
             pace = seconds[step] / computed[step] if computed[step] else mean
             total += weight * (pace or 0.0)
         return total / self._workers if total > 0 else None
+
+    def _weight(self, task_id: str, item: Running) -> float:
+        return sum(self._weights[name] for name in (task_id, *item.others))
 
 
 class Lines:
@@ -96,6 +100,7 @@ class Lines:
         """Take all tasks of the plan, what shows a line, and what the tasks weigh."""
         self.pace = Pace(task_ids, workers=workers, weights=weights)
         self.running: dict[str, Running] = {}
+        self._told = Counter[str]()
         self._of = "" if weights is not None else " of the steps begun"
         self._show = show
         self._began = self._said = time.monotonic()
@@ -119,13 +124,15 @@ class Lines:
         if found is None:
             return ""
         task_id, item = found
-        more = f" and {len(self.running) - 1} more" if len(self.running) > 1 else ""
+        beside = sum(1 + len(one.others) for one in list(self.running.values())) - 1
+        more = f" and {beside} more" if beside else ""
         known = [f"{time.monotonic() - item.since:.0f} s", item.words, self.left]
         return f"running {task_id}{more} ({'; '.join(filter(None, known))})"
 
     def started(self, task: Task) -> None:
-        """A task was given to a worker."""
-        self.running[task.task_id] = Running(time.monotonic())
+        """A task was given to a worker, alone or with others."""
+        others = tuple(other.task_id for other in task.members[1:])
+        self.running[task.task_id] = Running(time.monotonic(), others=others)
 
     def advanced(self, advance: Advance) -> None:
         """A running task said how far it is."""
@@ -133,14 +140,16 @@ class Lines:
             item.share, item.words = advance.share, advance.words
 
     def moved(self, outcome: Outcome, _total: int) -> None:
-        """A task ended."""
+        """A task ended; of several that ended together the last is told."""
         self.running.pop(outcome.task_id, None)
         step = _step(outcome.task_id)
-        before, total = 10 * self.pace.done[step] // self.pace.totals[step], self.pace.totals[step]
+        total = self.pace.totals[step]
         self.pace.add(outcome.task_id, outcome.seconds, computed=outcome.status == "done")
         if outcome.status == "failed":
             self._say(f"{outcome.task_id} failed")
-        if 10 * self.pace.done[step] // total > before:
+        tenths = 10 * self.pace.done[step] // total
+        if tenths > self._told[step] and not outcome.more:
+            self._told[step] = tenths
             known = [f"{time.monotonic() - self._began:.0f} s", self.left]
             self._say(f"{step}: {self.pace.done[step]} of {total} ({', '.join(filter(None, known))})")
 

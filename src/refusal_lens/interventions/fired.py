@@ -21,6 +21,8 @@ from refusal_lens.model import LensModel, generate
 
 MOVED = 0.01
 """An intervention that changes its share by less than this part of the larger one did nothing."""
+DECIMALS = 6
+"""Of a share that is kept."""
 
 
 @runtime_checkable
@@ -136,5 +138,6 @@ def require_fired(shares: Shares, what: str, model: LensModel) -> None:
 
 
 def _mean(values: dict[int, list[float]], rows: Sequence[int]) -> float | None:
+    """Two digits, and none beyond float32's rounding, which depends on what else was in the batch."""
     found = [share for row in rows for share in values.get(row, ())]
-    return float(f"{sum(found) / len(found):.2g}") if found else None
+    return float(f"{round(sum(found) / len(found), DECIMALS):.2g}") if found else None

@@ -71,15 +71,7 @@ def generate(
         raise ValueError(f"max_new_tokens must be positive, not {max_new_tokens}")
     job = Job(model, model.token_ids(instructions), max_new_tokens, stop_when, progress, watch)
     write = _writer(model, engine)
-    lengths = [len(ids) + max_new_tokens for ids in job.token_ids]
-    groups = list(
-        chunks(
-            lengths,
-            batch_size,
-            tokens=_token_budget(model),
-            most=CPU_ROWS if model.device.type == "cpu" else ACCELERATOR_ROWS,
-        )
-    )
+    groups = batches_of(model, [len(ids) + max_new_tokens for ids in job.token_ids], batch_size)
 
     def answer(rows: list[int]) -> None:
         while left := [row for row in rows if row not in job.answers]:
@@ -90,6 +82,21 @@ def generate(
         for _ in run_shrinking(_evened(groups) if batch_size == "auto" else iter(groups), answer):
             pass
     return [job.answers[row] for row in range(len(job.token_ids))]
+
+
+def batches_of(model: LensModel, lengths: Sequence[int], batch_size: BatchSize = "auto") -> list[list[int]]:
+    """The batches that `generate` takes to begin with.
+
+    Args:
+        model: The model.
+        lengths: Tokens of each prompt and the most of its answer.
+        batch_size: Prompts of one batch, or "auto" for what the device's free memory holds.
+
+    Returns:
+        Row indices of each batch, longest rows first.
+    """
+    most = CPU_ROWS if model.device.type == "cpu" else ACCELERATOR_ROWS
+    return list(chunks(lengths, batch_size, tokens=_token_budget(model), most=most))
 
 
 def _writer(model: LensModel, engine: Engine) -> Callable[[Job, Sequence[int]], None]:

@@ -28,6 +28,7 @@ from refusal_lens.pipeline.plan import Identity, plan
 from refusal_lens.pipeline.provenance import check_takeover, earlier_header, header, header_of_checks, header_of_model
 from refusal_lens.pipeline.registry import STEPS
 from refusal_lens.pipeline.served import served_model
+from refusal_lens.pipeline.sharing import groups_of
 from refusal_lens.pipeline.steps import checks as checks_step
 from refusal_lens.pipeline.steps.selection import NO_VALID_DIRECTION, SELECTED
 from refusal_lens.pipeline.worker import Worker, WorkerMaker, judge_of, load_audited
@@ -209,6 +210,7 @@ def run_audit(
             on_outcome=count,
             on_start=on_start,
             store=store,
+            groups=groups_of(config, prepared.dataset, prepared.tasks),
         )
         summary.raise_on_failure()
         run.replies.unlink(missing_ok=True)

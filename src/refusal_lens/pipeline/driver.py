@@ -4,6 +4,9 @@ Steps: order the tasks topologically, write the plan, then take every task whose
 `cached`, others go to the executor; what depends on a failed task fails as blocked, everything else completes. Ctrl-C (or
 SIGTERM) lets tasks in hand finish and then stops; a second one stops at once. The driver holds the run's lock.
 It does not know what a step does.
+
+Tasks that the plan groups go to a worker together, once it is decided of each whether it must be computed. What the worker has
+sealed of them is done; the others are ready again, and after an error each by itself: one bad task costs no other.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import logging
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import FrameType
@@ -23,7 +26,7 @@ from refusal_lens.core.files import StorageError, write_atomic
 from refusal_lens.errors import ExecutionError
 from refusal_lens.executors import Executor, Session, WorkerFactory
 from refusal_lens.rundir import RunDir, Store, retract, write_plan
-from refusal_lens.types import Outcome, Task
+from refusal_lens.types import Outcome, Task, TaskGroup
 
 _LOG = logging.getLogger(__name__)
 _SHOWN_FAILURES = 5
@@ -74,6 +77,7 @@ def run_tasks(
     on_outcome: Callable[[Outcome], None] | None = None,
     on_start: Callable[[Task], None] | None = None,
     store: Store | None = None,
+    groups: Sequence[Sequence[str]] = (),
 ) -> RunSummary:
     """Bring every task of a plan to a valid result.
 
@@ -83,8 +87,9 @@ def run_tasks(
         executor: Where tasks are computed. Started only when something must be computed.
         worker_factory: Picklable, zero arguments; gives the worker that computes a task.
         on_outcome: Called after every task, in this thread.
-        on_start: Called when a task is handed to the executor.
+        on_start: Called when a task, or a group, is handed to the executor.
         store: Through which workers without a shared disk exchange results; what it has is fetched first.
+        groups: Ids of tasks that a worker is given together; none of a group reads another's outputs.
 
     Returns:
         One outcome per task.
@@ -105,7 +110,8 @@ def run_tasks(
             store.pull_all(run)
             store.push_rest(run)
             worker_factory = store.factory(worker_factory)
-        walk = _Walk(run, by_id, sorter, on_outcome or _ignore, on_start or _ignore)
+        together = {name: tuple(group) for group in groups for name in group}
+        walk = _Walk(run, by_id, sorter, on_outcome or _ignore, on_start or _ignore, together)
         with ExitStack() as stack:
             session: Session | None = None
             walk.advance()
@@ -116,7 +122,8 @@ def run_tasks(
                     session.submit(walk.start())
                 outcome = session.next_outcome()
                 if store is not None and outcome.status == "done":
-                    store.pull(run, outcome.task_id)
+                    for member in walk.running[outcome.task_id].members:
+                        store.pull(run, member.task_id)
                 walk.finish(outcome)
         write_failures(run, walk.outcomes)
         if stop.is_set() and walk.ready:
@@ -143,8 +150,11 @@ class _Walk:
     sorter: graphlib.TopologicalSorter[str]
     on_outcome: Callable[[Outcome], None]
     on_start: Callable[[Task], None]
-    ready: deque[str] = field(default_factory=deque[str])
-    running: set[str] = field(default_factory=set[str])
+    together: Mapping[str, tuple[str, ...]]
+    decided: set[str] = field(default_factory=set[str])
+    waiting: set[str] = field(default_factory=set[str])
+    ready: deque[tuple[str, ...]] = field(default_factory=deque[tuple[str, ...]])
+    running: dict[str, Task] = field(default_factory=dict[str, Task])
     bad: set[str] = field(default_factory=set[str])
     outcomes: list[Outcome] = field(default_factory=list[Outcome])
     place: dict[str, int] = field(init=False)
@@ -157,6 +167,7 @@ class _Walk:
         while decided := self.sorter.get_ready():
             for task_id in sorted(decided, key=self.place.__getitem__):
                 self._classify(self.by_id[task_id])
+                self._gather(task_id)
 
     def _classify(self, task: Task) -> None:
         broken = [name for name in task.inputs if name in self.bad]
@@ -168,21 +179,42 @@ class _Walk:
             why = f"the text of {scrubbed[0]} was scrubbed, so this cannot be computed again; audit into a new folder"
             self._end(Outcome(task.task_id, "failed", 0.0, why))
         else:
-            self.ready.append(task.task_id)
+            self.waiting.add(task.task_id)
+
+    def _gather(self, task_id: str) -> None:
+        """Make ready what waits of a task's group, once each of the group is decided."""
+        self.decided.add(task_id)
+        group = self.together.get(task_id, (task_id,))
+        if self.decided.issuperset(group) and (found := tuple(name for name in group if name in self.waiting)):
+            self.ready.append(found)
 
     def start(self) -> Task:
-        """Take the next ready task."""
-        task = self.by_id[self.ready.popleft()]
-        self.running.add(task.task_id)
+        """Take the next ready task or group."""
+        names = self.ready.popleft()
+        task = TaskGroup.of(self.by_id[names[0]], [self.by_id[name] for name in names[1:]])
+        self.waiting.difference_update(names)
+        self.running[task.task_id] = task
         self.on_start(task)
         return task
 
     def finish(self, outcome: Outcome) -> None:
-        """Enter a computed task's outcome and see what it makes ready."""
-        self.running.discard(outcome.task_id)
-        if outcome.status == "done" and self.run.record(outcome.task_id) is None:
-            outcome = Outcome(outcome.task_id, "failed", outcome.seconds, "the step ended without a result")
-        self._end(outcome)
+        """Enter the outcomes of what was computed, and see what it makes ready."""
+        task = self.running.pop(outcome.task_id)
+        sealed = [member.task_id for member in task.members if self.run.record(member.task_id) is not None]
+        if isinstance(task, TaskGroup):
+            left = tuple(member.task_id for member in task.members if member.task_id not in sealed)
+            if outcome.status == "failed" or not sealed:
+                more = len(task.others)
+                _LOG.warning("%s and %d more together: %s; each is tried alone", task.task_id, more, outcome.error)
+                self.ready.extendleft((name,) for name in reversed(left))
+            elif left:
+                self.ready.appendleft(left)
+            for place, name in enumerate(sealed, start=1):
+                self._end(Outcome(name, "done", outcome.seconds / len(sealed), more=len(sealed) - place))
+        elif outcome.status == "done" and not sealed:
+            self._end(Outcome(outcome.task_id, "failed", outcome.seconds, "the step ended without a result"))
+        else:
+            self._end(outcome)
         self.advance()
 
     def _end(self, outcome: Outcome) -> None:

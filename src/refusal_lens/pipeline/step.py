@@ -11,7 +11,7 @@ To add a step: write the file, add it to `registry.STEPS`, its table to `core.ta
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
@@ -218,6 +218,8 @@ class Step(Generic[ParamsT]):
         params: Type of its parameters, a frozen dataclass.
         plan: The tasks an audit needs of it, given the configuration and what the steps before it planned.
         compute: Parameters, inputs and tools to outputs.
+        kind: Of tasks that may be computed together, what they have in common; None where each is computed alone.
+        together: Computes some tasks of one kind, and gives the outputs of the first ones: as many as were worth it.
         uses: Tools it always uses; their identities enter the key.
         also_uses: Tools it uses under certain parameters.
         reads: Steps whose outputs it reads.
@@ -235,6 +237,8 @@ class Step(Generic[ParamsT]):
     reads: Collection[str] = ()
     tables: tuple[Table[Any], ...] = ()
     published: bool = False
+    kind: Callable[[ParamsT], Hashable] | None = None
+    together: Callable[[Sequence[tuple[ParamsT, Inputs]], Tools], Sequence[Sequence[Output]]] | None = None
 
     def tools(self, params: ParamsT) -> frozenset[Tool]:
         """The tools that a task with these parameters uses."""
@@ -260,21 +264,28 @@ class Step(Generic[ParamsT]):
             own |= identity
         return Task(self.name, self.version, asked.name, own, asked.inputs, needs_model="model" in tools)
 
-    def run(self, task: Task, inputs: Inputs, kit: Kit) -> Sequence[Output]:
-        """Compute a task.
+    def kind_of(self, task: Task) -> Hashable:
+        """What a task has in common with those it may be computed with; None where it is computed alone."""
+        return None if self.kind is None else self.kind(self._params(task))
+
+    def run(self, asked: Sequence[tuple[Task, Inputs]], kit: Kit) -> Sequence[Sequence[Output]]:
+        """Compute a task, or some of one kind together.
 
         Args:
-            task: One of this step's tasks.
-            inputs: Outputs of the tasks it reads.
-            kit: Where its tools come from.
+            asked: Tasks of this step with the outputs of the tasks they read.
+            kit: Where their tools come from.
 
         Returns:
-            Its outputs.
+            The outputs of each task, in order; of several perhaps of the first ones only.
         """
-        names = self.params.__dataclass_fields__  # pyright: ignore[reportAttributeAccessIssue]
-        params = TypeAdapter(self.params).validate_python({name: task.params[name] for name in names})
-        made = self.compute(params, inputs, Tools(kit, self.tools(params)))
-        for output in made:
-            known = not isinstance(output, Rows) or output.table in self.tables
-            assert known, f"step {self.name} writes a table that it does not declare"
+        known = [(self._params(task), inputs) for task, inputs in asked]
+        tools = Tools(kit, self.tools(known[0][0]))
+        made = [self.compute(*known[0], tools)] if self.together is None else self.together(known, tools)
+        for output in (output for outputs in made for output in outputs):
+            declared = not isinstance(output, Rows) or output.table in self.tables
+            assert declared, f"step {self.name} writes a table that it does not declare"
         return made
+
+    def _params(self, task: Task) -> ParamsT:
+        names = self.params.__dataclass_fields__  # pyright: ignore[reportAttributeAccessIssue]
+        return TypeAdapter(self.params).validate_python({name: task.params[name] for name in names})

@@ -11,9 +11,9 @@ from statistics import fmean
 
 from refusal_lens.directions.estimate import SHARE_OF_SWEEP
 from refusal_lens.pipeline.audit import Prepared
-from refusal_lens.pipeline.cells import pass_of
 from refusal_lens.pipeline.cost import sweep_of
-from refusal_lens.types import Prompt, Task
+from refusal_lens.pipeline.sharing import answers_of
+from refusal_lens.types import Prompt
 
 WRITTEN = 8.0
 """Read tokens in the time of a written one: 5 to 10 on the machines of docs/speed.md. Only steps not begun depend on it."""
@@ -32,7 +32,7 @@ def weights(prepared: Prepared) -> dict[str, float]:
     for task in prepared.tasks:
         if task.step == "completions":
             part = task.inputs[0].removeprefix("prompts/")
-            answers = _answers(prepared, task, part)
+            answers = answers_of(task, prepared.dataset)
             completions[task.name] = answers
             found[task.task_id] = answers * (lengths[part] + WRITTEN * limit)
             continue
@@ -51,10 +51,3 @@ def _tokens(prompts: Iterable[Prompt]) -> float:
     """Mean length of rendered prompts, told from their bytes: every script costs about a token for four of them."""
     sizes = [len(prompt.text.encode()) for prompt in prompts]
     return TEMPLATE_TOKENS + (fmean(sizes) / BYTES_OF_TOKEN if sizes else 0.0)
-
-
-def _answers(prepared: Prepared, task: Task, part: str) -> int:
-    shared, first, size = pass_of(task.params["cells"]), task.params["first"], task.params["size"]
-    assert isinstance(first, int) and isinstance(size, int)
-    prompts = prepared.dataset.count(part, shared.prompts)
-    return len(shared.sources) * max(0, min(size, prompts - first))

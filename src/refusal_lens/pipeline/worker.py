@@ -97,11 +97,19 @@ class Worker:
         )
 
     def __call__(self, task: Task) -> None:
-        """Compute one task and write its outputs into the run directory."""
-        started = time.perf_counter()
-        with self.run.writing(task) as folder:
-            for output in STEPS[task.step].run(task, inputs_of(self.run, task), self.kit):
-                output.write(folder)
+        """Compute a task and write its outputs into the run directory; of a group as many as were computed with it."""
+        started, step, tasks = time.perf_counter(), STEPS[task.step], task.members
+        if len(tasks) == 1:
+            with self.run.writing(task) as folder:
+                for output in step.run([(task, inputs_of(self.run, task))], self.kit)[0]:
+                    output.write(folder)
+        else:
+            made = step.run([(one, inputs_of(self.run, one)) for one in tasks], self.kit)
+            each = (time.perf_counter() - started) / len(made)
+            for one, outputs in zip(tasks, made, strict=False):
+                with self.run.writing(one, seconds=each) as folder:
+                    for output in outputs:
+                        output.write(folder)
         log.debug("%s computed in %.2f s", task.task_id, time.perf_counter() - started)
 
 

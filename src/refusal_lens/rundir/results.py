@@ -121,7 +121,7 @@ def _size_and_times(path: Path) -> list[int]:
 
 
 @contextmanager
-def writing(run: Layout, task: Task) -> Generator[Path]:
+def writing(run: Layout, task: Task, *, seconds: float | None = None) -> Generator[Path]:
     """Give an empty private folder; make what is in it the task's result when the block ends well. See `RunDir.writing`."""
     key = run.key(task)
     if key is None:
@@ -136,7 +136,7 @@ def writing(run: Layout, task: Task) -> Generator[Path]:
             outputs = _close(folder)
             if not outputs:
                 raise RunError(f"{task.task_id} wrote no output")
-            _commit(run, task, key, folder, outputs, time.monotonic() - started)
+            _commit(run, task, key, folder, outputs, time.monotonic() - started if seconds is None else seconds)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -130,11 +130,12 @@ class RunDir(Layout):
         """
         return believable(self, task)
 
-    def writing(self, task: Task) -> AbstractContextManager[Path]:
+    def writing(self, task: Task, *, seconds: float | None = None) -> AbstractContextManager[Path]:
         """Give a folder to write a task's outputs into, and make them the task's result when the block ends well.
 
         Args:
             task: The task; its inputs are finished.
+            seconds: What computing it took, where it was computed before; None for as long as the block takes.
 
         Returns:
             Context manager over an empty folder, readable by the owner alone. Plain files only. Leaving it raises
@@ -143,7 +144,7 @@ class RunDir(Layout):
         Raises:
             RunError: An input is not finished.
         """
-        return writing(self, task)
+        return writing(self, task, seconds=seconds)
 
     def publish(self, file: Path) -> None:
         """Copy a finished task's output to `tables/` and remember where it came from; `verify` compares both.

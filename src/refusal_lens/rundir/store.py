@@ -262,13 +262,15 @@ class StoreFactory:
         work = self.inner.at(scratch)()
 
         def compute(task: Task) -> None:
-            for task_id in task.inputs:
+            for task_id in dict.fromkeys(name for member in task.members for name in member.inputs):
                 if not store.pull(run, task_id):
                     raise RunError(
                         f"{redact_text(self.url)}: {task_id} is missing or damaged; resume computes it again"
                     )
             work(task)
-            store.push(run, task.task_id)
+            for member in task.members:
+                if member.task_id == task.task_id or run.record(member.task_id) is not None:
+                    store.push(run, member.task_id)
 
         return compute
 
