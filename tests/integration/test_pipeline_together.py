@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,8 +14,10 @@ import tiny_models
 from refusal_lens.config import AuditConfig
 from refusal_lens.core.names import BASELINE
 from refusal_lens.directions import Direction
+from refusal_lens.engines import VllmEngine
 from refusal_lens.judging import Answer
-from refusal_lens.model import ENGINE, Engine, LensModel, generate, load_model
+from refusal_lens.model import ENGINE, Engine, Generated, Intervention, LensModel, generate, load_model
+from refusal_lens.model.answers import Watch
 from refusal_lens.pipeline import audit, prepare, run_audit
 from refusal_lens.pipeline.sharing import groups_of
 from refusal_lens.pipeline.steps import answering
@@ -96,6 +99,51 @@ def test_answers_together_are_the_answers_one_by_one(model: LensModel, case: str
             assert mine.before is None or mine.before == pytest.approx(theirs.before, abs=2e-6, rel=0.06)
             assert mine.after is None or mine.after == pytest.approx(theirs.after, abs=2e-6, rel=0.06)
     assert [stop.early for stop in stops[0]] == [stop.early for stop in stops[1]]
+
+
+class OneDirectionAtATime(VllmEngine):
+    """Stands in for vLLM: it takes no direction per row, and shows the final norm alone."""
+
+    def __init__(self, model: LensModel) -> None:
+        self.model = model
+        self.calls: list[int] = []
+
+    def takes(self, interventions: Sequence[Intervention]) -> bool:
+        assert all(getattr(item, "direction", torch.zeros(1)).ndim == 1 for item in interventions)
+        return True
+
+    def generate(self, texts: Sequence[str], *, progress: object, **keywords: Any) -> list[Generated]:
+        self.calls.append(len(texts))
+        return generate(self.model, texts, **keywords)
+
+    def show(self, texts: Sequence[str], interventions: Sequence[Intervention], watch: Watch) -> None:
+        def last(rows: Sequence[int], layer: int, read: torch.Tensor) -> None:
+            if layer == self.model.n_layers:
+                watch(rows, layer, read)
+
+        generate(self.model, texts, max_new_tokens=1, interventions=interventions, watch=last)
+
+
+@pytest.mark.parametrize("case", ["untouched", "several directions"])
+def test_an_engine_of_one_direction_at_a_time_gets_the_rows_of_all_shards_at_once(
+    model: LensModel, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (intervention, sources), every = CASES[case], shards(CASES[case][1])
+    asked = Asked(intervention, {}, LIMIT)
+    stops = [[shard.stopping(Sure(), model) for shard in every] for _ in range(2)]
+    wanted, _ = answer(model, every, asked, stops=stops[0], batch_size="auto", engine=ENGINE)
+    server = OneDirectionAtATime(model)
+    monkeypatch.setattr(answering, "serving", lambda *_: server)
+    assert in_one_batch(model, every, LIMIT, ENGINE, 1) == every, "it makes its own batches"
+    found, proof = answer(model, every, asked, stops=stops[1], batch_size="auto", engine=ENGINE)
+    assert found == wanted
+    assert server.calls == [9] * len(sources)
+    if intervention != BASELINE:
+        shares = proof.shares(proof.rows)
+        assert len(proof.rows) == 2 * len(every) * len(sources)
+        assert shares.before is not None and shares.after is not None
+        assert shares.before > 0.01
+        assert shares.after < 1e-5
 
 
 def test_a_group_holds_no_more_than_a_batch(model: LensModel) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from refusal_lens.config import AuditConfig, parse_config
 from refusal_lens.errors import UserError
+from refusal_lens.pipeline import sharing
 from refusal_lens.pipeline.dataset import Dataset, all_languages
 from refusal_lens.pipeline.dataset import test_part as part_of
 from refusal_lens.pipeline.plan import Identity, plan
@@ -91,6 +92,36 @@ def test_a_new_language_leaves_the_others_tasks_alone() -> None:
     for task_id, task in before.items():
         if task.step in per_language and "pooled" not in task_id and "without" not in task_id:
             assert after[task_id] == task, task_id
+
+
+@pytest.mark.parametrize(
+    ("device", "batch_size", "workers", "sizes"),
+    [
+        # 4 + 2 harmful and 4 + 2 harmless prompts in two languages, in shards of 4
+        ("cpu", "auto", 1, [4] * 6),  # a shard, which is what a crash may cost
+        ("cpu", 6, 1, [6] * 4),
+        ("cpu", 3, 1, [4, 4, 4, 4, 2, 2, 2, 2]),  # no task is cut, and none fits beside another
+        ("cuda", "auto", 1, [16, 8]),
+        ("cuda", "auto", 2, [12, 12]),
+        ("cuda", "auto", 4, [6] * 4),
+    ],
+)
+def test_shards_of_one_kind_are_grouped_up_to_a_batch_and_every_worker_gets_its_part(
+    monkeypatch: pytest.MonkeyPatch, device: str, batch_size: object, workers: int, sizes: list[int]
+) -> None:
+    monkeypatch.setattr(sharing, "resolve_device", lambda _: device)
+    settings = config(
+        transport__batch_size=batch_size, transport__workers=workers, interventions__names=["ablation"], directions__random=0,
+        directions__shuffled=False,
+    )  # fmt: skip
+    found, tasks = dataset(settings), planned(settings)
+    groups = sharing.groups_of(settings, found, list(tasks.values()))
+    answered = [name for name, task in tasks.items() if task.step == "completions"]
+    assert sorted(name for group in groups for name in group) == sorted(answered), "each once, and nothing else"
+    ablated = [group for group in groups if "ablation" in group[0]]
+    assert all("ablation" in name for group in ablated for name in group)
+    rows = [sum(sharing.answers_of(tasks[name], found) for name in group) for group in ablated]
+    assert sorted(rows, reverse=True) == sizes
 
 
 def test_without_geometry_only_the_sources_are_extracted_from() -> None:

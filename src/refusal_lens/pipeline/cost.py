@@ -20,6 +20,7 @@ from refusal_lens.model import outline, resolve_device
 from refusal_lens.pipeline.audit import Prepared
 from refusal_lens.pipeline.cells import CellName, passes
 from refusal_lens.pipeline.dataset import Dataset, Missing, all_languages, test_part
+from refusal_lens.pipeline.sharing import answers_of, groups_of
 from refusal_lens.types import JsonValue
 
 WORTH_SAYING = 0.1
@@ -54,7 +55,7 @@ def cost_of(prepared: Prepared) -> list[str]:
         shape, prompt_tokens, device = _shape(prepared)
     except ModelError as error:
         return [f"cost: not estimated ({error})"]
-    speed = probe_speed(shape, device, config.model.dtype)
+    speed = probe_speed(shape, device, config.model.dtype, written_rows=_rows_together(prepared))
 
     def work(changed: AuditConfig) -> Workload:
         return _workload(changed, prepared.dataset, prompt_tokens)
@@ -116,6 +117,14 @@ def _shape(prepared: Prepared) -> tuple[Shape, float, str]:
         on_cpu=device == "cpu",
     )
     return shape, found.prompt_tokens, device
+
+
+def _rows_together(prepared: Prepared) -> int | None:
+    """Answers of a call of `generate`, on average."""
+    groups = groups_of(prepared.config, prepared.dataset, prepared.tasks)
+    grouped = {name for group in groups for name in group}
+    answers = sum(answers_of(task, prepared.dataset) for task in prepared.tasks if task.task_id in grouped)
+    return round(answers / len(groups)) if groups else None
 
 
 def _workload(config: AuditConfig, dataset: Dataset, prompt_tokens: float) -> Workload:

@@ -45,15 +45,19 @@ def groups_of(config: AuditConfig, dataset: Dataset, tasks: Sequence[Task]) -> l
 
 
 def _groups(tasks: Sequence[Task], dataset: Dataset, most: int, workers: int) -> list[list[str]]:
-    sizes = [answers_of(task, dataset) for task in tasks]
-    part, size = -(-sum(sizes) // workers), 0
-    groups: list[list[str]] = [[]]
-    for task, each in zip(tasks, sizes, strict=True):
-        if groups[-1] and (size >= part or size + each > most):
+    """Each task into the first group that has room for it and is not yet a worker's part."""
+    sizes = {task.task_id: answers_of(task, dataset) for task in tasks}
+    part = -(-sum(sizes.values()) // workers)
+    groups: list[list[str]] = []
+    filled: list[int] = []
+    for name, size in sizes.items():
+        room = (place for place, held in enumerate(filled) if held < part and held + size <= most)
+        place = next(room, len(groups))
+        if place == len(groups):
             groups.append([])
-            size = 0
-        groups[-1].append(task.task_id)
-        size += each
+            filled.append(0)
+        groups[place].append(name)
+        filled[place] += size
     return groups
 
 

@@ -15,8 +15,8 @@ from refusal_lens.pipeline.cost import sweep_of
 from refusal_lens.pipeline.sharing import answers_of
 from refusal_lens.types import Prompt
 
-WRITTEN = 8.0
-"""Read tokens in the time of a written one: 5 to 10 on the machines of docs/speed.md. Only steps not begun depend on it."""
+WRITTEN = 4.0
+"""Read tokens in the time of a written one: 2 to 6 with 10 to 60 answers side by side. Only steps not begun depend on it."""
 CANDIDATES = 150
 """Of a sweep: five positions in thirty layers."""
 BYTES_OF_TOKEN, TEMPLATE_TOKENS = 4.0, 20.0
