@@ -37,7 +37,7 @@ n_val = 4
 random = 1
 [generation]
 max_new_tokens = 6
-shard_size = 1
+shard_size = 4  # two cells of two prompts are answered together
 [geometry]
 prompts_per_class = 6
 bootstrap = 5
