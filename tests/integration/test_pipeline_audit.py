@@ -259,7 +259,9 @@ def test_a_dry_run_loads_no_weights_groups_what_is_missing_and_says_what_would_b
 
     monkeypatch.setattr("refusal_lens.model.load.load_network", loaded)
     prepared = prepare(settings(data__limit=None, generation__max_new_tokens=512, directions__n_val=99))
-    monkeypatch.setattr("refusal_lens.pipeline.cost.probe_speed", lambda *_, **__: Speed(reading=50_000.0, writing=2_000.0))
+    monkeypatch.setattr(
+        "refusal_lens.pipeline.cost.probe_speed", lambda *_, **__: Speed(reading=50_000.0, writing=2_000.0)
+    )
     text = "\n".join(cost_of(prepared))
     assert "shorter: --max-new-tokens 64 saves about" in text and "shorter: --quick, a first look, takes about" in text
     assert "time: at most about" in text
