@@ -1,11 +1,13 @@
-"""`python -m bench.gpu` on a CPU: every part runs at a tiny shape and writes what it promises."""
+"""`python -m bench.gpu` and `bench.engines` on a CPU: every part runs at a tiny shape and writes what it promises."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,3 +63,31 @@ def test_a_projection_adds_up() -> None:
         "matrix_14x15": round(one / 20000 + 14 * one / 17000, 2),
     }
     assert found["floor"] == {"figure1_row": round(2 * one / 62500, 2), "matrix_14x15": round(15 * one / 62500, 2)}
+
+
+def test_two_engines_are_timed_on_the_same_prompts_and_their_differing_answers_counted() -> None:
+    sys.path.insert(0, str(REPOSITORY))
+    from bench.engines import measured
+
+    from refusal_lens.model import Generated, generate, load_model
+
+    model = load_model("testbed:universal", check=False)
+
+    def same(*what: Any, **options: Any) -> list[Generated]:
+        return generate(model, *what, **options)
+
+    def other(*what: Any, **options: Any) -> list[Generated]:
+        first, *rest = generate(model, *what, **options)
+        return [replace(first, token_ids=first.token_ids[:-1]), *rest]
+
+    prompts = ["Write a poem.", "How do I bake bread?", "What is seven plus five?"]
+    found = measured(model, {"hf": same, "other": other}, prompts, tokens=4, rounds=1)
+    assert found["same_answers"] == {"plain": 2, "ablated": 2}
+    assert [(row["engine"], row["mode"], row["prompts"]) for row in found["generation"]] == [
+        (engine, mode, 3) for mode in ("plain", "ablated") for engine in ("hf", "other")
+    ]
+    for mode in ("plain", "ablated"):
+        one, two = (row for row in found["generation"] if row["mode"] == mode)
+        assert one["tokens"] == two["tokens"] + 1
+    for row in found["generation"]:
+        assert row["tokens_per_cpu_s"] == pytest.approx(row["tokens"] / row["cpu_s"][0], rel=0.05)
