@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import traceback
+from functools import cache
 from pathlib import Path
 
 
@@ -33,20 +35,44 @@ def run(words: list[str], log: Path) -> int:
     return 0
 
 
-def serve() -> None:
-    """Import and compile what every command would, then fork on request."""
+def warm() -> None:
+    """Import, compile and read what every command would: their own work is all that a child then does."""
+    import typer.main
+
+    # The tree of commands takes half a second to build; a child that is killed loses no buffer of the system and waits for no disk.
+    typer.main.get_command = cache(typer.main.get_command)
+    os.fsync = lambda _: None
+
     import transformers.models.qwen3.modeling_qwen3  # noqa: F401 (the testbed's models)
 
     import refusal_lens.cli.report
     import refusal_lens.model
     import refusal_lens.pipeline  # noqa: F401
-    from refusal_lens.judging.patterns import load_lexicon
+    from refusal_lens.cli.app import app
+    from refusal_lens.judging.patterns import load_lexicon, load_plain_refusals
+    from refusal_lens.languages.template import english_name
+    from refusal_lens.report import page
     from refusal_lens.testbed import load_prompts
 
+    typer.main.get_command(app)
+    english_name("en")
     for code in ("en", "de"):
         load_lexicon(code)
+        load_plain_refusals(code)
         load_prompts(language=code, split="test", harm="harmful")
+    # Made in another process: its threads would not outlive a fork here.
+    script = subprocess.run(
+        [sys.executable, "-c", "from refusal_lens.report.page import _bundle; print(_bundle(), end='')"],
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+        check=True,
+    ).stdout
+    page._bundle = lambda: script
 
+
+def serve() -> None:
+    """Warm up once, then fork on request."""
+    warm()
     print("ready", flush=True)  # noqa: T201
     for line in sys.stdin:
         request = json.loads(line)
