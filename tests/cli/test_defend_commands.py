@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from refusal_lens.cli.app import app
 from refusal_lens.core.bench_tables import BENCH, BENCH_PAIRED
+from refusal_lens.defences import Limits
 from refusal_lens.errors import RunError, UserError
 
 RUN = CliRunner()
@@ -35,10 +37,12 @@ def test_what_a_user_gets_wrong_is_said(
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_small_bench_is_measured_and_goes_on_where_it_stopped(tmp_path: Path):
+def test_a_small_bench_is_measured_and_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    # How well the defence is chosen is not asked here: four prompts and eight tokens a try.
+    monkeypatch.setattr("refusal_lens.defences.Limits", partial(Limits, prompts=4, tokens=8))
     command = [
         "defence-bench", "testbed:aligned", "--methods", "conditional", "--languages", "en,yo", "--n", "3",
-        "--max-new-tokens", "16", "--out", str(tmp_path / "run"), "--format", "json",
+        "--max-new-tokens", "16", "--quick", "--out", str(tmp_path / "run"), "--format", "json",
     ]  # fmt: skip
     found = RUN.invoke(app, command, catch_exceptions=False)
     rows = json.loads(found.stdout)

@@ -39,7 +39,7 @@ def warm() -> None:
     """Import, compile and read what every command would: their own work is all that a child then does."""
     import typer.main
 
-    # The tree of commands takes half a second to build; a child that is killed loses no buffer of the system and waits for no disk.
+    # The tree of commands takes half a second to build; a killed child loses no buffer of the system and waits for no disk.
     typer.main.get_command = cache(typer.main.get_command)
     os.fsync = lambda _: None
 
