@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
+
+from refusal_lens.model import decoding
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(REPOSITORY))
+
+from bench.models import Material  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +58,60 @@ def test_the_table_shows_every_row(written: Path) -> None:
     assert all(f"| {row['engine']} | {row['mode']} | {row['batch']} |" in text for row in rows)
 
 
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The bench in this process, with little to measure."""
+    found = importlib.import_module("bench.gpu")
+    monkeypatch.setattr(found, "material", lambda: Material(*[[f"say {n}" for n in range(4)]] * 4, "here"))
+    return found
+
+
+def test_no_timed_run_records_a_step(bench: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps as a GPU repeats them: what is recorded while the clock runs would be a quarter of 256 tokens' time."""
+    recorded: list[str] = []
+    timed: list[list[str]] = []
+
+    def record(step: Callable[[], torch.Tensor]) -> decoding.Repeat:
+        recorded.append("")
+        return step
+
+    def seconds(self: object, work: Callable[[], object]) -> float:
+        before = len(recorded)
+        work()
+        timed.append(recorded[before:])
+        return 1.0 + len(timed)
+
+    monkeypatch.setattr(decoding, "recorder_for", lambda _: record)
+    monkeypatch.setattr(decoding, "BURST", {})
+    monkeypatch.setattr(decoding, "COLUMNS", {"cpu": 4})
+    monkeypatch.setattr(bench.Bench, "seconds", seconds)
+    for part in ("extraction", "sweep"):
+        monkeypatch.setattr(bench, part, lambda *_: None)
+    found = bench.run(tmp_path, "tiny", torch.device("cpu"))
+    assert len(found["generation"]) == 10 and len(timed) == 20
+    assert recorded, "steps were recorded before"
+    assert timed == [[]] * 20
+
+
+def test_what_fails_or_comes_too_late_is_named_and_the_rest_is_measured(
+    bench: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **options: object) -> None:
+        if "prune" in options:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered\nmore")
+
+    monkeypatch.setattr(bench, "score", broken)
+    monkeypatch.setitem(bench.BATCHES, "tiny", (2,))
+    found = bench.run(tmp_path / "one", "tiny", torch.device("cpu"))
+    assert found["failed"] == {"pruned sweep": "RuntimeError: CUDA error: an illegal memory access was encountered"}
+    assert set(found["sweep"]) == {"exact", "race", "published"}
+    assert json.loads((tmp_path / "one" / "gpu.json").read_text(encoding="utf-8")) == found
+    late = bench.run(tmp_path / "two", "tiny", torch.device("cpu"), seconds=0.0)
+    assert "generation" not in late and set(late["failed"].values()) == {"left out: the time is over"}
+    assert "left out" in (tmp_path / "two" / "gpu.md").read_text(encoding="utf-8")
+
+
 def test_a_projection_adds_up() -> None:
-    sys.path.insert(0, str(REPOSITORY))
     from bench.gpu import projection
 
     def row(mode: str, rate: float) -> dict[str, object]:
@@ -66,7 +127,6 @@ def test_a_projection_adds_up() -> None:
 
 
 def test_two_engines_are_timed_on_the_same_prompts_and_their_differing_answers_counted() -> None:
-    sys.path.insert(0, str(REPOSITORY))
     from bench.engines import measured
 
     from refusal_lens.model import Generated, generate, load_model
