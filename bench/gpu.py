@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import math
 import platform
 import statistics
@@ -33,7 +34,8 @@ from bench.gpu_shapes import SHAPES, ShapeName, build, rates
 from bench.models import Material, material, shared_folder
 from refusal_lens.directions import Candidates, extract, score
 from refusal_lens.interventions import Ablation
-from refusal_lens.model import Engine, LensModel, generate
+from refusal_lens.model import Engine, LensModel, generate, ways
+from refusal_lens.model.decoding import Decoder
 
 BATCHES: dict[ShapeName, tuple[int, int]] = {"7b": (128, 512), "tiny": (2, 4)}
 TOKENS: dict[ShapeName, tuple[int, int]] = {"7b": (32, 256), "tiny": (2, 8)}
@@ -235,6 +237,8 @@ def main() -> None:
     parser.add_argument("--shape", choices=sorted(SHAPES), default=None, help="default: 7b on a GPU, tiny without one")
     parser.add_argument("--minutes", type=float, default=5.5, help="begin nothing after so many minutes (default 5.5)")
     options = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING)
+    logging.getLogger("refusal_lens").setLevel(logging.INFO)  # why a step cannot be repeated or recorded
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     shape: ShapeName = options.shape or ("7b" if device.type == "cuda" else "tiny")
     found = run(options.out, shape, device, seconds=60 * options.minutes)
@@ -270,6 +274,7 @@ def run(out: Path, shape: ShapeName, device: torch.device, *, seconds: float = m
             "product_tflop_per_s": round(product_rate / 1e12, 3),
             "torch": torch.__version__,
             "transformers": transformers.__version__,
+            "way": ways.way_of(model),
             "prompts": whole.origin if shared_folder() else "generated sentences",
             "date": datetime.now(UTC).date().isoformat(),
         }
@@ -277,6 +282,9 @@ def run(out: Path, shape: ShapeName, device: torch.device, *, seconds: float = m
         rows: list[dict[str, object]] = []
         for batch in BATCHES[shape]:
             generation(bench, batch, rows)
+        decoder = model.kept.get("decoder")
+        facts["recorded_steps"] = decoder.recorded if isinstance(decoder, Decoder) else 0
+        bench.keep("device", facts)
         bench.attempt("directions", lambda: sweep(bench, extraction(bench)))
         generation(bench, min(BATCHES[shape]), rows, launched=True)
         bench.attempt("projection", lambda: bench.keep("projection", projection(rows)))

@@ -89,6 +89,7 @@ def test_no_timed_run_records_a_step(bench: ModuleType, tmp_path: Path, monkeypa
         monkeypatch.setattr(bench, part, lambda *_: None)
     found = bench.run(tmp_path, "tiny", torch.device("cpu"))
     assert len(found["generation"]) == 10 and len(timed) == 20
+    assert found["device"]["way"] == "shared" and found["device"]["recorded_steps"] > 0
     assert recorded, "steps were recorded before"
     assert timed == [[]] * 20
 

@@ -112,6 +112,11 @@ class Decoder:
         self._drop_recorded()
         return had
 
+    @property
+    def recorded(self) -> int:
+        """Steps that are kept to be repeated."""
+        return sum(repeat is not None for repeat in self._recorded.values())
+
     def held_bytes(self) -> int:
         """Memory of the cache."""
         return sum(layer.held_bytes() for layer in self._layers)
