@@ -28,6 +28,12 @@ ELSEWHERE = {
     "defence-test": "test_defences_fit.py",
 }
 """Blocks with tests of their own, by the mark before them."""
+SMALLER = """
+from functools import partial
+from refusal_lens import api
+api.DirectionConfig = partial(api.DirectionConfig, n_train=16, n_val=8, discovery=8)
+"""
+"""Run before the notebook: its audit's directions rest on fewer prompts than a user's."""
 RUNS = ("first", "qwen", "r1")
 
 
@@ -80,6 +86,7 @@ def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")]))
     notebook = nbformat.read(ROOT / "docs" / "first-direction.ipynb", as_version=4)
     assert not [cell for cell in notebook.cells if cell.get("outputs")], "commit it without outputs"
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(SMALLER))
     NotebookClient(
         notebook, timeout=200, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
     ).execute()
