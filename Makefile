@@ -9,13 +9,16 @@ export OMP_WAIT_POLICY ?= passive
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-$(VENV)/.installed: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+# The pip that comes with Python 3.11 takes a minute longer to choose the versions.
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --upgrade pip
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	touch $@
 
-$(VENV)/.installed-dev: pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	# Inspect brings docstring_parser, which writes over the folder of pydoclint's fork; the fork serves both.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --force-reinstall --no-deps docstring_parser_fork
@@ -31,14 +34,14 @@ test: install-dev ## install, then run the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # vLLM pins other versions than ours, so it stands in an environment of its own that sees the project's.
-.venv-vllm/.installed: constraints-vllm.txt $(VENV)/.installed-dev
+.venv-vllm/.installed: constraints-vllm.txt | $(BIN)/python
 	$(BIN)/python -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r constraints-vllm.txt
 	$(BIN)/python -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \
 	  > "$$(.venv-vllm/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/project.pth"
-	.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r constraints-vllm.txt
 	touch $@
 
-test-vllm: .venv-vllm/.installed ## install vLLM beside the project (650 MB) and compare its answers with ours
+test-vllm: install-dev .venv-vllm/.installed ## install vLLM beside the project (650 MB) and compare its answers with ours
 	.venv-vllm/bin/python -m pytest -q tests/integration/test_vllm_engine.py
 
 lint: install-dev ## ruff, pyright, docstrings, import contracts

@@ -14,7 +14,7 @@ from refusal_lens.errors import RunError, UserError
 from refusal_lens.judging import Answer
 from refusal_lens.model import Generated, LensModel
 from refusal_lens.pipeline import prepare, run_audit
-from refusal_lens.pipeline.steps import completions
+from refusal_lens.pipeline.steps import answering, completions
 from refusal_lens.rundir import RunDir
 from refusal_lens.types import JsonValue, Prompt, Verdict, VerdictLabel
 from tiny_models import TEMPLATE, build, tokenizer
@@ -53,7 +53,7 @@ def writing(monkeypatch: pytest.MonkeyPatch, text: str, *, opened: bool) -> None
     def written(_model: LensModel, instructions: Sequence[str], **_options: object) -> list[Generated]:
         return [Generated(text, (1,), finished=True, opened=opened) for _ in instructions]
 
-    monkeypatch.setattr(completions, "generate", written)
+    monkeypatch.setattr(answering, "generate", written)
 
 
 @pytest.mark.slow
