@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev demo test test-vllm lint docs bench clean
+.PHONY: help install install-dev demo test test-vllm test-newest lint docs bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,15 @@ test: install-dev ## install, then run the whole test suite
 
 test-vllm: install-dev .venv-vllm/.installed ## install vLLM beside the project (650 MB) and compare its answers with ours
 	.venv-vllm/bin/python -m pytest -q tests/integration/test_vllm_engine.py
+
+# What a user's `pip install` gets today: constraints.txt says nothing of versions that came after it.
+NEWEST_TESTS ?= tests/unit/test_model_*.py tests/integration/test_model_*.py tests/integration/test_interventions_*.py tests/integration/test_directions_sweep.py
+test-newest: ## install the newest libraries into .venv-newest, without constraints, and test what depends on transformers there
+	test -x .venv-newest/bin/python || $(PYTHON) -m venv .venv-newest
+	.venv-newest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
+	.venv-newest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager -e '.[test]'
+	.venv-newest/bin/python -m pip list | grep -E '^(torch|transformers|tokenizers) '
+	.venv-newest/bin/python -m pytest -q $(NEWEST_TESTS)
 
 lint: install-dev ## ruff, pyright, docstrings, import contracts
 	$(BIN)/ruff check .
