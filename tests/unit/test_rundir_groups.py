@@ -124,6 +124,12 @@ def test_a_group_waits_for_its_last_member_and_goes_without_one_that_cannot_be_c
     assert {outcome.task_id for outcome in summary.failed} == {"slow/all", late.task_id}
 
 
+@pytest.mark.parametrize("group", [[*GROUP, "leaf/unknown"], [*GROUP, SUM.task_id]])
+def test_a_group_that_can_never_begin_is_a_defect_and_no_silent_end(run: RunDir, group: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"leaf/n0 waits for others of its group"):
+        go(run, Writing(run), groups=[group])
+
+
 def test_a_group_is_handed_over_and_told_once(run: RunDir) -> None:
     started: list[Task] = []
     ended: list[Outcome] = []

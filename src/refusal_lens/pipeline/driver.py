@@ -125,6 +125,10 @@ def run_tasks(
                     for member in walk.running[outcome.task_id].members:
                         store.pull(run, member.task_id)
                 walk.finish(outcome)
+        if walk.waiting and not (walk.ready or stop.is_set()):
+            raise ValueError(
+                f"{min(walk.waiting)} waits for others of its group, which are not planned or read its outputs"
+            )
         write_failures(run, walk.outcomes)
         if stop.is_set() and walk.ready:
             raise KeyboardInterrupt
