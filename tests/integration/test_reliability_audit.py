@@ -78,7 +78,7 @@ def finished(reference: Path, tmp_path: Path) -> Path:
 
 def moment(run: Path, dice: random.Random) -> Callable[[], bool]:
     """A moment for a kill: some tasks from now, and a little later. May fall anywhere, the start and the end included."""
-    target = count_finished(run) + dice.randrange(30)
+    target = count_finished(run) + dice.randrange(12)
     delay = dice.uniform(0.0, 0.4)
     reached: list[float] = []
 
