@@ -46,7 +46,7 @@ test-vllm: install-dev .venv-vllm/.installed ## install vLLM beside the project 
 
 # What a user's `pip install` gets today: constraints.txt says nothing of versions that came after it.
 NEWEST_TESTS ?= tests/unit/test_model_*.py tests/integration/test_model_*.py tests/integration/test_interventions_*.py tests/integration/test_directions_sweep.py
-test-newest: ## install the newest libraries into .venv-newest, without constraints, and test what depends on transformers there
+test-newest: ## install the newest libraries (7 GB) into .venv-newest, without constraints, and test what depends on transformers there
 	test -x .venv-newest/bin/python || $(PYTHON) -m venv .venv-newest
 	.venv-newest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade pip
 	.venv-newest/bin/python -m pip install --quiet --disable-pip-version-check --upgrade --upgrade-strategy eager -e '.[test]'
