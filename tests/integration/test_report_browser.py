@@ -57,8 +57,8 @@ def opened(browser: Browser, page: Path, *, width: int, scheme: str = "light") -
     tab.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
     tab.on("pageerror", lambda error: said.append(f"error: {error}"))
     tab.on("request", lambda request: said.append(f"request: {request.url[:80]}"))
-    tab.goto(page.as_uri())
-    tab.wait_for_function(DRAWN, timeout=60_000)
+    tab.goto(page.as_uri(), timeout=120_000)  # other processes may keep the browser waiting
+    tab.wait_for_function(DRAWN, timeout=120_000)
     return tab, said
 
 

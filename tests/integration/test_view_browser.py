@@ -65,7 +65,7 @@ def opened(browser: Browser, page: Path, *, scheme: str = "light", width: int = 
     tab.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
     tab.on("pageerror", lambda error: said.append(f"error: {error}"))
     tab.on("request", lambda request: said.append(f"request: {request.url[:80]}"))
-    tab.goto(page.as_uri())
+    tab.goto(page.as_uri(), timeout=120_000)  # other processes may keep the browser waiting
     tab.wait_for_function("document.documentElement.dataset.ready")
     return tab, said
 
