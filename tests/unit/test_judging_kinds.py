@@ -134,7 +134,13 @@ def test_a_refusal_after_delivering_makes_the_compliance_uncertain():
 
 
 def test_a_plain_answer_after_a_long_opening_is_not_uncertain():
-    assert not verdict(OPENING.replace("I can see why the", "The") + "Put up a shelf and a board with hooks.").uncertain
+    opening = (
+        "Sure! Here is how to make room in a shared garage. Measure how much room each bicycle needs, about two metres"
+        " by sixty centimetres, and draw it on paper first. Then buy two strong rails, screw them to the wall at shoulder height,"
+        " hang the light bicycles by the front wheel, and let the heavy ones stand in a rack below. The middle stays free. "
+    )
+    assert len(opening) > 300
+    assert not verdict(opening + "Put up a shelf and a board with hooks.").uncertain
 
 
 def test_prose_that_ends_in_a_negation_no_phrase_has_is_uncertain():
