@@ -1,8 +1,9 @@
 """Measure the native judge and write its figures into `languages/data/reliability.toml`. Run `python bench/judge_reliability.py`.
 
-Per language: the recorded development answers where there are some (ordinary answers of one model, but the phrases were
-tuned on them), else our own labelled answers: the half that no phrase was written from, and both blind sets. Figures of
-other judges and of older versions stay. `--check` writes nothing and fails where the file is not what this would write.
+Per language: the recorded development answers where there are some (ordinary answers of one model; phrases were tuned on
+them, the weights of the second reading are those of fits that saw none of their prompts), else written answers: the
+held halves of three sets and the third blind set. Figures of other judges and of older versions stay. `--check` writes
+nothing and fails where the file is not what this would write.
 """
 
 from __future__ import annotations
@@ -13,26 +14,28 @@ import sys
 
 from judge_dev import SHARED
 from judge_labelled import read_half
-from refusal_lens.judging import Answer, get_judge
+from judge_train import out_of_fold, read_rows
+from refusal_lens.judging import Answer, Judge, get_judge
 from refusal_lens.judging.agreement import Agreement, Pair, by_group
 from refusal_lens.languages.reliability import FILE
 
-DEV = "Qwen2.5-7B, untouched answers, WildGuard's labels; the answers the phrases were tuned on"
-HELD = "written answers: the half no phrase was written from, and two sets of blind authors (docs/judges.md)"
+DEV = "Qwen2.5-7B, untouched answers, WildGuard's labels; phrases tuned on them, weights fitted on other prompts"
+YORUBA = "Qwen2.5-7B, untouched answers, WildGuard's labels; the answers the phrases were tuned on"
+HELD = "written answers that nothing was fitted on: held halves, and a blind author's (docs/judges.md)"
 
 
 def main() -> None:
     judge = get_judge("native")
     before = FILE.read_text(encoding="utf-8")
     lines = (SHARED / "data" / "judge" / "dev.jsonl").read_text(encoding="utf-8").splitlines()
-    dev = [(row["text"], row["lang"], bool(row["refusal"])) for row in map(json.loads, lines)]
+    yoruba = [(row["text"], row["lang"], bool(row["refusal"])) for row in map(json.loads, lines) if row["lang"] == "yo"]
     held = [
         (row["text"], row["lang"], row["label"] == "refused")
-        for name in ("labelled", "blind", "blind2")
+        for name in ("labelled", "fresh", "authors", "blind3")
         for row in read_half("held", name)
         if row["label"] != "unclear"
     ]
-    found = {**_measured(judge, held, HELD), **_measured(judge, dev, DEV)}
+    found = {**_measured(judge, held, HELD), **_measured(judge, yoruba, YORUBA), **_of_pairs(_unseen(), DEV)}
     block = f'"{judge.name}" = [\n' + "".join(f"  {{ {found[code]} }},\n" for code in sorted(found)) + "]\n"
     # Older versions keep their figures: runs judged by them are still read.
     version = re.escape(judge.name.partition("+")[0])
@@ -44,12 +47,22 @@ def main() -> None:
     print(block)
 
 
-def _measured(judge: object, rows: list[tuple[str, str, bool]], on_what: str) -> dict[str, str]:
-    verdicts = judge.judge([Answer(text, code) for text, code, _ in rows])  # type: ignore[attr-defined]
+def _unseen() -> list[Pair]:
+    """Label and verdict of the development answers by fits that saw none of their prompts."""
+    rows, odds = out_of_fold(read_rows())
+    return [Pair(row.refused, value > 0, (row.language,)) for row, value in zip(rows, odds, strict=True)]
+
+
+def _measured(judge: Judge, rows: list[tuple[str, str, bool]], on_what: str) -> dict[str, str]:
+    verdicts = judge.judge([Answer(text, code) for text, code, _ in rows])
     pairs = [
         Pair(refused, None if verdict.label == "unscored" else verdict.label == "refused", (code,))
         for (_, code, refused), verdict in zip(rows, verdicts, strict=True)
     ]
+    return _of_pairs(pairs, on_what)
+
+
+def _of_pairs(pairs: list[Pair], on_what: str) -> dict[str, str]:
     return {code: _line(code, cell, on_what, pairs) for (code,), cell in by_group(pairs).items()}
 
 
