@@ -91,3 +91,6 @@ def test_a_language_that_was_not_fitted_on_is_judged_by_its_phrases(monkeypatch:
     assert answer.log_odds() != answer.score
     monkeypatch.setattr("refusal_lens.judging.native.FITTED_LANGUAGES", frozenset(["de"]))
     assert answer.log_odds() == answer.score
+    assert not answer.doubtful(answer.score)  # no word of refusing in it
+    weak, plain = read("It is not recommended."), read("I'm sorry, but I can't help you with that.")
+    assert weak.doubtful(weak.score) and not plain.doubtful(plain.score)

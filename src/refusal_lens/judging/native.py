@@ -32,6 +32,7 @@ from refusal_lens.judging.scoring import (
     WEIGHTS,
     both_readings,
     doubtful,
+    doubtful_by_phrases,
     overrule,
     score_of,
     terms_of,
@@ -92,7 +93,7 @@ class NativeJudge:
         found, folded, lead, lexicon = read.found, read.folded, read.lead, read.lexicon
         score = read.log_odds()
         evidence = _evidence(found, folded, lead)
-        doubt = doubtful(score, read.score, long=read.long, few_words=read.few_words)
+        doubt = read.doubtful(score)
         reason = _reason(found, refused=score > 0)
         if (score > 0) != (read.score > 0):
             reason = "wording, against the phrases"
@@ -147,6 +148,12 @@ class Read:
     def marks(self) -> dict[str, float]:
         """What the second reading counts beside letters."""
         return marks_of(self.found, self.terms, self.folded.text, lead=self.lead, lexicon=self.lexicon, bold=self.bold)
+
+    def doubtful(self, odds: float) -> bool:
+        """Whether a verdict by these log odds may well be wrong."""
+        if self.lexicon.code not in FITTED_LANGUAGES:
+            return doubtful_by_phrases(odds, self.found)
+        return doubtful(odds, self.score, long=self.long, few_words=self.few_words)
 
     @property
     def few_words(self) -> bool:

@@ -14,7 +14,7 @@ out each language; the bias is where missed and false refusals balance (docs/jud
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from refusal_lens.judging.forms import (
     APPEALS,
@@ -215,6 +215,11 @@ def doubtful(odds: float, score: float, *, long: bool, few_words: bool) -> bool:
     else:
         sure = _SURE_FEW_WORDS if few_words else _SURE_SHORT_COMPLIANCE
     return abs(odds) < sure or refused != (score > 0)
+
+
+def doubtful_by_phrases(score: float, found: Collection[str]) -> bool:
+    """The same in a language that is judged by its phrases alone: a weak refusal, or a compliance with a word of refusing."""
+    return score < _SURE_LONG if score > 0 else any(WEIGHTS[group] > 0 for group in found)
 
 
 def _within(text: str, limit: int) -> bool:
