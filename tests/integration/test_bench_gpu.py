@@ -6,7 +6,7 @@ import importlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from refusal_lens.model import decoding
+from refusal_lens.model.batches import forget_held
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
@@ -59,11 +60,12 @@ def test_the_table_shows_every_row(written: Path) -> None:
 
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The bench in this process, with little to measure."""
+def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The bench in this process, with little to measure. What its steps on a CPU keep alive is given back."""
     found = importlib.import_module("bench.gpu")
     monkeypatch.setattr(found, "material", lambda: Material(*[[f"say {n}" for n in range(4)]] * 4, "here"))
-    return found
+    yield found
+    forget_held()
 
 
 def test_no_timed_run_records_a_step(bench: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

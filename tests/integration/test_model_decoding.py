@@ -209,6 +209,7 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[LensModel], list
     yield of
     for loaded in used:
         loaded.kept.clear()
+    forget_held()
 
 
 @pytest.mark.parametrize("name", ["qwen3", "llama", "gemma2", "mixtral"])
@@ -274,6 +275,19 @@ def test_a_model_that_keeps_its_decoder_is_gone_when_it_is_deleted(
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_a_decoder_that_outlives_its_model_stands_in_nobodys_way(
+    kept: Callable[..., list[int]], tmp_path: Path
+) -> None:
+    """Held by a traceback or a cycle, it is still asked to forget when another model runs out of memory."""
+    loaded = load_model(str(tiny_models.build("llama", tmp_path / "llama")), check=False)
+    assert generate(loaded, PROMPTS[:2], max_new_tokens=4)
+    decoder, gone = loaded.kept["decoder"], weakref.ref(loaded)
+    assert isinstance(decoder, decoding.Decoder)
+    del loaded
+    assert gone() is None and decoder in HOLDERS and decoder.held_bytes() > 0
+    assert forget_held() and decoder.held_bytes() == 0
 
 
 def test_changes_that_a_record_cannot_know_are_recorded_anew(kept: Callable[..., list[int]]) -> None:

@@ -96,18 +96,19 @@ class Decoder:
 
     def __post_init__(self) -> None:
         """No storage yet."""
+        self._device, self._config = self.model.device, self.model.hf.config
         self.forget()
         if self.record is not None:
             HOLDERS.add(self)
 
     def forget(self) -> bool:
-        """Give all storage back; whether there was any."""
+        """Give all storage back; whether there was any. Asked of every decoder alive, also of one whose model is gone."""
         had = self._shape != (0, 0)
-        self._column = torch.zeros(1, dtype=torch.long, device=self.model.device)
-        layers = fixed_layers(self.model.hf.config, self._column)
+        self._column = torch.zeros(1, dtype=torch.long, device=self._device)
+        layers = fixed_layers(self._config, self._column)
         assert layers is not None, "asked for models whose steps can be repeated"
         self._layers, self._cache = layers, fixed_cache(layers)
-        self._held = HeldEdits(self.model.device)
+        self._held = HeldEdits(self._device)
         self._shape = (0, 0)
         self._drop_recorded()
         return had
