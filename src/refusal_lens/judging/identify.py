@@ -1,13 +1,13 @@
-"""Which of the known languages an answer is written in: script first, common words next, lingua where these tie.
+"""Which of the known languages an answer is written in: script first, common words next, an identifier where these tie.
 
-Steps: count letters by script; a script that only one known language uses decides (Japanese needs kana, otherwise Han
-script is Chinese); among languages of one script, function words of further languages (`languages/further.py`), letters that
-no known language has, or few common words of ours may show that it is none of ours, which lingua (a well-kept identifier
-of 75 languages) must confirm where it knows that language;
+Steps: code in fences is left out; count letters by script; a script that only one known language uses decides (Japanese
+needs kana, otherwise Han script is Chinese); among languages of one script, function words of further languages
+(`languages/further.py`), letters that no known language has, or few common words of ours may show that it is none of ours,
+which the identifier (`languages/identifier.py`) must confirm where it knows the prompt's language;
 else one or two words are in the prompt's language; else the share of each language's `common_words` decides: for the
-prompt's language when no other has more of them, for another when it is clear; lingua, restricted to ours, decides the
-rest, the prompt's language where it is likely enough. None means: in no language we know. It does not find several
-languages in one answer; the judge matches English phrases besides.
+prompt's language when no other has more of them, for another when it is clear; the identifier, asked of ours alone,
+decides the rest, the prompt's language where it is likely enough. None means: in no language we know. It does not find
+several languages in one answer; the judge matches English phrases besides.
 """
 
 from __future__ import annotations
@@ -18,25 +18,31 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
-from refusal_lens.judging.detectors import could_be_known, likeliest, lingua_knows
 from refusal_lens.judging.folding import fold
 from refusal_lens.judging.scripts import count_scripts, dominant
-from refusal_lens.languages import FURTHER_WORDS, PHRASE_GROUPS, Language, load_languages
+from refusal_lens.languages import (
+    FURTHER_WORDS,
+    PHRASE_GROUPS,
+    Language,
+    identified_languages,
+    language_probabilities,
+    load_languages,
+)
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
+_FENCED = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _WINDOW = 400
 _CLEAR_SHARE = 0.12
 _CLEAR_LEAD = 1.5
 _FEW_WORDS = 12
 _TOO_FEW = 3
-_ENOUGH_WORDS = 5
 _OWN_WORDS = 2
 _MIXED_LETTERS = 15
 _UNSURE = "?"
-_LIKELIEST = 0.5
+_LIKELY, _LIKELY_OF_FEW = 0.15, 0.05  # from here on a language is possible, or the prompt's in few words
+_ANOTHER = 0.3  # and from here on a language that is not known is taken for one
 _FOREIGN_SHARE = 0.03
-_WEAK_SHARE = 0.2
-_MARKED_SHARE = 0.25
+_WEAK_SHARE = 0.25
 _STRANGE_WORDS = 0.1
 
 
@@ -79,10 +85,11 @@ def identify(text: str, *, expected: str) -> Identified:
     Returns:
         The language, or none, with the scripts seen.
     """
-    window = text[:_WINDOW]
+    window = (_FENCED.sub(" ", text) if "```" in text else text)[:_WINDOW]
     counts = count_scripts(window)
     if not counts:
-        return Identified(None, 0)
+        code = sum(map(str.isalpha, text[:_WINDOW]))  # code alone answers in the language that it was asked in
+        return Identified(expected if code and expected in load_languages() else None, code)
     script = dominant(counts)
     readers = _readers_of(script)
     rivals = readers.rivals
@@ -92,17 +99,16 @@ def identify(text: str, *, expected: str) -> Identified:
     if len(rivals) == 1 and not readers.further:
         return Identified(rivals[0].code, counts.total(), mixed)
     words = _WORD.findall(fold(window).text)
-    if _is_further(window, words, readers):
+    wanted = expected if any(rival.code == expected for rival in rivals) else None
+    if _is_further(window, words, readers, wanted):
         return Identified(None, counts.total(), mixed, further=True)
     if len(rivals) == 1:
         return Identified(rivals[0].code, counts.total(), mixed)
-    wanted = expected if any(rival.code == expected for rival in rivals) else None
     if wanted is not None and len(words) < _TOO_FEW:
         return Identified(wanted, counts.total(), mixed | {rival.code for rival in rivals})
     language, own = _by_words(words, readers, wanted, alone=len(counts) == 1)
     if language == _UNSURE:
-        codes = tuple(rival.code for rival in rivals)
-        language = likeliest(window, codes, wanted) or wanted or rivals[0].code
+        language = _likeliest(window, rivals, wanted)
     return Identified(language, counts.total(), mixed | own)
 
 
@@ -168,25 +174,38 @@ def _writers(script: str, languages: tuple[Language, ...]) -> tuple[Language, ..
     return tuple(language for language in languages if _SAME_SCRIPT.get(language.script, language.script) == script)
 
 
-def _is_further(text: str, words: list[str], readers: _Readers) -> bool:
-    """Whether a text is in a language that no file describes: by its function words, then by lingua."""
-    if _strange(text, words, readers) and not could_be_known(text, likely=_LIKELIEST):
-        return True
-    present = len(readers.marks.intersection(words))
-    if present < (1 if len(words) < _FEW_WORDS else _OWN_WORDS):
-        ours = sum(map(readers.speakers.__contains__, words))
-        weak = _MARKED_SHARE if present else _WEAK_SHARE
-        unclear = len(words) >= _ENOUGH_WORDS and ours < weak * len(words)
-        return unclear and not could_be_known(text)
-    own = Counter(code for word in words for code in readers.speakers.get(word, ()))
-    most = max(own.values(), default=0)
-    theirs = Counter(code for word in words for code in readers.further_speakers.get(word, ()))
-    likeliest = max(readers.further, key=lambda code: theirs[code])
-    if theirs[likeliest] <= most:
+def _is_further(text: str, words: list[str], readers: _Readers, wanted: str | None) -> bool:
+    """Whether a text is in a language that no file describes: words or letters raise the question, the identifier answers it."""
+    few = len(words) < _FEW_WORDS
+    marks = readers.marks.intersection(words)
+    marked = len(marks) >= (1 if few else _OWN_WORDS)
+    ours = _most(words, readers.speakers, wanted)
+    asked = few and len(words) >= _TOO_FEW
+    suspected = marked or _strange(text, words, readers)
+    if not (suspected or asked or ours < _WEAK_SHARE * len(words)):
         return False
-    if not lingua_knows(likeliest):
-        return theirs[likeliest] >= most + _OWN_WORDS
-    return not could_be_known(text)
+    if wanted is not None and wanted not in identified_languages():  # a language of the user's own: words alone decide
+        return marked and _most(words, readers.further_speakers) >= ours + _OWN_WORDS
+    found = language_probabilities(text)
+    known = load_languages()
+    possible = any(value >= _LIKELY for code, value in found.items() if code in known)
+    expected = few and not suspected and wanted is not None and found[wanted] >= _LIKELY_OF_FEW
+    return not (possible or expected) and max(found.values()) >= _ANOTHER
+
+
+def _most(words: list[str], speakers: Mapping[str, tuple[str, ...]], code: str | None = None) -> int:
+    """How many words are of a language, by default of the one that most are of."""
+    counts = Counter(code for word in words for code in speakers.get(word, ()))
+    return max(counts.values(), default=0) if code is None else counts[code]
+
+
+def _likeliest(text: str, rivals: tuple[Language, ...], wanted: str | None) -> str:
+    """The likeliest of some languages; the wanted one where it is likely enough, or where nothing is."""
+    found = language_probabilities(text)
+    values = {rival.code: found.get(rival.code, 0.0) for rival in rivals}
+    best = max(values, key=lambda code: (values[code], code == wanted))
+    enough = wanted is not None and values[wanted] >= _LIKELY * sum(values.values())
+    return wanted if enough and wanted is not None else best
 
 
 def _strange(text: str, words: list[str], readers: _Readers) -> bool:

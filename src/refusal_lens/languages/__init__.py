@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from refusal_lens.languages.further import FURTHER_WORDS
+from refusal_lens.languages.identifier import identified_languages, language_probabilities
 from refusal_lens.languages.language import PHRASE_GROUPS, Language, PhraseGroup, RefusalPhrases, parse_language
 from refusal_lens.languages.loader import (
     USER_FOLDER_VARIABLE,
@@ -22,6 +23,8 @@ __all__ = [
     "RefusalPhrases",
     "Reliability",
     "get_language",
+    "identified_languages",
+    "language_probabilities",
     "load_languages",
     "parse_language",
     "reliability",

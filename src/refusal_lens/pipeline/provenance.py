@@ -34,7 +34,7 @@ REPORTED_PACKAGES = (
     "scipy",
     "scikit-learn",
     "pyarrow",
-    "lingua-language-detector",
+    "py3langid",
 )
 
 
