@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from refusal_lens.directions.batched import CPU_TOKENS, Answered, BatchedPasses, Pair
+from refusal_lens.directions.prefix_calls import UNSUPPORTED
 from refusal_lens.directions.prefix_passes import PrefixWalk
 from refusal_lens.model import FULL_PRECISION, BatchSize, LensModel, is_out_of_memory, run_shrinking
 
@@ -36,7 +37,6 @@ WAYS: tuple[dict[str, bool], ...] = (
     {"last_only": False, "direct_head": False},
     {"last_only": False, "direct_head": False, "share": False},
 )
-_UNSUPPORTED = (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError, AssertionError)
 
 
 class PrefixCachePasses(BatchedPasses):
@@ -55,6 +55,10 @@ class PrefixCachePasses(BatchedPasses):
         """
         super().__init__(model, token_ids, batch_size=batch_size)
         self._walker = walk
+
+    def plain(self) -> Float[Tensor, "prompt vocab"]:
+        """As in `BatchedPasses`, from what was recorded."""
+        return self._walker.plain(range(len(self._ids)))
 
     def ablated(
         self, vectors: Float[Tensor, "candidate d_model"], pairs: Sequence[Pair], consume: Callable[[Answered], None]
@@ -126,11 +130,13 @@ def passes_for(
         return batched
     probes = sorted({_extreme(token_ids, min), _extreme(token_ids, max)})
     wanted = _probe(batched, model, probes)
+    wanted.append(wanted[0][: len(probes)])  # under a zero direction, which changes nothing
     for way in WAYS:
         try:
-            passes = PrefixCachePasses(model, token_ids, PrefixWalk(model, token_ids, **way), batch_size=batch_size)
-            found = _probe(passes, model, probes)
-        except _UNSUPPORTED as error:
+            walk = PrefixWalk(model, token_ids, **way)
+            passes = PrefixCachePasses(model, token_ids, walk, batch_size=batch_size)
+            found = [*_probe(passes, model, probes), walk.plain(probes)]
+        except UNSUPPORTED as error:
             if is_out_of_memory(error):
                 raise
             log.info("prefix cache %s is not supported here: %s", way, error)

@@ -3,9 +3,8 @@
 Every prompt starts with the same template tokens, and many share their first words. A segment holds the tokens between two
 branchings, its parent what comes before; a leaf ends a prompt. Segments are split off where that saves `WORTH` tokens.
 
-For each shape (start, length) of segments one ordinary forward pass of one row is watched: what blocks get besides the
-activations (masks, position embeddings, ..) serves every segment of that shape and every number of rows, since it
-broadcasts over the batch. Where a block was handed a cache, `Keys` takes its place later.
+How blocks are called is watched once for each shape of segments (`prefix_calls`); where a block was handed a cache, `Keys`
+takes its place.
 
 It changes nothing in the model and runs no candidate; that is `prefix_passes`.
 """
@@ -13,17 +12,14 @@ It changes nothing in the model and runs no candidate; that is `prefix_passes`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import torch
-from torch import Tensor, nn
-from transformers import Cache, DynamicCache
+from torch import Tensor
 
-from refusal_lens.model import LensModel, hidden_input, hidden_output
-from refusal_lens.model.cache import holding
-from refusal_lens.model.lens import LAST
+from refusal_lens.directions.prefix_calls import Calls, entering
+from refusal_lens.model import LensModel
 
 WORTH = 4
 
@@ -88,36 +84,6 @@ class Group:
     length: int
 
 
-class Slot:
-    """Marks where a block's arguments hold a cache."""
-
-
-@dataclass(frozen=True, eq=False)
-class Call:
-    """How blocks are called for segments of one shape: arguments besides the activations, by layer."""
-
-    arguments: list[tuple[object, ...]]
-    keywords: list[dict[str, object]]
-
-    def run(self, block: nn.Module, layer: int, hidden: Tensor, keys: Keys | None) -> Tensor:
-        """A block's output [row, seq, d_model].
-
-        Args:
-            block: The block.
-            layer: Its number.
-            hidden: Its input.
-            keys: In place of its cache; None for no cache.
-
-        Returns:
-            What it adds up to.
-        """
-        named = {name: keys if isinstance(value, Slot) else value for name, value in self.keywords[layer].items()}
-        placed = [keys if isinstance(value, Slot) else value for value in self.arguments[layer]]
-        found = hidden_output(block(hidden, *placed, **named))
-        assert found is not None, "a block returns activations"
-        return found
-
-
 @dataclass(eq=False)
 class PrefixCache:
     """The unchanged model on all segments of some prompts.
@@ -125,30 +91,29 @@ class PrefixCache:
     Attributes:
         model: The model.
         segments: Parents before children.
-        calls: How blocks are called, by (start, length).
+        calls: How blocks are called.
         inputs: Per segment, the input of every block [layer, seq, d_model].
+        ends: Per prompt, what the last block returns for its last token [1, d_model].
         keys: Per inner segment, keys and values of everything up to its end, by layer; one row.
     """
 
     model: LensModel
     segments: list[Segment]
-    calls: dict[tuple[int, int], Call] = field(default_factory=dict[tuple[int, int], Call])
+    calls: Calls
     inputs: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
+    ends: dict[int, Tensor] = field(default_factory=dict[int, Tensor])
     keys: dict[int, list[KeyValue]] = field(default_factory=dict[int, list[KeyValue]])
 
     @torch.no_grad()
     def add(self, group: Group) -> None:
         """Record the segments of a group; their parents must have been recorded."""
-        shape = (group.start, group.length)
-        if shape not in self.calls:
-            self.calls[shape] = self._observe(self.segments[group.members[0]])
-        call = self.calls[shape]
+        first = self.segments[group.members[0]]
+        call = self.calls.watch(first.tokens, self._before(first))
         members = [self.segments[index] for index in group.members]
         parents = [segment.parent for segment in members if segment.parent is not None]
         inner = any(segment.prompt is None for segment in members)
-        hidden = self._enter(
-            torch.tensor([segment.tokens for segment in members], device=self.model.device), group.start
-        )
+        ids = torch.tensor([segment.tokens for segment in members], device=self.model.device)
+        hidden = entering(self.model, ids, group.start)
         inputs: list[Tensor] = []
         own: list[KeyValue] = []
         for layer, block in enumerate(self.model.layout.blocks):
@@ -159,63 +124,20 @@ class PrefixCache:
                 own.append(kept(keys))
         for place, index in enumerate(group.members):
             self.inputs[index] = torch.stack([layer[place] for layer in inputs])
-            if self.segments[index].prompt is None:
+            prompt = self.segments[index].prompt
+            if prompt is not None:
+                self.ends[prompt] = hidden[place, -1:].clone()
+            else:
                 self.keys[index] = [(one[place : place + 1], two[place : place + 1]) for one, two in own]
 
-    def _enter(self, ids: Tensor, start: int) -> Tensor:
-        """What enters the first block for tokens [row, seq] that begin at a position."""
-        found: list[Tensor] = []
-
-        def stop(_module: nn.Module, arguments: tuple[object, ...], keywords: dict[str, object]) -> None:
-            hidden = hidden_input(arguments, keywords)
-            assert hidden is not None, "a block is called with activations"
-            found.append(hidden)
-            raise _Entered
-
-        handle = self.model.layout.blocks[0].module.register_forward_pre_hook(stop, with_kwargs=True)
-        positions = torch.arange(start, start + ids.shape[1], device=ids.device).expand(ids.shape)
-        try:
-            self.model.hf(input_ids=ids, position_ids=positions, use_cache=False)
-        except _Entered:
-            pass
-        finally:
-            handle.remove()
-        return found[0]
-
-    def _observe(self, segment: Segment) -> Call:
-        """Arguments blocks get in an ordinary forward pass over a segment, after the tokens before it."""
+    def _before(self, segment: Segment) -> tuple[int, ...]:
+        """The tokens of a prompt that come before a segment."""
         before: tuple[int, ...] = ()
         step = segment.parent
         while step is not None:
             before = self.segments[step].tokens + before
             step = self.segments[step].parent
-        known: dict[str, Cache] = {}
-        if before:
-            known = holding(self.model.hf, DynamicCache(config=self.model.hf.config))
-            self.model.hf(**self._row(before, 0), use_cache=True, **known)
-        arguments: list[tuple[object, ...]] = []
-        keywords: list[dict[str, object]] = []
-
-        def note(_module: nn.Module, given: tuple[object, ...], named: dict[str, object]) -> None:
-            if not given:
-                named = {name: value for name, value in named.items() if name != "hidden_states"}
-            arguments.append(tuple(Slot() if _is_cache(value) else value for value in given[1:]))
-            keywords.append({name: Slot() if _is_cache(value) else value for name, value in named.items()})
-
-        with ExitStack() as stack:
-            for block in self.model.layout.blocks:
-                stack.callback(block.module.register_forward_pre_hook(note, with_kwargs=True).remove)
-            self.model.hf(**self._row(segment.tokens, segment.start), use_cache=True, logits_to_keep=LAST, **known)
-        return Call(arguments, keywords)
-
-    def _row(self, tokens: tuple[int, ...], start: int) -> dict[str, Tensor]:
-        device = self.model.device
-        positions = torch.arange(start, start + len(tokens), device=device)
-        return {"input_ids": torch.tensor([tokens], device=device), "position_ids": positions[None]}
-
-
-class _Entered(Exception):
-    """Raised at the first block."""
+        return before
 
 
 def gather(parents: Sequence[KeyValue]) -> KeyValue | None:
@@ -241,11 +163,6 @@ def kept(keys: Keys) -> KeyValue:
     if keys.after is None:
         raise TypeError("blocks do not hand their keys and values to a cache")
     return keys.after
-
-
-def _is_cache(value: object) -> bool:
-    """Whether a block's argument collects keys and values."""
-    return callable(getattr(value, "update", None)) and not isinstance(value, dict)
 
 
 def grow(token_ids: Sequence[Sequence[int]], *, share: bool = True) -> list[Segment]:

@@ -20,8 +20,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from refusal_lens.directions.prefix_cache import Group, Keys, KeyValue, PrefixCache, gather, grow, kept
+from refusal_lens.directions.prefix_calls import Calls
 from refusal_lens.interventions import Ablation
 from refusal_lens.model import LensModel, hidden_input
+from refusal_lens.model.attention import short_attention
 
 
 class PrefixWalk:
@@ -50,9 +52,10 @@ class PrefixWalk:
         self._last_only = last_only
         self._direct_head = direct_head
         self._segments = grow(token_ids, share=share)
-        self._clean = PrefixCache(model, self._segments)
-        for group in self._groups(range(len(self._segments)), 1, 1 << 30):
-            self._clean.add(group)
+        self._clean = PrefixCache(model, self._segments, Calls(model))
+        with short_attention():
+            for group in self._groups(range(len(self._segments)), 1, 1 << 30):
+                self._clean.add(group)
 
     def key_bytes(self) -> int:
         """Memory of one candidate's keys and values of all inner segments, in bytes."""
@@ -62,6 +65,18 @@ class PrefixWalk:
             for pair in layers
             for tensor in pair
         )
+
+    @torch.no_grad()
+    def plain(self, prompts: Sequence[int]) -> Float[Tensor, "prompt vocab"]:
+        """Logits of prompts without intervention.
+
+        Args:
+            prompts: Which.
+
+        Returns:
+            In their order.
+        """
+        return self._head(torch.stack([self._clean.ends[prompt] for prompt in prompts]))
 
     @torch.no_grad()
     def walk(
@@ -85,7 +100,7 @@ class PrefixWalk:
         keys: dict[int, list[KeyValue]] = {}
         for group in self._groups(self._needed(prompts), len(vectors), tokens):
             n = len(group.members)
-            with ExitStack() as stack:
+            with short_attention(), ExitStack() as stack:
                 if layers is None:
                     stack.enter_context(self._model.edited([Ablation(vectors.repeat_interleave(n, dim=0))]))
                 last, own = self._run(group, vectors, layers, keys)
@@ -119,7 +134,7 @@ class PrefixWalk:
         self, group: Group, vectors: Tensor, layers: Sequence[int] | None, keys: dict[int, list[KeyValue]]
     ) -> tuple[Tensor, list[KeyValue]]:
         """One group through all blocks: last token's activations [row, 1, d_model], and keys where inner segments need them."""
-        call = self._clean.calls[group.start, group.length]
+        call = self._clean.calls.found[group.start, group.length]
         members = [self._segments[index] for index in group.members]
         parents = [segment.parent for segment in members if segment.parent is not None]
         inner = [index for index in group.members if self._segments[index].prompt is None]
