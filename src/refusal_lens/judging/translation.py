@@ -21,6 +21,7 @@ from refusal_lens.judging.chat import ChatClient, Reply
 from refusal_lens.judging.guard_formats import defuse
 from refusal_lens.judging.weights import Weights
 from refusal_lens.languages import get_language, load_languages
+from refusal_lens.languages.template import base_code, english_name, likely_script
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -202,6 +203,7 @@ class LocalTranslator:
 
 
 _TARGET_MARK = re.compile(r">>[A-Za-z_]{2,12}<<")  # how Marian models are told their target language
+_SCRIPT = re.compile("[A-Z][a-z]{3}")
 
 
 def split_text(text: str, *, limit: int = PIECE_CHARACTERS) -> list[str]:
@@ -245,13 +247,11 @@ def _joined(parts: list[str | None], original: str) -> Translation:
 
 
 def _english_name(code: str) -> str:
-    """A language's name for a prompt: from its file, else from lingua, else the code (a new language has no file yet)."""
-    from lingua import IsoCode639_1, Language
-
+    """A language's name for a prompt: from its file, else from CLDR, else the code (a new language has no file yet)."""
     if code in load_languages():
         return get_language(code).english_name
-    iso = getattr(IsoCode639_1, code.split("-", maxsplit=1)[0].upper(), None)
-    return code if iso is None else f"{Language.from_iso_code_639_1(iso).name.title()} ({code})"
+    name = english_name(code)
+    return code if name is None else f"{name} ({code})"
 
 
 def _known_codes(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
@@ -271,24 +271,16 @@ def _known_codes(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
 
 
 def _code_for(language: str, known: dict[str, int], spec: str) -> str:
-    """A tokenizer's own code of a language: "de", "deu_Latn" or "de_DE"."""
-    from lingua import IsoCode639_1, Language
-
+    """A tokenizer's own code of a language: "de", "deu_Latn" or "de_DE"; none in another script than the language's."""
     if language in known:
         return language
-    script = get_language(language).script if language in load_languages() else ""
-    iso = getattr(IsoCode639_1, language.upper(), None)
-    long = "" if iso is None else Language.from_iso_code_639_1(iso).iso_code_639_3.name.lower()
-    exact = f"{long}_{script}"
-    if exact in known:
-        return exact
-    near = sorted(
-        code
-        for code in known
-        if code.startswith(f"{language}_")
-        or (script and code.startswith(language) and code.endswith(f"_{script}"))
-        or (long and not script and code.startswith(f"{long}_"))
-    )
+    likely = likely_script(language)
+    asked = next((part for part in re.split("[-_]", language) if _SCRIPT.fullmatch(part)), "")
+    own = asked or (get_language(language).script if language in load_languages() else "")
+    ends = {code: code.rpartition("_")[2] for code in sorted(known) if base_code(code) == base_code(language)}
+    near = [code for code, end in ends.items() if end == (own or likely)]
+    if not near and asked in {"", likely}:  # a code without a script means the likely one
+        near = [code for code, end in ends.items() if not (own and _SCRIPT.fullmatch(end))]
     if not near:
         raise ModelError(f"translation model {spec!r} does not know {language!r}; use one that does")
     return near[0]

@@ -40,6 +40,34 @@ def english_name(code: str) -> str | None:
     return names.get(f"{language.lower()}_{rest.upper()}") or names.get(language.lower())
 
 
+def base_code(code: str) -> str:
+    """The language of a code by one name, whatever its script, region or number of letters.
+
+    Args:
+        code: BCP-47 code, or one of a translation model: "deu_Latn", "de_DE".
+
+    Returns:
+        ISO 639: two letters where there are two; "no" for Bokmål, as which models know Norwegian.
+
+    Example:
+        >>> base_code("pes_Arab"), base_code("cmn"), base_code("nob"), base_code("pt-BR")
+        ('fa', 'zh', 'no', 'pt')
+    """
+    from babel.core import get_global
+
+    language = code.replace("-", "_").partition("_")[0].lower()
+    short = str(get_global("language_aliases").get(language, language)).partition("_")[0]
+    return {"nb": "no"}.get(short, short)
+
+
+def likely_script(code: str) -> str:
+    """The script that a language is written in, as ISO 15924 ("Deva" for "hi"); empty where CLDR does not say."""
+    from babel.core import get_global
+
+    likely = str(get_global("likely_subtags").get(code.replace("-", "_").partition("_")[0].lower(), "")).split("_")
+    return likely[1] if len(likely) > 1 else ""
+
+
 def language_file(code: str, texts: Sequence[str] = ()) -> str:
     """A language file's text.
 
@@ -55,13 +83,11 @@ def language_file(code: str, texts: Sequence[str] = ()) -> str:
         script = "Deva"
     """
     from babel import Locale, UnknownLocaleError
-    from babel.core import get_global
 
     letters = [character for text in texts for character in text if character.isalpha()]
     scripts = Counter(unicodedata.name(letter, "UNKNOWN").split()[0] for letter in letters)
     base = code.partition("-")[0].lower()
-    likely = str(get_global("likely_subtags").get(base, "")).split("_")
-    script = _SCRIPTS.get(scripts.most_common(1)[0][0], "Zyyy") if scripts else likely[1] if len(likely) > 1 else "Zyyy"
+    script = _SCRIPTS.get(scripts.most_common(1)[0][0], "Zyyy") if scripts else likely_script(base) or "Zyyy"
     right_to_left = sum(unicodedata.bidirectional(letter) in {"R", "AL"} for letter in letters) > len(letters) / 2
     name = english = english_name(code) or code
     try:
