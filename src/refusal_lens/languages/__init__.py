@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from refusal_lens.languages.further import FURTHER_WORDS
-from refusal_lens.languages.identifier import identified_languages, language_probabilities
+from refusal_lens.languages.identifier import identified_as, identified_languages, language_probabilities
 from refusal_lens.languages.language import PHRASE_GROUPS, Language, PhraseGroup, RefusalPhrases, parse_language
 from refusal_lens.languages.loader import (
     USER_FOLDER_VARIABLE,
@@ -23,6 +23,7 @@ __all__ = [
     "RefusalPhrases",
     "Reliability",
     "get_language",
+    "identified_as",
     "identified_languages",
     "language_probabilities",
     "load_languages",

@@ -1,12 +1,16 @@
 """py3langid, a well-kept identifier of 140 languages: naive Bayes over byte n-grams, 4.6 MB, about 4,000 texts a second.
 
-Why this one and not another: docs/decisions/026. Its model is read when it is first asked (about a second).
+Why this one and not another: docs/decisions/025. Its model is read when it is first asked (about a second).
 """
 
 from __future__ import annotations
 
+from copy import copy
 from functools import lru_cache
+from operator import itemgetter
 from typing import TYPE_CHECKING
+
+from refusal_lens.languages.template import base_code
 
 if TYPE_CHECKING:
     from py3langid.langid import LanguageIdentifier
@@ -15,11 +19,12 @@ _COUNTED_AS = {"ary": "ar", "arz": "ar", "wuu": "zh", "yue": "zh", "nb": "no", "
 """Names that the identifier tells apart and nobody here: spoken Arabic and Chinese, written Norwegian."""
 
 
-def language_probabilities(text: str) -> dict[str, float]:
+def language_probabilities(text: str, among: frozenset[str] | None = None) -> dict[str, float]:
     """How likely a text is to be in each language.
 
     Args:
         text: The text; half surrogate pairs in it are read as question marks.
+        among: The languages that can occur, of `identified_languages`; None for all. Few are told quicker.
 
     Returns:
         Probability by code (ISO 639), the likeliest first; together 1. A text without a word has no likeliest one.
@@ -29,11 +34,11 @@ def language_probabilities(text: str) -> dict[str, float]:
         'de'
     """
     readable = text.encode("utf-8", errors="replace").decode("utf-8")
-    found: dict[str, float] = {}
-    for code, value in _identifier().rank(readable):
-        counted = _COUNTED_AS.get(code, code)
-        found[counted] = found.get(counted, 0.0) + float(value)
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
+    found = dict(_identifier(among).rank(readable))
+    for code, counted in _COUNTED_AS.items():
+        if code in found:
+            found[counted] = found.get(counted, 0.0) + found.pop(code)
+    return dict(sorted(found.items(), key=itemgetter(1), reverse=True))
 
 
 def identified_languages() -> frozenset[str]:
@@ -41,8 +46,29 @@ def identified_languages() -> frozenset[str]:
     return frozenset(_COUNTED_AS.get(code, code) for code in _identifier().labels)
 
 
-@lru_cache(maxsize=1)
-def _identifier() -> LanguageIdentifier:
+def identified_as(code: str) -> str | None:
+    """Under which code a language is told.
+
+    Args:
+        code: BCP-47 code.
+
+    Returns:
+        A code of `identified_languages`; None where the language cannot be told.
+
+    Example:
+        >>> identified_as("zh-Hans"), identified_as("nb"), identified_as("fil"), identified_as("tlh")
+        ('zh', 'no', 'tl', None)
+    """
+    known = {base_code(label): _COUNTED_AS.get(label, label) for label in _identifier().labels}
+    return known.get(base_code(code))
+
+
+@lru_cache(maxsize=8)
+def _identifier(among: frozenset[str] | None = None) -> LanguageIdentifier:
+    if among is not None:
+        chosen = copy(_identifier())  # shares the model's arrays; only the choice of columns is its own
+        chosen.set_languages([label for label in chosen.labels if _COUNTED_AS.get(label, label) in among])
+        return chosen
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

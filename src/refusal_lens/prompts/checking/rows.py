@@ -3,9 +3,10 @@
 Length ratio: log(characters of the translation / characters of the original); a row is an outlier when it is farther
 from its cell's median than five times the (normal-consistent) median absolute deviation and a factor of two.
 
-Language: lingua, restricted to the languages that can occur. A prompt counts as being in the wrong language only when
-another language has a confidence above 0.8 and its own below 0.05, and it has at least 12 letters: short or mixed prompts
-(names, code, quotations) are left in peace. On the 24,294 published prompts this names 3.
+Language: py3langid, its probabilities among the languages that can occur. A prompt counts as being in the wrong language
+only when another language has more than 0.5 and its own less than 0.1, and it has at least 12 letters: short or mixed
+prompts (names, code, quotations) are left in peace. Where three quarters of the letters are Latin, the identifier sees
+those alone, since one word of a rarer script outweighs a sentence; links are left out. Measured: docs/data.md.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from lingua import IsoCode639_1, LanguageDetector, LanguageDetectorBuilder
 
+from refusal_lens.languages import identified_as, language_probabilities
 from refusal_lens.prompts.checking.results import CellView, Problem, some_rows
 from refusal_lens.prompts.loading.alignment import PARALLEL, displaced_rows, length_correlation
 from refusal_lens.prompts.loading.cell import ENGLISH, normalised
@@ -39,9 +40,12 @@ _ENCODING: tuple[tuple[str, re.Pattern[str]], ...] = (
 _OUTLIER_DEVIATIONS = 5.0
 _OUTLIER_FACTOR = 2.0
 _MIN_DEVIATION = 0.1
-_OTHER_CONFIDENCE = 0.8
-_OWN_CONFIDENCE = 0.05
+_OTHER_CONFIDENCE = 0.5
+_OWN_CONFIDENCE = 0.1
 _MIN_LETTERS = 12
+_MOSTLY_LATIN = 0.75
+_LINK = re.compile(r"\w+://[!-~]+")
+_NOT_LATIN = re.compile("[^\u0000-\u02af\u0300-\u036f\u1e00-\u1eff]")
 
 
 def check_view(view: CellView, identifier: LanguageIdentifier | None) -> list[Problem]:
@@ -213,12 +217,11 @@ class WrongLanguage:
 
 
 class LanguageIdentifier:
-    """Identifies among a fixed set of languages; loads its models at the first use."""
+    """Identifies among a fixed set of languages."""
 
     def __init__(self, languages: Iterable[str]) -> None:
-        """Remember the languages."""
-        self._codes = {code: iso for code in languages if (iso := _iso(code)) is not None}
-        self._detector: LanguageDetector | None = None
+        """Remember the languages that can be told."""
+        self._codes = {code: own for code in languages if (own := identified_as(code)) is not None}
 
     def knows(self, language: str) -> bool:
         """Whether prompts of this language can be judged."""
@@ -226,22 +229,25 @@ class LanguageIdentifier:
 
     def wrong(self, texts: Sequence[str], language: str) -> list[WrongLanguage]:
         """Find the texts that are in another language."""
-        if self._detector is None:
-            self._detector = LanguageDetectorBuilder.from_iso_codes_639_1(*set(self._codes.values())).build()
         own = self._codes[language]
+        possible = frozenset(self._codes.values())
         found: list[WrongLanguage] = []
-        for row, (text, values) in enumerate(
-            zip(texts, self._detector.compute_language_confidence_values_in_parallel(list(texts)), strict=True), start=1
-        ):
-            confidences = {value.language.iso_code_639_1: value.value for value in values}
-            best = max(confidences, key=lambda iso: confidences[iso])
-            if best == own or confidences[best] <= _OTHER_CONFIDENCE or confidences.get(own, 0.0) >= _OWN_CONFIDENCE:
+        for row, text in enumerate(texts, start=1):
+            read = _mostly_latin(_LINK.sub(" ", text))
+            if _letters(read) < _MIN_LETTERS:
                 continue
-            if sum(character.isalpha() for character in text) >= _MIN_LETTERS:
-                found.append(WrongLanguage(row, best.name.lower(), confidences[best]))
+            likely = language_probabilities(read, possible)
+            best = next(iter(likely))
+            if likely[best] > _OTHER_CONFIDENCE and likely[own] < _OWN_CONFIDENCE:
+                found.append(WrongLanguage(row, best, likely[best]))
         return found
 
 
-def _iso(code: str) -> IsoCode639_1 | None:
-    name = code.split("-", maxsplit=1)[0].upper()
-    return getattr(IsoCode639_1, name, None) if len(name) == 2 else None
+def _mostly_latin(text: str) -> str:
+    """The text, without letters of other scripts where they are few."""
+    latin = text if text.isascii() else _NOT_LATIN.sub(" ", text)
+    return latin if _letters(latin) >= _MOSTLY_LATIN * _letters(text) else text
+
+
+def _letters(text: str) -> int:
+    return sum(map(str.isalpha, text))
