@@ -8,7 +8,7 @@ from __future__ import annotations
 from copy import copy
 from functools import lru_cache
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from refusal_lens.languages.template import base_code
 
@@ -34,7 +34,7 @@ def language_probabilities(text: str, among: frozenset[str] | None = None) -> di
         'de'
     """
     readable = text.encode("utf-8", errors="replace").decode("utf-8")
-    found = dict(_identifier(among).rank(readable))
+    found = dict(cast("list[tuple[str, float]]", _identifier(among).rank(readable)))
     for code, counted in _COUNTED_AS.items():
         if code in found:
             found[counted] = found.get(counted, 0.0) + found.pop(code)
@@ -43,7 +43,7 @@ def language_probabilities(text: str, among: frozenset[str] | None = None) -> di
 
 def identified_languages() -> frozenset[str]:
     """Codes of the languages that can be told."""
-    return frozenset(_COUNTED_AS.get(code, code) for code in _identifier().labels)
+    return frozenset(_COUNTED_AS.get(code, code) for code in _labels())
 
 
 def identified_as(code: str) -> str | None:
@@ -59,15 +59,19 @@ def identified_as(code: str) -> str | None:
         >>> identified_as("zh-Hans"), identified_as("nb"), identified_as("fil"), identified_as("tlh")
         ('zh', 'no', 'tl', None)
     """
-    known = {base_code(label): _COUNTED_AS.get(label, label) for label in _identifier().labels}
+    known = {base_code(label): _COUNTED_AS.get(label, label) for label in _labels()}
     return known.get(base_code(code))
+
+
+def _labels() -> list[str]:
+    return cast("list[str]", _identifier().labels)
 
 
 @lru_cache(maxsize=8)
 def _identifier(among: frozenset[str] | None = None) -> LanguageIdentifier:
     if among is not None:
         chosen = copy(_identifier())  # shares the model's arrays; only the choice of columns is its own
-        chosen.set_languages([label for label in chosen.labels if _COUNTED_AS.get(label, label) in among])
+        chosen.set_languages([label for label in _labels() if _COUNTED_AS.get(label, label) in among])
         return chosen
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
