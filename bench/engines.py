@@ -52,8 +52,8 @@ def measured(
                 "prompts": len(prompts),
                 "tokens": written,
                 "tokens_per_cpu_s": round(written / statistics.median(cost.cpu for cost in found), 1),
-                "cpu_s": [round(cost.cpu, 3) for cost in found],
-                "wall_s": [round(cost.wall, 3) for cost in found],
+                "cpu_s": [round(cost.cpu, 6) for cost in found],
+                "wall_s": [round(cost.wall, 6) for cost in found],
             }
             rows.append(row)
             print(row, flush=True)

@@ -8,11 +8,18 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_variable, "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+# The same examples every time, however busy the machine; `--hypothesis-profile=default` looks further.
+settings.register_profile(
+    "suite", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("suite")
 
 HEAVY = ("torch", "transformers.modeling_utils", "transformers.generation", "sklearn.linear_model", "scipy.stats")
 """Imported here and not by a module whose types are checked while it runs: whatever such a module imports for the first time

@@ -18,12 +18,6 @@ from refusal_lens.types import Outcome
 BASE = '[model]\nspec = "testbed:universal"\n[data]\nlanguages = ["en"]\nlimit = 1\n'
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -49,7 +43,9 @@ def test_an_address_where_nothing_listens_is_told_at_once(tmp_path: Path) -> Non
     out = tmp_path / "run"
     command = f"audit testbed:universal --languages en --limit 1 --out {out} --executor ray"
     started = time.monotonic()
-    done = lens(*command.split(), "--address", f"127.0.0.1:{free_port()}", code=2)
+    with socket.socket() as bound:  # nobody listens at a port that is held, and nobody else is given it
+        bound.bind(("127.0.0.1", 0))
+        done = lens(*command.split(), "--address", f"127.0.0.1:{bound.getsockname()[1]}", code=2)
     assert "no Ray cluster answers" in done.stderr
     assert time.monotonic() - started < 60
     assert not out.exists()

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -22,7 +23,8 @@ from refusal_lens.judging.translation import ChatTranslator
 from refusal_lens.rundir import RunDir
 from refusal_lens.types import Task
 
-QUICK = Retries(attempts=3, first_pause=0.01, longest_pause=0.05, timeout=0.4)
+PATIENT = Retries(attempts=3, first_pause=0.01, longest_pause=0.05, timeout=60.0)
+"""Requests are counted here: none may be sent again because other tests keep the machine busy."""
 
 
 THOUGHTS = '<think>the form is {"reading": "refuse"}</think>{"reading": "comply-benign"}'
@@ -107,8 +109,9 @@ def server() -> Iterator[Server]:
     running.server_close()
 
 
-def client(server: Server, memory: Path | None = None) -> ChatClient:
-    return ChatClient(f"http://127.0.0.1:{server.server_address[1]}/v1", concurrency=4, retries=QUICK, memory=memory)
+def client(server: Server, memory: Path | None = None, *, timeout: float = PATIENT.timeout) -> ChatClient:
+    url, retries = f"http://127.0.0.1:{server.server_address[1]}/v1", replace(PATIENT, timeout=timeout)
+    return ChatClient(url, concurrency=4, retries=retries, memory=memory)
 
 
 def test_good_and_odd_replies_give_one_verdict_each(server: Server, monkeypatch: pytest.MonkeyPatch):
@@ -144,20 +147,20 @@ def test_good_and_odd_replies_give_one_verdict_each(server: Server, monkeypatch:
 )
 def test_a_failing_endpoint_is_no_verdict(server: Server, text: str, said: str, asked: int):
     answers = [Answer("FINE", "en", prompt="p"), Answer(text, "en", prompt="p")]
+    timeout = 0.4 if text == "SLOW" else PATIENT.timeout
     with pytest.raises(EndpointError, match=f"1 of 2 requests .*{said}"):
-        EndpointJudge(client(server)).judge(answers)
+        EndpointJudge(client(server, timeout=timeout)).judge(answers)
     assert server.seen[text] == asked
-    marked = EndpointJudge(client(server), keep_going=True).judge(answers)
+    marked = EndpointJudge(client(server, timeout=timeout), keep_going=True).judge(answers)
     assert marked[0].label == "refused" and marked[1].reason.startswith("no reply: ") and said in marked[1].reason
 
 
 def test_a_refused_connection_is_no_verdict_and_does_not_try_for_ever():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        nobody = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
-    asked = ChatClient(nobody, "m", concurrency=2, retries=QUICK)
-    with pytest.raises(EndpointError, match=r"50 of 50 requests \(connection failed"):
-        EndpointJudge(asked).judge([Answer(f"text {number}", "en", prompt="p") for number in range(50)])
+    with socket.socket() as bound:  # nobody listens at a port that is held, and nobody else is given it
+        bound.bind(("127.0.0.1", 0))
+        asked = ChatClient(f"http://127.0.0.1:{bound.getsockname()[1]}/v1", "m", concurrency=2, retries=PATIENT)
+        with pytest.raises(EndpointError, match=r"50 of 50 requests \(connection failed"):
+            EndpointJudge(asked).judge([Answer(f"text {number}", "en", prompt="p") for number in range(50)])
 
 
 def test_requests_that_are_all_rejected_are_the_endpoints_fault(server: Server):

@@ -52,10 +52,10 @@ def test_a_listener_that_is_gone_stops_no_work() -> None:
 def test_telling_costs_about_a_microsecond() -> None:
     """A step of decoding takes milliseconds: what it tells must not show, heard or not."""
     with listening(lambda *_: None):
-        started = time.process_time()
+        started = time.thread_time()
         for _ in range(10_000):
             tell(1, 2, "answers")
-        assert (time.process_time() - started) / 10_000 < 2e-5
+        assert (time.thread_time() - started) / 10_000 < 2e-5
 
 
 @pytest.mark.usefixtures("at_once")
