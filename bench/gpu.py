@@ -237,12 +237,15 @@ def main() -> None:
     parser.add_argument("--shape", choices=sorted(SHAPES), default=None, help="default: 7b on a GPU, tiny without one")
     parser.add_argument("--minutes", type=float, default=5.5, help="begin nothing after so many minutes (default 5.5)")
     options = parser.parse_args()
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)  # before minutes of a lent machine are gone
+    except OSError as error:
+        parser.error(f"--out {options.out}: no folder can be made there ({error.strerror})")
     logging.basicConfig(level=logging.WARNING)
     logging.getLogger("refusal_lens").setLevel(logging.INFO)  # why a step cannot be repeated or recorded
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     shape: ShapeName = options.shape or ("7b" if device.type == "cuda" else "tiny")
-    found = run(options.out, shape, device, seconds=60 * options.minutes)
-    if "failed" in found:
+    if "failed" in (found := run(options.out, shape, device, seconds=60 * options.minutes)):
         raise SystemExit(f"not measured: {json.dumps(found['failed'], indent=1)}")
 
 

@@ -10,6 +10,7 @@ import pytest
 from test_rundir_commands import lens
 
 from refusal_lens.config import parse_config
+from refusal_lens.engines import proof
 from refusal_lens.executors.pace import Lines
 from refusal_lens.pipeline.dataset import load_dataset
 from refusal_lens.rundir import RunDir
@@ -29,12 +30,23 @@ BASE = '[model]\nspec = "testbed:universal"\n[data]\nlanguages = ["en"]\nlimit =
         ("--kl-threshold inf", "directions.kl_threshold: Input should be a finite number"),
         ("--seed 99999999999999999999", "seed: Input should be less than 4294967296"),
         ("--batch-size ²", "give a whole number from 1 up, or auto"),
+        ("--engine vllm --plain", "leave one of them out"),
+        ("--tensor-parallel 2 --plain", "--plain does not use vLLM"),
+        ("--tensor-parallel 2 --engine hf", "--engine hf does not use vLLM"),
     ],
 )
 def test_options_that_do_not_fit_leave_nothing_behind(options: str, message: str, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = f"audit testbed:universal --languages en --limit 1 --out {out} {options}"
     assert message in lens(*command.split(), code=2).stderr
+    assert not out.exists()
+
+
+def test_an_engine_that_is_not_installed_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proof, "is_installed", lambda: False)
+    out = tmp_path / "run"
+    command = f"audit testbed:universal --languages en --limit 1 --out {out} --engine vllm"
+    assert "pip install 'refusal-lens[vllm]'" in lens(*command.split(), code=2).stderr
     assert not out.exists()
 
 

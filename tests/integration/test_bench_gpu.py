@@ -114,6 +114,18 @@ def test_what_fails_or_comes_too_late_is_named_and_the_rest_is_measured(
     assert "left out" in (tmp_path / "two" / "gpu.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.parametrize("out", ["file", "file/inside"])
+def test_a_folder_that_cannot_be_is_said_before_a_model_is_made(
+    bench: ModuleType, out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(bench, "build", None)
+    monkeypatch.setattr(sys, "argv", ["gpu", "--out", str(tmp_path / out), "--shape", "tiny"])
+    with pytest.raises(SystemExit) as ended:
+        bench.main()
+    assert ended.value.code == 2 and "no folder can be made there" in capsys.readouterr().err
+
+
 def test_a_projection_adds_up() -> None:
     from bench.gpu import projection
 

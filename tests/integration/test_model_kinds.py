@@ -13,11 +13,24 @@ import pytest
 import torch
 import transformers as hf
 from safetensors.torch import load_file, save_file
+from transformers import DynamicCache
+from transformers.cache_utils import LinearAttentionAndFullAttentionLayer
 
 import tiny_models
 from refusal_lens.errors import ModelError
 from refusal_lens.interventions import doctor
-from refusal_lens.model import LensModel, check_source, fingerprint, generate, identify, load_model, next_token_logits
+from refusal_lens.model import (
+    Engine,
+    LensModel,
+    check_source,
+    fingerprint,
+    generate,
+    identify,
+    load_model,
+    next_token_logits,
+    too_long,
+)
+from refusal_lens.model.cache import keep_rows
 from refusal_lens.model.outline import outline
 
 PROMPTS = ["What is 7 + 5?", "Tell me a story"]
@@ -358,6 +371,23 @@ def _minimax() -> hf.PreTrainedModel:
     return hf.MiniMaxForCausalLM(hf.MiniMaxConfig(**TEXT, **experts, head_dim=8, layer_types=kinds, block_size=8))
 
 
+def _qwen3_next() -> hf.PreTrainedModel:
+    kinds = ["linear_attention", "full_attention", "linear_attention"]
+    heads = {
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8,
+    }
+    experts = {**tiny_models._EXPERTS, "shared_expert_intermediate_size": 24}
+    return hf.Qwen3NextForCausalLM(hf.Qwen3NextConfig(**TEXT, **heads, **experts, head_dim=8, layer_types=kinds))
+
+
+def _lfm2() -> hf.PreTrainedModel:
+    kinds = ["conv", "full_attention", "conv"]
+    return hf.Lfm2ForCausalLM(hf.Lfm2Config(**{**TEXT, "tie_word_embeddings": False}, layer_types=kinds))
+
+
 def _hunyuan() -> hf.PreTrainedModel:
     return hf.HunYuanMoEV1ForCausalLM(hf.HunYuanMoEV1Config(**TEXT, head_dim=8, num_experts=4, moe_topk=2))
 
@@ -427,6 +457,64 @@ def test_narrow_parts_and_shared_keys_are_audited(make: Callable[[], hf.PreTrain
     ids = torch.tensor(model.render(PROMPTS[:1]))
     own = model.hf.generate(ids, max_new_tokens=8, do_sample=False, eos_token_id=list(model.end_ids), pad_token_id=0)
     assert generate(model, PROMPTS[:1], max_new_tokens=8)[0].token_ids == tuple(own[0, ids.shape[1] :].tolist())
+
+
+@pytest.mark.parametrize("make", [_qwen3_next, _lfm2])
+def test_rows_leave_models_with_recurrent_layers(make: Callable[[], hf.PreTrainedModel], tmp_path: Path) -> None:
+    """Found by trying architectures that the tests did not have: AttributeError as soon as one of two answers had ended."""
+    model = load_model(_save(make, tmp_path))
+    prompts = [*PROMPTS, "Zähle bis zehn", "What?"]
+    free = [answer.token_ids for answer in generate(model, prompts, max_new_tokens=8, batch_size=1)]
+    model.end_ids = tuple({ids[1 + 2 * row] for row, ids in enumerate(free)})
+    found = [answer.token_ids for answer in generate(model, prompts, max_new_tokens=8)]
+    assert len({len(ids) for ids in found}) > 2, "rows of this test end at different times"
+    for prompt, ids in zip(prompts, found, strict=True):
+        asked = torch.tensor(model.render([prompt]))
+        ends = list(model.end_ids)
+        own = model.hf.generate(asked, max_new_tokens=8, do_sample=False, eos_token_id=ends, pad_token_id=0)
+        assert ids == tuple(own[0, asked.shape[1] :].tolist())
+
+
+def test_a_layer_with_recurrent_states_beside_keys_keeps_rows_of_both() -> None:
+    config = hf.Qwen3NextConfig(**TEXT, layer_types=["linear_attention", "full_attention", "linear_attention"])
+    cache = DynamicCache(config=config)
+    cache.layers = [LinearAttentionAndFullAttentionLayer()]
+    rows = torch.arange(4.0)
+    cache.layers[0].update_conv_state(rows.reshape(4, 1, 1).expand(4, 3, 2))
+    cache.layers[0].update_recurrent_state(rows.reshape(4, 1, 1).expand(4, 5, 6))
+    cache.update(*[rows.reshape(4, 1, 1, 1).expand(4, 2, 7, 8)] * 2, 0)
+    keep_rows(cache, torch.tensor([3, 1]))
+    (layer,) = cache.layers
+    for kept in (layer.conv_states[0], layer.recurrent_states[0], layer.keys, layer.values):
+        assert kept.reshape(2, -1).amin(1).tolist() == kept.reshape(2, -1).amax(1).tolist() == [3, 1]
+
+
+def test_longrope_ends_where_a_batch_would_change_its_angles(tmp_path: Path) -> None:
+    """Phi 3 and 4: a row beyond the first training's length has every row of its batch, and past tokens, read at other angles."""
+    first = 40
+    factors = {"short_factor": [1.0] * 4, "long_factor": [4.0] * 4, "rope_theta": 10000.0}
+    rope = {"rope_type": "longrope", "original_max_position_embeddings": first, **factors}
+
+    def make() -> hf.PreTrainedModel:
+        more = {"original_max_position_embeddings": first, "rope_parameters": rope}
+        return hf.Phi3ForCausalLM(hf.Phi3Config(**TEXT, **more))
+
+    model = load_model(_save(make, tmp_path))
+    model.end_ids = ()
+    assert model.context == first < model.hf.config.max_position_embeddings == 512
+    prompts = ["What?", "Tell me a story", "Tell me"]
+    lengths = [len(ids) for ids in model.render(prompts)]
+    alone = [generate(model, [prompt], max_new_tokens=60)[0] for prompt in prompts]
+    assert [len(answer.token_ids) for answer in alone] == [first - length for length in lengths]
+    for engine in (Engine(), Engine("hf", plain=True)):
+        assert generate(model, prompts, max_new_tokens=60, engine=engine) == alone
+    for prompt, length, answer in zip(prompts, lengths, alone, strict=True):
+        asked, limit = torch.tensor(model.render([prompt])), first - length
+        own = model.hf.generate(asked, max_new_tokens=limit, do_sample=False, eos_token_id=399, pad_token_id=0)
+        assert list(answer.token_ids) == own[0, length:].tolist()
+    long = "Tell me a story about cats and dogs, please, and make it long, with bread in it"
+    assert too_long(str(tmp_path), [*prompts, long]) == [3]
+    assert f"{first} of the 512 tokens" in " ".join(doctor(model).hints)
 
 
 def _scaled(base: Path, folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> str:

@@ -30,6 +30,14 @@ def is_installed() -> bool:
     return importlib.util.find_spec("vllm") is not None
 
 
+def require_installed() -> None:
+    """Stop where vLLM was asked for by name and is not there."""
+    if not is_installed():
+        raise ModelError(
+            "--engine vllm needs vLLM: pip install 'refusal-lens[vllm]' (docs/engines.md), or leave --engine out"
+        )
+
+
 def why_not_read(model: LensModel) -> str | None:
     """Why vLLM would not read the same weights from the model's files; None where it does.
 

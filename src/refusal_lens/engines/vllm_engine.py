@@ -27,7 +27,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from refusal_lens.engines.proof import is_installed, require_agreement, require_gone, why_not_folded, why_not_read
+from refusal_lens.engines.proof import require_agreement, require_gone, require_installed, why_not_folded, why_not_read
 from refusal_lens.errors import ModelError
 from refusal_lens.interventions import Ablation, Addition
 from refusal_lens.model import PROBES, Generated, Intervention, LensModel
@@ -70,10 +70,7 @@ class VllmEngine:
         Raises:
             ModelError: vLLM is not installed, or cannot run this model.
         """
-        if not is_installed():
-            raise ModelError(
-                "--engine vllm needs vLLM: pip install 'refusal-lens[vllm]' (docs/engines.md), or leave --engine out"
-            )
+        require_installed()
         self._model = model
         reason = why_not_read(model)
         if reason is not None:

@@ -150,6 +150,12 @@ def _round_trip(model: LensModel, text: str) -> str:
 
 def _hints(model: LensModel) -> Iterator[str]:
     yield from model.provenance.template
+    stated = getattr(model.hf.config.get_text_config(), "max_position_embeddings", None)
+    if model.context is not None and isinstance(stated, int) and model.context < stated:
+        yield (
+            f"a prompt and its answer end at {model.context} of the {stated} tokens it takes: beyond, longrope has every row of "
+            "a batch read at other angles"
+        )
     if model.provenance.thinking != "auto":
         yield f"thinking is turned {model.provenance.thinking} by the chat template's own switch, as asked (--thinking)"
     if model.provenance.adapter is not None:

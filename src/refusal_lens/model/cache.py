@@ -114,4 +114,8 @@ def keep_rows(cache: DynamicCache, rows: Tensor) -> None:
         rows: Indices of the rows to keep.
     """
     with torch.no_grad():
-        cache.batch_select_indices(rows)
+        for layer in cache.layers:
+            if hasattr(layer, "recurrent_states"):  # transformers selects rows of these for beams alone: the same
+                layer.reorder_cache(rows)
+            else:
+                layer.batch_select_indices(rows)

@@ -24,6 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from refusal_lens.errors import ModelError
 from refusal_lens.model.batches import padded
 from refusal_lens.model.files import check_files
+from refusal_lens.model.fit import context_of
 from refusal_lens.model.kinds import check_kind
 from refusal_lens.model.layout import locate
 from refusal_lens.model.lens import LensModel, ModelProvenance
@@ -221,7 +222,6 @@ def assemble(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, pr
         layout = locate(network, forward, n_layers=layers)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
         raise ModelError(f"{type(network).__name__} does not run on a text prompt: {first_line(error)}") from error
-    context = getattr(config, "max_position_embeddings", None)
     ends = _end_ids(network, tokenizer)
     turn_end, notes = examine_template(tokenizer, ends)
     return LensModel(
@@ -232,7 +232,7 @@ def assemble(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, pr
         provenance=replace(provenance, template=notes),
         end_ids=ends if turn_end is None else tuple(sorted((*ends, turn_end))),
         pad_id=pad_id,
-        context=int(context) if context else None,
+        context=context_of(config),
     )
 
 

@@ -16,6 +16,7 @@ from refusal_lens.config import AuditConfig, Transport, parse_config
 from refusal_lens.core.interventions import SHIPPED
 from refusal_lens.core.json_files import read_json
 from refusal_lens.core.redact import redact_text
+from refusal_lens.engines import check_asked
 from refusal_lens.errors import RunError, UserError
 from refusal_lens.executors import OnAdvance, WorkerFactory, get_executor
 from refusal_lens.interventions import check_model
@@ -31,7 +32,7 @@ from refusal_lens.pipeline.served import served_model
 from refusal_lens.pipeline.sharing import groups_of
 from refusal_lens.pipeline.steps import checks as checks_step
 from refusal_lens.pipeline.steps.selection import NO_VALID_DIRECTION, SELECTED
-from refusal_lens.pipeline.worker import Worker, WorkerMaker, judge_of, load_audited
+from refusal_lens.pipeline.worker import Worker, WorkerMaker, engine_of, judge_of, load_audited
 from refusal_lens.rundir import RunDir, Store
 from refusal_lens.types import Outcome, Task
 
@@ -98,6 +99,7 @@ def prepare(
             f"{', '.join(own)}: registered in this process, and workers are processes of their own that do not know it; "
             "run with one local worker and no store (--workers 1)"
         )
+    check_asked(engine_of(config.transport), here=config.transport.executor == "local")
     judging = judge_of(config, judge)
     name = judging.name
     config = config.model_copy(update={"thinking_format": thinking_of(judging)})

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from refusal_lens.config import AuditConfig
+from refusal_lens.config import AuditConfig, Transport
 from refusal_lens.interventions import require_sound
 from refusal_lens.judging import Judge, PanelJudge, ThinkingJudge, TranslatedJudge, get_judge
 from refusal_lens.model import Engine, LensModel, load_model
@@ -89,11 +89,7 @@ class Worker:
             judge=lambda: self.judge,
             prompts=lambda part: self.dataset.parts[part],
             batch_size=self.config.transport.batch_size,
-            engine=Engine(
-                self.config.transport.engine,
-                plain=self.config.transport.plain,
-                tensor_parallel=self.config.transport.tensor_parallel,
-            ),
+            engine=engine_of(self.config.transport),
         )
 
     def __call__(self, task: Task) -> None:
@@ -173,6 +169,11 @@ def load_audited(config: AuditConfig, *, given: LensModel | None = None) -> Lens
     if not found.ok:
         log.warning("%s is inexact, as accepted: %s", wanted.spec, found.failures)
     return model
+
+
+def engine_of(transport: Transport) -> Engine:
+    """The engine that transport settings ask for."""
+    return Engine(transport.engine, plain=transport.plain, tensor_parallel=transport.tensor_parallel)
 
 
 @dataclass(frozen=True)
