@@ -58,3 +58,14 @@ def test_among_few_languages_the_identifiers_shares_are_those_of_all_rescaled() 
     assert some.keys() == few and list(some) == [code for code in every if code in few]
     total = sum(every[code] for code in few)
     assert some == pytest.approx({code: every[code] / total for code in few}, rel=1e-3)
+
+
+def test_the_identifiers_model_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    language_probabilities("Skriv et dikt om havet.")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("read again")
+
+    monkeypatch.setattr("py3langid.langid.LanguageIdentifier.from_model_file", refuse)
+    assert "de" in language_probabilities("Nenne drei Planeten.", frozenset({"de", "en", "cy"}))
+    assert LanguageIdentifier(("de", "cy")).knows("cy")

@@ -64,13 +64,13 @@ def identified_as(code: str) -> str | None:
 
 
 def _labels() -> list[str]:
-    return cast("list[str]", _identifier().labels)
+    return cast("list[str]", _identifier(None).labels)
 
 
 @lru_cache(maxsize=8)
-def _identifier(among: frozenset[str] | None = None) -> LanguageIdentifier:
+def _identifier(among: frozenset[str] | None) -> LanguageIdentifier:
     if among is not None:
-        chosen = copy(_identifier())  # shares the model's arrays; only the choice of columns is its own
+        chosen = copy(_identifier(None))  # shares the model's arrays; only the choice of columns is its own
         chosen.set_languages([label for label in _labels() if _COUNTED_AS.get(label, label) in among])
         return chosen
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
