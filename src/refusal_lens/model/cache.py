@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -106,6 +106,14 @@ def _argument(kind: type[nn.Module]) -> str:
     return "cache" if "cache" in inspect.signature(kind.forward).parameters else "past_key_values"
 
 
+class _Rows(Protocol):
+    """What layers of transformers' caches do with rows; recurrent ones lack the second."""
+
+    def reorder_cache(self, beam_idx: Tensor) -> None: ...
+
+    def batch_select_indices(self, indices: Tensor) -> None: ...
+
+
 def keep_rows(cache: DynamicCache, rows: Tensor) -> None:
     """Drop all rows but some from every layer of a cache.
 
@@ -114,7 +122,7 @@ def keep_rows(cache: DynamicCache, rows: Tensor) -> None:
         rows: Indices of the rows to keep.
     """
     with torch.no_grad():
-        for layer in cache.layers:
+        for layer in cast("list[_Rows]", cache.layers):
             if hasattr(layer, "recurrent_states"):  # transformers selects rows of these for beams alone: the same
                 layer.reorder_cache(rows)
             else:
