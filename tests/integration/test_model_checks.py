@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from refusal_lens.config import AuditConfig
 from refusal_lens.errors import ModelError
 from refusal_lens.interventions import Ablation, Addition, check_model, doctor, require_sound, residual_leak
 from refusal_lens.model import (
+    PROBES,
     LensModel,
     ModelProvenance,
     assemble,
@@ -226,6 +228,37 @@ def test_a_model_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.folded_leak <= 1e-5
     monkeypatch.setattr(model.hf, "forward", None)
     assert check_model(model) is found
+
+
+def test_of_a_long_system_prompt_the_checks_read_only_the_ends() -> None:
+    model = _assembled(tiny_models.network("llama"))
+    plain, short = model.render(PROBES), model.probes(len(PROBES))
+    model.tokenizer.chat_template = "A sober assistant that answers in few words. " + tiny_models.TEMPLATE
+    long = model.render(PROBES)
+    assert len(long[0]) > len(plain[0]) + 20
+    cut = model.probes(4)
+    assert [ids[:4] for ids in cut] == [ids[:4] for ids in long[:4]]
+    common = next(place for place, tokens in enumerate(zip(*long, strict=False)) if len(set(tokens)) > 1)
+    assert [ids[4:] for ids in cut] == [ids[common - 4 :] for ids in long[:4]]
+    assert len({len(ids) for ids in cut}) > 1, "padding takes part"
+    assert all(len(ids) <= len(own) and ids[-4:] == own[-4:] for ids, own in zip(short, plain, strict=True))
+
+
+def test_a_model_is_measured_in_eighteen_passes_and_its_weights_are_folded_three_times(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Padding 5, causality 1, a direction 1, what two ablations leave 4 by hooks and 4 folded, the proof of folding 3."""
+    model = _assembled(tiny_models.network("llama"))
+    ran: list[int] = []
+    forward = model.hf.forward
+    monkeypatch.setattr(model.hf, "forward", lambda *given, **named: (ran.append(1), forward(*given, **named))[1])
+    folds: list[int] = []
+    module = importlib.import_module("refusal_lens.model.folding")  # the package has a function of that name
+    without = module._without
+    monkeypatch.setattr(module, "_without", lambda *given, **named: (folds.append(1), without(*given, **named))[1])
+    assert check_model(model).ok
+    assert len(ran) <= 18
+    assert len(folds) == 3 * len(fold_plan(model).written)
 
 
 def test_an_audit_does_not_load_a_model_that_fails_its_checks(tmp_path: Path) -> None:

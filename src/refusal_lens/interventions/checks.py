@@ -21,7 +21,8 @@ from torch import Tensor
 from refusal_lens.errors import ModelError
 from refusal_lens.interventions.ablation import Ablation
 from refusal_lens.interventions.leak import residual_leak
-from refusal_lens.model import PROBES, LensModel, fold_plan, next_token_logits, record
+from refusal_lens.model import LensModel, fold_plan
+from refusal_lens.model.forward import stream
 
 LEAK_LIMIT: Mapping[torch.dtype, float] = {torch.bfloat16: 2e-2, torch.float16: 2.5e-3}
 """Ten times the largest rounding error of a number: 2^-9 in bfloat16, 2^-12 in float16."""
@@ -142,8 +143,7 @@ def small(name: str, value: float, limit: float) -> Check:
 def probing_directions(model: LensModel) -> list[Tensor]:
     """A random direction and one the model uses: the stream at the last token, half-way up; of the latter's length."""
     random = torch.randn(model.d_model, generator=torch.Generator().manual_seed(0))
-    _, activations = next(record(model, PROBES[:1], positions=(-1,)))
-    used = activations[0, 0, model.n_layers // 2].cpu()
+    used = stream(model, model.probes(1), model.n_layers // 2)[0].cpu()
     return [random / random.norm() * (float(used.norm()) or 1.0), used]
 
 
@@ -153,7 +153,8 @@ def _measure(model: LensModel) -> ModelChecks:
     logit_limit = LOGIT_LIMIT.get(model.dtype, FULL_LOGIT_LIMIT)
     ablations = [Ablation(direction) for direction in probing_directions(model)]
     padding, causality = padding_error(model), causality_error(model)
-    leak = max(residual_leak(model, ablation, instructions=PROBES[:3]) for ablation in ablations)
+    probes = model.probes(3)
+    leak = max(residual_leak(model, ablation, token_ids=probes) for ablation in ablations)
     checks = [
         small(PADDING, padding, logit_limit),
         small(CAUSALITY, causality, logit_limit),
@@ -162,25 +163,26 @@ def _measure(model: LensModel) -> ModelChecks:
     plan = fold_plan(model)
     folded = None
     if plan.exact:
-        folded = max(residual_leak(model, ablation, fold=True, instructions=PROBES[:3]) for ablation in ablations)
+        folded = max(residual_leak(model, ablation, fold=True, token_ids=probes) for ablation in ablations)
         checks.append(small(FOLDED_LEAK, folded, leak_limit))
     return ModelChecks(
         padding, causality, leak, folded, "exact" if plan.exact else "hooks", plan.why_not, tuple(checks)
     )
 
 
+@torch.no_grad()
 def padding_error(model: LensModel) -> float:
     """Largest difference of a next-token logit between prompts in one padded batch and each alone."""
-    prompts = PROBES[:4]
-    together = next_token_logits(model, prompts, batch_size=len(prompts))
-    alone = next_token_logits(model, prompts, batch_size=1)
+    ids = model.probes(4)
+    together = model.logits(model.batch(ids)).float()
+    alone = torch.cat([model.logits(model.batch([one])).float() for one in ids])
     return float((together - alone).abs().max() / alone.abs().max().clamp_min(1e-12))
 
 
 @torch.no_grad()
 def causality_error(model: LensModel) -> float:
     """Largest change of any earlier position's logit when the last token is another one."""
-    ids = model.render(PROBES[:1])[0]
+    ids = model.probes(1)[0]
     other = next(
         token for token in (*ids, (ids[-1] + 1) % model.hf.config.get_text_config().vocab_size) if token != ids[-1]
     )

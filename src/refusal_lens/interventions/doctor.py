@@ -92,7 +92,7 @@ def doctor(model: LensModel) -> Doctor:
         folding=found.folding,
         residual_leak=found.residual_leak,
         published_leak=max(
-            residual_leak(model, Ablation(direction, variant="published"), instructions=PROBES[:3])
+            residual_leak(model, Ablation(direction, variant="published"), token_ids=model.probes(3))
             for direction in directions
         ),
         checks=tuple(checks),

@@ -27,7 +27,12 @@ from refusal_lens.model.lens import LAST
 
 @torch.no_grad()
 def residual_leak(
-    model: LensModel, ablation: Ablation, *, fold: bool = False, instructions: Sequence[str] = PROBES
+    model: LensModel,
+    ablation: Ablation,
+    *,
+    fold: bool = False,
+    instructions: Sequence[str] = PROBES,
+    token_ids: Sequence[Sequence[int]] | None = None,
 ) -> float:
     """Largest share of the ablated direction that any reader sees.
 
@@ -36,12 +41,13 @@ def residual_leak(
         ablation: One direction for all rows.
         fold: Fold it into the weights instead of using hooks.
         instructions: Prompts of different lengths, so that padding takes part.
+        token_ids: Rendered prompts in their place.
 
     Returns:
         0 for a perfect ablation; about 1e-7 in float32, 1e-3 in bfloat16; infinite where the model gives no number.
     """
     context = folded(model, ablation) if fold else intervening(model, [ablation])
-    batch = model.batch(model.render(instructions))
+    batch = model.batch(model.render(instructions) if token_ids is None else token_ids)
     real = torch.ones_like(batch.input_ids) if batch.attention_mask is None else batch.attention_mask
     cache = DynamicCache(config=model.hf.config)
     with context, _reading(model, ablation) as seen:

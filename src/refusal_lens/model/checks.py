@@ -18,7 +18,7 @@ from refusal_lens.model.batches import is_out_of_memory
 from refusal_lens.model.cache import holding, new_cache
 from refusal_lens.model.edit import FULL_PRECISION, Edit, Intervention, Site
 from refusal_lens.model.forward import record
-from refusal_lens.model.lens import LensModel
+from refusal_lens.model.lens import LAST, LensModel
 from refusal_lens.model.source import first_line
 from refusal_lens.model.tokens import PROBES
 
@@ -62,7 +62,11 @@ def layer_error(model: LensModel) -> float:
     batch = model.batch(token_ids)
     with torch.no_grad():
         states = model.hf(
-            input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False, output_hidden_states=True
+            input_ids=batch.input_ids,
+            position_ids=batch.position_ids,
+            use_cache=False,
+            output_hidden_states=True,
+            logits_to_keep=LAST,
         ).hidden_states
     recorded = next(record(model, PROBES[:1]))[1]
     expected = torch.stack(
@@ -71,20 +75,35 @@ def layer_error(model: LensModel) -> float:
     return float((recorded - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
 
 
-def placement_error(model: LensModel) -> float:
-    """Largest change of a logit by interventions that change nothing, relative to the largest logit."""
-    batch = model.batch(model.render(PROBES[:2]))
-    plain = model.logits(batch)
+def placement_error(model: LensModel, *, plain: Tensor | None = None) -> float:
+    """Largest change of a logit by interventions that change nothing, relative to the largest logit.
+
+    Args:
+        model: The model.
+        plain: Logits of two probes, where they are known.
+
+    Returns:
+        0 where it is the same numbers.
+    """
+    batch = model.batch(model.probes(2))
+    plain = model.logits(batch) if plain is None else plain
     with model.edited([Nothing()]):
         placed = model.logits(batch)
     return float((placed - plain).abs().max() / plain.abs().max().clamp_min(1e-12))
 
 
 @torch.no_grad()
-def decoding_error(model: LensModel) -> float:
-    """Largest change of a logit where the last token is read with a cache instead of in one pass, relative to the largest."""
-    ids = model.render(PROBES[:2])
-    whole = model.logits(model.batch(ids))
+def decoding_error(model: LensModel, whole: Tensor) -> float:
+    """Largest change of a logit where the last token is read with a cache instead of in one pass, relative to the largest.
+
+    Args:
+        model: The model.
+        whole: Logits of two probes in one pass.
+
+    Returns:
+        0 where it is the same numbers.
+    """
+    ids = model.probes(2)
     before = model.batch([row[:-1] for row in ids])
     cache = new_cache(model.hf.config)
     keywords = {**holding(model.hf, cache), "use_cache": True, "logits_to_keep": 1}
@@ -99,9 +118,9 @@ def decoding_error(model: LensModel) -> float:
     return float((stepped - whole).abs().max() / whole.abs().max().clamp_min(1e-12))
 
 
-def _check_decoding(model: LensModel) -> None:
+def _check_decoding(model: LensModel, whole: Tensor) -> None:
     name = model.provenance.architecture
-    if not torch.isfinite(model.logits(model.batch(model.render(PROBES[:2])))).all():
+    if not torch.isfinite(whole).all():
         if model.dtype == torch.float16:
             raise ModelError(
                 f"{name} overflows in float16 (largest number 65,504) on an ordinary prompt; use --dtype bfloat16 or float32"
@@ -109,7 +128,7 @@ def _check_decoding(model: LensModel) -> None:
         raise ModelError(f"{name} gives logits that are no numbers on an ordinary prompt: its weights are damaged")
     own = f"{name} does not write with a cache of keys and values (recurrent and state-space models do not), and is not audited"
     try:
-        error = decoding_error(model)
+        error = decoding_error(model, whole)
     except (TypeError, ValueError, RuntimeError, LookupError, AttributeError) as fault:
         if is_out_of_memory(fault):
             raise
@@ -122,7 +141,7 @@ def _check_decoding(model: LensModel) -> None:
 @torch.no_grad()
 def _looks_back_only(model: LensModel, limit: float) -> bool:
     """Whether the last token but one has the same logits with and without the last."""
-    ids = model.render(PROBES[:1])
+    ids = model.probes(1)
     batch = model.batch(ids)
     both = model.hf(input_ids=batch.input_ids, position_ids=batch.position_ids, use_cache=False).logits[:, -2]
     alone = model.logits(model.batch([ids[0][:-1]]))
@@ -138,13 +157,14 @@ def check_located(model: LensModel) -> None:
     Raises:
         ModelError: A check fails; the message names it.
     """
-    _check_decoding(model)
+    whole = model.logits(model.batch(model.probes(2)))
+    _check_decoding(model, whole)
     name = model.provenance.architecture
     if not layer_error(model) <= 1e-3:
         raise ModelError(
             f"the layers recorded from {name} are not its hidden states: its blocks were located wrongly; report this model"
         )
-    if not placement_error(model) <= 1e-3:
+    if not placement_error(model, plain=whole) <= 1e-3:
         raise ModelError(
             f"interventions that change nothing change the output of {name}: its modules pass activations in an unknown way"
         )

@@ -28,13 +28,12 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from refusal_lens.model.batches import Batch
 from refusal_lens.model.edit import FULL_PRECISION, Edit, Intervention, Site
-from refusal_lens.model.forward import record
 from refusal_lens.model.hooking import editing_inputs, placed, rounded_inputs
-from refusal_lens.model.layout import Event, same_memory, watching
+from refusal_lens.model.layout import Event, hidden_input, same_memory, watching
 from refusal_lens.model.lens import LensModel
 from refusal_lens.model.projection import Projecting, removing, unit
-from refusal_lens.model.tokens import PROBES
 
 AGREEMENT = {torch.float32: 0.01, torch.float64: 0.01}
 LOW_PRECISION_AGREEMENT = 0.3
@@ -95,12 +94,12 @@ def fold_plan(model: LensModel) -> FoldPlan:
         The plan.
     """
     if model not in _PLANS:
-        written, why_not = _find(model)
+        written, why_not, seen = _find(model)
         rounded = () if model.dtype in FULL_PRECISION else tuple(rounded_inputs(model.layout))
         lying = Counter(item.data_ptr() for _, item in model.hf.named_parameters(remove_duplicate=False))
         alone = (replace(item, alone=lying[getattr(item.owner, item.name).data_ptr()] == 1) for item in written)
         plan = FoldPlan(tuple(alone), rounded, why_not)
-        if plan.exact and not _proved(model, plan):
+        if seen is not None and not _proved(model, plan, seen):
             plan = FoldPlan((), (), "folded and hooked logits differ")
         _PLANS[model] = plan
     return _PLANS[model]
@@ -120,12 +119,13 @@ def folding(plan: FoldPlan, direction: Tensor) -> Generator[None, None, None]:
     with torch.no_grad(), ExitStack() as stack:
         for item in plan.written:
             original: nn.Parameter = getattr(item.owner, item.name)
-            removed = _without(original, direction.to(original.device), item.axis)
+            placed_direction = direction.to(original.device)
             if item.alone and (torch.is_inference_mode_enabled() or not original.is_inference()):
                 stack.callback(original.copy_, original.clone())
-                original.copy_(removed)
+                _without(original, placed_direction, item.axis, out=original)
             else:
                 stack.callback(setattr, item.owner, item.name, original)
+                removed = _without(original, placed_direction, item.axis)
                 setattr(item.owner, item.name, nn.Parameter(removed, requires_grad=False))
         stack.enter_context(editing_inputs(plan.rounded, Projecting(direction)))
         yield
@@ -159,36 +159,66 @@ class Rounded:
         return None
 
 
-def _without(weight: Tensor, direction: Tensor, axis: int) -> Tensor:
+def _without(weight: Tensor, direction: Tensor, axis: int, *, out: Tensor | None = None) -> Tensor:
+    """A matrix without a direction, as a new one or in the place of `out`."""
     wide = weight.detach().float()
     shape = [1] * weight.ndim
     shape[axis] = direction.shape[0]
     along = (wide.movedim(axis, -1) @ direction).unsqueeze(axis)
-    return torch.addcmul(wide, along, direction.reshape(shape), value=-1).to(weight.dtype)
+    if out is not None and out.dtype == torch.float32:
+        return out.addcmul_(along, direction.reshape(shape), value=-1)
+    removed = torch.addcmul(wide, along, direction.reshape(shape), value=-1).to(weight.dtype)
+    return removed if out is None else out.copy_(removed)
 
 
-def _find(model: LensModel) -> tuple[list[Written], str | None]:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """One pass of the unchanged model: its batch, its logits, and the first row's stream half-way up."""
+
+    batch: Batch
+    logits: Tensor
+    used: Tensor
+
+
+def _see(model: LensModel) -> _Seen:
+    batch = model.batch(model.probes(3))
+    found: list[Tensor] = []
+
+    def note(_module: nn.Module, arguments: tuple[object, ...], keywords: dict[str, object]) -> None:
+        hidden = hidden_input(arguments, keywords)
+        assert hidden is not None, "a decoder block is called with hidden states"
+        found.append(hidden[0, -1].float())
+
+    handle = model.layout.blocks[model.n_layers // 2].module.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        logits = model.logits(batch).float()
+    finally:
+        handle.remove()
+    return _Seen(batch, logits, found[0])
+
+
+def _find(model: LensModel) -> tuple[list[Written], str | None, _Seen | None]:
     layout = model.layout
     if layout.post_norm:
-        return [], "a norm follows attention or MLP before the residual stream"
+        return [], "a norm follows attention or MLP before the residual stream", None
     if getattr(model.hf, "is_quantized", False) or getattr(model.hf.config, "quantization_config", None) is not None:
-        return [], "weights are quantised"
+        return [], "weights are quantised", None
     if any(not parameter.is_floating_point() or parameter.device.type == "meta" for parameter in model.hf.parameters()):
-        return [], "weights are quantised or off-loaded"
+        return [], "weights are quantised or off-loaded", None
     written = [Written(module, "weight", 1) for module in dict.fromkeys(layout.embeddings)]
     if any(module.embedding_dim != model.d_model for module in layout.embeddings):
-        return [], "embeddings do not have the width of the residual stream"
+        return [], "embeddings do not have the width of the residual stream", None
     carriers = [module for block in layout.blocks for module in (block.attention, *block.mlp)]
     inside = {part for carrier in carriers for part in carrier.modules()}
     with watching(inside) as events:
-        model.logits(model.batch(model.render(PROBES[:2])))
+        seen = _see(model)
     ran = {event.module: event for event in events}
     for carrier in carriers:
         found = list(_outputs(carrier, ran, model.d_model))
         if not found:
-            return [], f"found no output matrix in {type(carrier).__name__}"
+            return [], f"found no output matrix in {type(carrier).__name__}", None
         written += found
-    return written, None
+    return written, None, seen
 
 
 def _outputs(carrier: nn.Module, ran: dict[nn.Module, Event], d_model: int) -> Iterator[Written]:
@@ -236,13 +266,10 @@ def _experts(stack: nn.Module, d_model: int) -> Iterator[Written]:
 
 
 @torch.no_grad()
-def _proved(model: LensModel, plan: FoldPlan) -> bool:
-    rows, activations = next(record(model, PROBES[:3], batch_size=3))
-    direction = unit(activations[rows.index(0), -1, model.n_layers // 2])
+def _proved(model: LensModel, plan: FoldPlan, seen: _Seen) -> bool:
+    direction, batch, plain = unit(seen.used), seen.batch, seen.logits
     if not bool(torch.isfinite(direction).all()) or not bool(direction.any()):
         return False
-    batch = model.batch(model.render(PROBES[:3]))
-    plain = model.logits(batch).float()
     with placed(model.layout, [removing(direction)], dtype=model.dtype):
         hooked = model.logits(batch).float()
     with folding(plan, direction):

@@ -93,6 +93,20 @@ def _record(
     return torch.stack(seen, dim=2)
 
 
+def stream(model: LensModel, token_ids: Sequence[Sequence[int]], layer: int) -> Float[Tensor, "prompt d_model"]:
+    """Residual stream entering a block at the last token of some prompts, in one pass that stops there.
+
+    Args:
+        model: The model.
+        token_ids: Rendered prompts.
+        layer: The block.
+
+    Returns:
+        float32 on the model's device.
+    """
+    return _record(model, token_ids, range(len(token_ids)), [-1], model.layout.blocks[: layer + 1])[:, 0, layer]
+
+
 def next_token_logits(
     model: LensModel,
     instructions: Sequence[str],

@@ -17,8 +17,10 @@ from refusal_lens.model.edit import Intervention
 from refusal_lens.model.hooking import Hold, edited
 from refusal_lens.model.layout import Layout
 from refusal_lens.model.thoughts import opens_thoughts
-from refusal_lens.model.tokens import render
+from refusal_lens.model.tokens import PROBES, render
 
+ENDS = 4
+"""Tokens that are kept at either end of what all probes begin with."""
 LAST = torch.tensor([-1])
 """Only the last position's logits. As a number, models that share keys between layers (Gemma 4) would leave out every other
 position of their later blocks, which are recorded and measured here."""
@@ -145,6 +147,24 @@ class LensModel:
                         f"prompt {index} has {len(ids)} tokens, the model takes {self.context}; shorten or leave it out"
                     )
         return rendered
+
+    def probes(self, count: int) -> list[list[int]]:
+        """Token ids of the first probes, for checks of what the model does with any tokens.
+
+        Of a long beginning that all have in common (a system prompt) only the ends are kept: more of it takes time and
+        shows nothing more.
+
+        Args:
+            count: How many.
+
+        Returns:
+            Ids without padding, of different lengths.
+        """
+        rendered = self.render(PROBES)
+        shortest = min(map(len, rendered))
+        common = next((i for i in range(shortest) if len({ids[i] for ids in rendered}) > 1), shortest)
+        dropped = range(ENDS, common - ENDS)
+        return [[token for place, token in enumerate(ids) if place not in dropped] for ids in rendered[:count]]
 
     def opens_thoughts(self, instructions: Sequence[str]) -> list[bool]:
         """Whether the prompt of each instruction, as rendered, opens a block of thoughts: its answer begins inside it."""
