@@ -337,6 +337,16 @@ def test_early_stops_and_bursts_agree_with_the_plain_loop(monkeypatch: pytest.Mo
         assert generate(loaded, PROMPTS, max_new_tokens=40, stop_when=decided) == wanted, burst
 
 
+def test_under_autocast_the_plain_loop_writes() -> None:
+    """Keys come in another format than the model's: writing them into storage of the model's raised an error."""
+    loaded = model("qwen3")
+    assert ways.way_of(loaded) == "shared"
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        wanted = generate(loaded, PROMPTS, max_new_tokens=6, engine=PLAIN)
+        assert generate(loaded, PROMPTS, max_new_tokens=6) == wanted
+    assert ways.way_of(loaded) == "shared"
+
+
 def test_most_architectures_repeat_their_steps() -> None:
     found = {name: ways.way_of(model(name)) for name in tiny_models.ARCHITECTURES}
     assert sum(way == "shared" for way in found.values()) >= 12, found

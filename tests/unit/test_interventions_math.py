@@ -162,3 +162,17 @@ def test_an_addition_gives_way_to_an_exact_ablation_row_by_row() -> None:
     assert torch.equal(Addition(added, layer=0).after([Ablation(3 * added)]).direction, torch.zeros(8))
     published = Addition(added, layer=0).after([Ablation(ablated, variant="published")])
     assert torch.equal(published.direction, added), "the published hooks guarantee nothing"
+
+
+def test_rows_that_do_not_fit_are_said() -> None:
+    """Found by trying: a reference of several rows beside one direction gave every prompt the first row's."""
+    one, two = _draw(8), _draw(2, 8)
+    for reference in (torch.tensor([1.0, 2.0]), torch.ones(2, 1), torch.ones(2, 3)):
+        with pytest.raises(ValueError, match="a reference of 2 rows needs 2 directions"):
+            Ablation(one, reference=reference)
+        assert Ablation(two, reference=reference).rows([1]).direction.shape == (1, 8)
+    Ablation(two, reference=torch.ones(1, 3))
+    for edit in (Ablation(two), Addition(two, layer=0)):
+        assert torch.equal(edit.rows([1, 0]).direction, two[[1, 0]])
+        with pytest.raises(ValueError, match="2 directions, one a prompt, but more prompts: prompt 2 has none"):
+            edit.rows([0, 2])

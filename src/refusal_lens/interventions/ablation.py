@@ -26,7 +26,7 @@ from torch import Tensor
 
 from refusal_lens.core.interventions import AblationOptions, AffineOptions, Options
 from refusal_lens.errors import DataError
-from refusal_lens.interventions.given import Given, per_row
+from refusal_lens.interventions.given import Given, chosen_rows, per_row
 from refusal_lens.model import Edit, Intervention, Site, in_float64, set_projection, unit
 from refusal_lens.model.edit import Placement
 from refusal_lens.model.projection import EXACT, removing
@@ -47,13 +47,20 @@ class Ablation:
     Attributes:
         direction: [d_model], any length; zero is a no-op. Or [rows, d_model]: one direction per row of the batch.
         reference: Projection every reader sees instead of zero (affine ablation), in units of the residual stream:
-            a number, one per row, or [rows or 1, layers]: one per layer.
+            a number, one per row, or [rows or 1, layers]: one per layer. Rows of their own need directions of their own.
         variant: "exact", or "published" for comparison.
     """
 
     direction: Float[Tensor, "*rows d_model"]
     reference: Tensor | float | None = None
     variant: Variant = "exact"
+
+    def __post_init__(self) -> None:
+        """ValueError where the reference has other rows than the direction: all rows would get the first one's."""
+        rows = 1 if self.direction.ndim == 1 else len(self.direction)
+        given = self.reference.shape[0] if isinstance(self.reference, Tensor) and self.reference.ndim > 0 else 1
+        if given not in (1, rows):
+            raise ValueError(f"a reference of {given} rows needs {given} directions, a row each, not {rows}")
 
     @cached_property
     def unit(self) -> Float[Tensor, "*rows d_model"]:
@@ -134,11 +141,10 @@ class Ablation:
         """The ablation of some rows of the batch, in this order."""
         if self.direction.ndim == 1:
             return self
-        chosen = list(indices)
-        reference = self.reference
+        direction, reference = chosen_rows(self.direction, indices), self.reference
         if isinstance(reference, Tensor) and reference.ndim > 0 and len(reference) == len(self.direction):
-            reference = reference[chosen]
-        return replace(self, direction=self.direction[chosen], reference=reference)
+            reference = reference[list(indices)]
+        return replace(self, direction=direction, reference=reference)
 
     def fold_direction(self) -> Tensor | None:
         """The direction, when weights can carry the whole ablation: exact, towards zero, one for all rows."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from refusal_lens.core.interventions import AdditionOptions
 from refusal_lens.interventions.ablation import Ablation
-from refusal_lens.interventions.given import Given, per_row
+from refusal_lens.interventions.given import Given, chosen_rows, per_row
 from refusal_lens.model import Edit, Intervention, Site, in_float64, unit
 
 
@@ -68,7 +68,7 @@ class Addition:
 
     def rows(self, indices: Sequence[int], /) -> Addition:
         """The addition to some rows of the batch, in this order."""
-        return self if self.direction.ndim == 1 else replace(self, direction=self.direction[list(indices)])
+        return self if self.direction.ndim == 1 else replace(self, direction=chosen_rows(self.direction, indices))
 
     def fold_direction(self) -> Tensor | None:
         """None: an addition is no property of the weights alone."""

@@ -40,6 +40,15 @@ class Given(Protocol):
         ...
 
 
+def chosen_rows(directions: Float[Tensor, "rows d_model"], indices: Sequence[int]) -> Float[Tensor, "chosen d_model"]:
+    """The directions of some prompts, in this order; ValueError where there are more prompts than directions."""
+    if indices and max(indices) >= len(directions):
+        raise ValueError(
+            f"{len(directions)} directions, one a prompt, but more prompts: prompt {max(indices)} has none"
+        )
+    return directions[list(indices)]
+
+
 def per_row(vectors: Sequence[Tensor], repeats: int) -> Float[Tensor, "*rows d_model"]:
     """One vector for all rows where there is only one, else each for its `repeats` rows, one block after the other."""
     return vectors[0] if len(vectors) == 1 else torch.stack(list(vectors)).repeat_interleave(repeats, dim=0)

@@ -20,6 +20,8 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Literal, TypeAlias
 
+import torch
+
 from refusal_lens.model import decoding, plain_loop, ways
 from refusal_lens.model.answers import Generated, Job, Watch
 from refusal_lens.model.batches import BatchSize, chunks, free_memory, is_out_of_memory, release_memory, run_shrinking
@@ -101,7 +103,8 @@ def batches_of(model: LensModel, lengths: Sequence[int], batch_size: BatchSize =
 
 def _writer(model: LensModel, engine: Engine) -> Callable[[Job, Sequence[int]], None]:
     """What writes the answers of one batch: the one place where engines and loops are chosen."""
-    way = "plain" if engine.plain else ways.way_of(model)
+    rounded = torch.is_autocast_enabled(model.device.type)  # keys in another format than the model's, which storage has
+    way = "plain" if engine.plain or rounded else ways.way_of(model)
     if way == "plain":
         return plain_loop.write
     decoder = decoding.decoder_of(model, share=way == "shared")
