@@ -224,6 +224,7 @@ def test_a_gguf_file_is_dequantised(tmp_path: Path) -> None:
     assert model.provenance.digest == in_folder.provenance.digest == fingerprint(str(file)) == identify(model)
     assert outline(str(file), PROMPTS).n_layers == tiny_models.LAYERS
     assert outline(str(file), PROMPTS).parameters > 10_000
+    assert outline(str(file), PROMPTS).key_width == tiny_models.WIDTH // 4 * 2, "2 of 4 heads keep keys"
     assert generate(model, PROMPTS, max_new_tokens=4)[0].token_ids
 
 

@@ -79,6 +79,19 @@ def test_estimate_adds_up() -> None:
     assert timed.seconds == pytest.approx(reads * 20 / 1000 + (3000 + 1536) / 100)
 
 
+def test_memory_of_keys_and_values_counts_the_heads_that_keep_them() -> None:
+    """Qwen2.5-7B in 16 bits: 4 heads of 128 keep keys, not the stream's 3,584; 32 rows of 1,024 tokens in 28 layers."""
+    work = Workload(languages=2, sources=1, n_train=8, n_val=4, answers=999, prompt_tokens=24.0, max_new_tokens=1000)
+    sizes = [
+        estimate(work, Shape(28, 3584, 10, 1_000_000, 5, 2, on_cpu=True, key_width=width)).memory_bytes
+        for width in (512, 3584)
+    ]
+    whole = 2 * 32 * 1024 * 28 * 3584 * 2  # bytes of keys and values, every head keeping its own
+    assert sizes[1] == 2_000_000 + whole
+    assert sizes[0] < sizes[1] / 4, "what is left is the largest pass"
+    assert estimate(work, Shape(28, 3584, 10, 1_000_000, 5, 2, on_cpu=True)).memory_bytes == sizes[1]
+
+
 def test_a_busy_machine_is_not_taken_for_a_slow_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Found on the 0.5B: `--dry-run` said 4.5 hours for an hour, because other work held the cores while it measured."""
     shape = Shape(2, 8, 10, 1000, 5, 4, on_cpu=True)

@@ -47,6 +47,7 @@ class Shape:
         n_positions: Post-instruction positions.
         bytes_per_value: 4 for float32, 2 for 16-bit formats.
         on_cpu: Whether it runs on the CPU.
+        key_width: Numbers a layer keeps of a token as keys, and again as values; None for d_model.
     """
 
     n_layers: int
@@ -56,6 +57,7 @@ class Shape:
     n_positions: int
     bytes_per_value: int
     on_cpu: bool
+    key_width: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,5 +190,6 @@ def _memory(work: Workload, shape: Shape) -> int:
     recorded = round(2 * work.n_val * work.prompt_tokens * shape.d_model * kept_layers * shape.bytes_per_value)
     batch = min(256, max(1, work.answers), math.ceil(32768 / max(1.0, work.prompt_tokens + work.max_new_tokens)))
     length = work.prompt_tokens + work.max_new_tokens
-    cache = round(2 * batch * length * shape.n_layers * shape.d_model * shape.bytes_per_value)
+    kept = shape.d_model if shape.key_width is None else shape.key_width
+    cache = round(2 * batch * length * shape.n_layers * kept * shape.bytes_per_value)
     return weights + max(one_pass + recorded, cache)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
+from transformers import PreTrainedConfig
 
 from refusal_lens.errors import ModelError
 from refusal_lens.model.source import Source, first_line, locate_source, open_config
@@ -25,6 +26,7 @@ class Outline:
         parameters: Numbers in its weight files.
         n_positions: Post-instruction positions of its chat template.
         prompt_tokens: Mean length of some rendered prompts.
+        key_width: Numbers that a layer keeps of a token as keys; as many as values.
     """
 
     n_layers: int
@@ -33,6 +35,7 @@ class Outline:
     parameters: int
     n_positions: int
     prompt_tokens: float
+    key_width: int
 
 
 def outline(
@@ -64,7 +67,7 @@ def outline(
     try:
         config = open_config(source, trust_remote_code=trust_remote_code).get_text_config()
         layers, width, words = config.num_hidden_layers, config.hidden_size, config.vocab_size
-        parameters = _parameters(source)
+        parameters, keys = _parameters(source), _key_width(config)
     except (SafetensorError, OSError, ValueError, AttributeError) as error:
         raise ModelError(f"{spec}: its size cannot be told from its files: {first_line(error)}") from error
     tokenizer = open_tokenizer(
@@ -78,7 +81,17 @@ def outline(
         parameters=parameters,
         n_positions=post_instruction_length(tokenizer),
         prompt_tokens=sum(lengths) / len(lengths),
+        key_width=keys,
     )
+
+
+def _key_width(config: PreTrainedConfig) -> int:
+    """Heads that keep keys times their width, by the usual names; the stream's width where a configuration has others."""
+    heads = getattr(config, "num_key_value_heads", None) or getattr(config, "num_attention_heads", None)
+    width = getattr(config, "head_dim", None)
+    if not isinstance(heads, int):
+        return int(config.hidden_size)
+    return heads * int(width or config.hidden_size // config.num_attention_heads)
 
 
 def _parameters(source: Source) -> int:

@@ -115,6 +115,7 @@ def _shape(prepared: Prepared) -> tuple[Shape, float, str]:
         n_positions=found.n_positions,
         bytes_per_value=4 if wanted.dtype == "float32" else 2,
         on_cpu=device == "cpu",
+        key_width=found.key_width,
     )
     return shape, found.prompt_tokens, device
 
