@@ -15,6 +15,14 @@ for _variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
+# What a shell or a CI sets for its user changes what commands print, write or ask: the tests begin without it.
+for _variable in (
+    *("FORCE_COLOR", "CLICOLOR_FORCE", "NO_COLOR", "COLUMNS", "LINES", "TTY_COMPATIBLE", "TTY_INTERACTIVE"),
+    *("SOURCE_DATE_EPOCH", "REFUSAL_LENS_LANGUAGES", "REFUSAL_LENS_ADMIN_TOKEN"),
+    *("REFUSAL_LENS_API_KEY", "REFUSAL_LENS_MODEL_API_KEY"),
+):
+    os.environ.pop(_variable, None)
+
 # The same examples every time, however busy the machine; `--hypothesis-profile=default` looks further.
 settings.register_profile(
     "suite", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
