@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import tiny_models
-from refusal_lens.directions.batched import BatchedPasses
+from refusal_lens.directions.batched import BatchedPasses, Pair
 from refusal_lens.directions.passes import PrefixCachePasses, passes_for
 from refusal_lens.directions.prefix_calls import Calls
 from refusal_lens.model import LensModel, ModelProvenance, assemble
@@ -53,6 +53,28 @@ def test_a_block_whose_arguments_depend_on_blocks_before_it_is_watched_at_work()
     found = [calls.watch(tokens, before) for tokens, before in SEGMENTS]
     assert calls._idle == {False: False, True: False}
     assert found[0].keywords[2]["told"] != found[1].keywords[2]["told"]
+
+
+def test_passes_of_a_sweep_are_alike_and_hold_what_stays_in_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = _assembled(tiny_models.network("llama"))
+    ids = model.render(["Tell me a story", "Tell me a story about cats", "What is seven?", "Tell me"])
+    passes = passes_for(model, ids)
+    assert isinstance(passes, PrefixCachePasses)
+    ran: list[tuple[int, int]] = []
+    walk = passes._walker.walk
+    monkeypatch.setattr(
+        passes._walker, "walk", lambda some, *a, **k: (ran.append((len(some), k["tokens"])), walk(some, *a, **k))[1]
+    )
+    mean = sum(map(len, ids)) / 4
+    count = int(2.1 * 1280 / mean)
+    vectors = torch.randn(count, model.d_model, generator=torch.Generator().manual_seed(1))
+    passes.ablated(
+        vectors, [Pair(candidate, prompt) for candidate in range(count) for prompt in range(4)], lambda _: None
+    )
+    assert [tokens for _, tokens in ran] == [1280] * 3
+    sizes = [some for some, _ in ran]
+    assert sum(sizes) == count and max(sizes) - min(sizes) <= 2
+    assert max(sizes) * mean <= 1280
 
 
 @pytest.mark.parametrize("name", ["llama", "mixtral"])
