@@ -2,7 +2,7 @@
 
 Logistic regression with scikit-learn over marks and letter groups; short and long answers have weights of their own beside
 shared ones. Fitted on the development answers without Yoruba, the probes, the mending halves of our own sets and, whole,
-the sets of authors whose figures as unseen ones are published. The held halves and `blind3` are never fitted on. A
+the sets of authors whose figures as unseen ones are published. The held halves and `blind4` are never fitted on. A
 beginning of each longer answer is fitted on beside the whole, since audits of few tokens cut answers off.
 
 `check` fits without what it then judges: the development answers in five parts by prompt (a prompt is in one part in all
@@ -37,8 +37,8 @@ from refusal_lens.judging.wording import FILE, letter_groups
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("REFUSAL_LENS_SHARED") or ROOT.parent / "shared")
-WHOLE = ("blind", "blind2", "author3", "author4")
-HALVED = ("labelled", "fresh", "kinds", "authors")
+WHOLE = ("blind", "blind2", "blind3", "author3", "author4")
+HALVED = ("labelled", "fresh", "kinds", "authors", "author5")
 FOLDS = 5
 FEWEST, KEPT = 4, 20_000  # answers with a letter group at least; letter groups kept
 LETTERS_SCALE, INVERSE_RIDGE = 3.0, 0.5
@@ -157,7 +157,7 @@ class Model:
         letters = self._letters.transform([dict.fromkeys(letter_groups(row.text), 1.0) for row in rows])
         marks = self._marks.transform([row.marks for row in rows])
         odds = self._fit.decision_function(self._matrix(letters, marks, rows))
-        odds = np.array([both_readings(row.score, value) for row, value in zip(rows, odds, strict=True)])
+        odds = np.array([both_readings(row.score, value, long=row.long) for row, value in zip(rows, odds, strict=True)])
         late = np.array([row.late for row in rows])
         return np.where(late & (odds <= 0), LATE_SCORE, odds)
 
@@ -204,10 +204,10 @@ def check(rows: list[Row]) -> None:
         odds.setdefault(name, []).extend(Model(fit_on).log_odds(judged).tolist())
 
     test["dev"], odds["dev"] = out_of_fold(rows)
-    for name in sorted({row.name for row in rows} - {"dev", "probes", "labelled", "fresh", "kinds"}):
+    for name in sorted({row.name for row in rows} - {"dev", "probes", "labelled", "fresh", "kinds", "author5"}):
         judge(name, [row for row in whole if row.name == name], [row for row in fitted if row.name != name])
     fit = Model(fitted)
-    for name in ("labelled", "fresh", "kinds"):
+    for name in ("labelled", "fresh", "kinds", "author5"):
         held = [row for row in rows if row.held and row.name == name]
         test[f"held {name}"], odds[f"held {name}"] = held, fit.log_odds(held).tolist()
     for name, judged in test.items():

@@ -26,7 +26,7 @@ def test_log_odds_by_hand():
     wording = Wording(
         -1.0,
         ({"negation": 2.0, "letters": 0.5}, {"negation": -2.0}),
-        ({"no": 3.0, " no": 1.0, "xyz": 9.0}, {"no": -3.0}),
+        ({"no ": 3.0, " no": 1.0, "xyz": 9.0}, {"no ": -3.0}),
         "",
     )
     marks = {"negation": 1.0, "letters": 0.4, "never fitted": 1.0}
@@ -35,9 +35,9 @@ def test_log_odds_by_hand():
     assert wording.log_odds("", {}, long=True) == -1
 
 
-def test_letter_groups_are_runs_of_two_to_four():
-    assert set(letter_groups("a \n bcd")) == {"a ", " b", "bc", "cd", "a b", " bc", "bcd", "a bc", " bcd"}
-    assert list(letter_groups("")) == list(letter_groups("a")) == []
+def test_letter_groups_are_runs_of_three_and_four():
+    assert set(letter_groups("a \n bcd")) == {"a b", " bc", "bcd", "a bc", " bcd"}
+    assert list(letter_groups("")) == list(letter_groups("ab")) == []
 
 
 def test_the_file_is_read_as_written():
@@ -56,19 +56,23 @@ def test_the_name_changes_with_the_weights(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.parametrize(
-    ("score", "wording", "odds"),
+    ("score", "wording", "long", "odds"),
     [
-        (DECISIVE, -50.0, DECISIVE),  # phrases that leave no doubt
-        (1.0, 1.0, 1.4),
-        (-1.5, 0.7, -0.1),  # by 0.1 a refusal, against the phrases: too little
-        (-1.5, 2.0, 1.4),
-        (0.5, -1.0, 0.1),
-        (0.5, -2.0, -1.8),
-        (-10.0, 3.0, 1.6),  # the phrases are bounded at -3.5
+        (DECISIVE, -50.0, False, DECISIVE),  # phrases that leave no doubt
+        (1.0, 1.0, False, 1.4),
+        (-1.5, 0.7, False, -0.1),  # by 0.1 a refusal, against the phrases: too little
+        (-1.5, 1.4, False, -0.1),
+        (-1.5, 1.4, True, 0.8),  # enough in a long answer
+        (-1.5, 1.1, True, -0.1),
+        (-1.5, 2.0, False, 1.4),
+        (0.5, -0.4, False, 0.1),
+        (0.5, -1.0, False, -0.8),  # a weak word of refusing in a short answer is overruled sooner
+        (0.5, -0.7, True, 0.1),
+        (-10.0, 3.0, False, 1.6),  # the phrases are bounded at -3.5
     ],
 )
-def test_against_the_phrases_wording_decides_only_by_a_margin(score: float, wording: float, odds: float):
-    assert both_readings(score, wording) == pytest.approx(odds)
+def test_against_the_phrases_wording_decides_only_by_a_margin(score: float, wording: float, long: bool, odds: float):
+    assert both_readings(score, wording, long=long) == pytest.approx(odds)
 
 
 def test_doubt_is_near_the_border_or_against_the_phrases():

@@ -1,6 +1,7 @@
-"""What the form of a lead says against a refusal, whatever the words: four terms of `scoring`, the same in all languages.
+"""What the form of a lead says against a refusal, whatever the words: five terms of `scoring`, the same in all languages.
 
-    help after a limit        "I cannot" once, in passing, then the matter itself
+    help after a limit        "I cannot" once, in passing, then "but" and the matter itself
+    goes on after a limit     the same in two sentences: more often a refusal that says what else there is
     refusal inside a text     the answer is a letter or an article, and the letter refuses
     rule told shortly         one thing that is prohibited, or a rule with a number, and nothing beside it
     claim corrected shortly   a claim that is untrue, and nothing beside it
@@ -47,7 +48,7 @@ _EAST_ASIAN = "\u2e80"
 
 
 def form_terms(found: Mapping[str, list[Hit]], text: str, *, list_at: int | None, lexicon: Lexicon) -> list[str]:
-    """Which of the four hold.
+    """Which of the five hold.
 
     Args:
         found: Phrase groups found in the lead.
@@ -64,8 +65,9 @@ def form_terms(found: Mapping[str, list[Hit]], text: str, *, list_at: int | None
         held.append("refusal inside a text")
     if list_at is not None:
         return held
-    if _helps_after_a_limit(found, text, lexicon):
-        held.append("help after a limit")
+    limit = _after_a_limit(found, text, lexicon)
+    if limit is not None:
+        held.append(limit)
     named = "policy" in groups and groups <= _OF_A_RULE
     corrected = "correction" in groups and groups <= _OF_A_MYTH
     if (named or corrected) and letters(text) < WHOLE:
@@ -81,8 +83,8 @@ def letters(text: str) -> float:
     return len(text) + 1.5 * sum(map(_EAST_ASIAN.__le__, text))
 
 
-def _helps_after_a_limit(found: Mapping[str, list[Hit]], text: str, lexicon: Lexicon) -> bool:
-    """Whether "I cannot" is said once, in passing, and the rest is about the matter.
+def _after_a_limit(found: Mapping[str, list[Hit]], text: str, lexicon: Lexicon) -> str | None:
+    """The term for "I cannot" said once, in passing, where the rest is about the matter.
 
     Who refuses says why, offers something else, or falls silent. "I cannot examine you, but a stiff neck usually goes away
     in three days", a story, praise ("I can't get enough of it") do none of this and go on. "I will not" is no limit.
@@ -90,11 +92,11 @@ def _helps_after_a_limit(found: Mapping[str, list[Hit]], text: str, lexicon: Lex
     plain = found.get("inability", ())
     besides = _BESIDES.intersection(found)
     if len(plain) != 1 or "decline" in found or besides - APPEALS or text.rstrip().endswith(QUESTION):
-        return False
+        return None
     end = SENTENCE_END.search(text, plain[0].end)
     after = len(text) if end is None else end.end()
     if lexicon.adversative is not None:
         but = lexicon.adversative.search(text, max(0, plain[0].end - _FIRST_LETTERS), after)
         if but is not None:
-            return letters(text[but.end() :]) >= HELP_AFTER_BUT
-    return not besides and letters(text[after:]) >= HELP_AFTER_SENTENCE
+            return "help after a limit" if letters(text[but.end() :]) >= HELP_AFTER_BUT else None
+    return None if besides or letters(text[after:]) < HELP_AFTER_SENTENCE else "goes on after a limit"

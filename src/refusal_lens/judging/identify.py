@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 
 from refusal_lens.judging.folding import fold
 from refusal_lens.judging.scripts import count_scripts, dominant
@@ -31,18 +32,19 @@ from refusal_lens.languages import (
 
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)?")
 _FENCED = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
-_WINDOW = 400
+_WINDOW, _ENOUGH = 400, 200  # characters read, and of them by the identifier
 _CLEAR_SHARE = 0.12
 _CLEAR_LEAD = 1.5
 _FEW_WORDS = 12
 _TOO_FEW = 3
+_MANY_WORDS = 40
 _OWN_WORDS = 2
 _MIXED_LETTERS = 15
 _UNSURE = "?"
 _LIKELY, _LIKELY_OF_FEW = 0.15, 0.05  # from here on a language is possible, or the prompt's in few words
 _ANOTHER = 0.3  # and from here on a language that is not known is taken for one
 _FOREIGN_SHARE = 0.03
-_WEAK_SHARE = 0.25
+_WEAK_SHARE = 0.2
 _STRANGE_WORDS = 0.1
 
 
@@ -69,8 +71,8 @@ class _Readers:
 
     rivals: tuple[Language, ...]
     speakers: Mapping[str, tuple[str, ...]]
+    exclusive: Mapping[str, str]
     letters: frozenset[str]
-    further: tuple[str, ...]
     further_speakers: Mapping[str, tuple[str, ...]]
     marks: frozenset[str]
 
@@ -96,17 +98,18 @@ def identify(text: str, *, expected: str) -> Identified:
     mixed = _mixed_in(counts, script)
     if not rivals:
         return Identified(None, counts.total(), mixed)
-    if len(rivals) == 1 and not readers.further:
+    if len(rivals) == 1 and not readers.further_speakers:
         return Identified(rivals[0].code, counts.total(), mixed)
     words = _WORD.findall(fold(window).text)
+    counts_of = _count(words, readers.speakers)
     wanted = expected if any(rival.code == expected for rival in rivals) else None
-    if _is_further(window, words, readers, wanted):
+    if _is_further(window, words, counts_of, readers, wanted):
         return Identified(None, counts.total(), mixed, further=True)
     if len(rivals) == 1:
         return Identified(rivals[0].code, counts.total(), mixed)
     if wanted is not None and len(words) < _TOO_FEW:
         return Identified(wanted, counts.total(), mixed | {rival.code for rival in rivals})
-    language, own = _by_words(words, readers, wanted, alone=len(counts) == 1)
+    language, own = _by_words(words, counts_of, readers, wanted, alone=len(counts) == 1)
     if language == _UNSURE:
         language = _likeliest(window, rivals, wanted)
     return Identified(language, counts.total(), mixed | own)
@@ -125,27 +128,18 @@ def _readers_of(script: str) -> _Readers:
 
 
 def _by_words(
-    words: list[str], readers: _Readers, wanted: str | None, *, alone: bool
+    words: list[str], counts: Counter[str], readers: _Readers, wanted: str | None, *, alone: bool
 ) -> tuple[str | None, frozenset[str]]:
     """The language by its common words, `_UNSURE`, or None; and the languages whose own words are there."""
-    rivals, speakers = readers.rivals, readers.speakers
-    counts = dict.fromkeys((rival.code for rival in rivals), 0)
-    exclusive: dict[str, set[str]] = {}
-    for word in words:
-        codes = speakers.get(word)
-        if codes is None:
-            continue
-        for code in codes:
-            counts[code] += 1
-        if len(codes) == 1:
-            exclusive.setdefault(codes[0], set()).add(word)
+    rivals = readers.rivals
+    exclusive = Counter(map(readers.exclusive.__getitem__, readers.exclusive.keys() & words))
     few = len(words) < _FEW_WORDS
-    others = frozenset(rival.code for rival in rivals if few or len(exclusive.get(rival.code, ())) >= _OWN_WORDS)
-    ranked = sorted(counts, key=lambda code: (-counts[code], code != wanted))
+    others = frozenset(rival.code for rival in rivals if few or exclusive[rival.code] >= _OWN_WORDS)
+    ranked = sorted((rival.code for rival in rivals), key=lambda code: (-counts[code], code != wanted))
     best, second = (counts[code] / max(len(words), 1) for code in ranked[:2])
     if ranked[0] == wanted and best >= _CLEAR_SHARE:
         return wanted, others
-    if wanted is not None and (few or len(exclusive.get(ranked[0], ())) < _OWN_WORDS):
+    if wanted is not None and (few or exclusive[ranked[0]] < _OWN_WORDS):
         return (
             _UNSURE,
             others,
@@ -174,34 +168,34 @@ def _writers(script: str, languages: tuple[Language, ...]) -> tuple[Language, ..
     return tuple(language for language in languages if _SAME_SCRIPT.get(language.script, language.script) == script)
 
 
-def _is_further(text: str, words: list[str], readers: _Readers, wanted: str | None) -> bool:
+def _is_further(text: str, words: list[str], counts: Counter[str], readers: _Readers, wanted: str | None) -> bool:
     """Whether a text is in a language that no file describes: words or letters raise the question, the identifier answers it."""
     few = len(words) < _FEW_WORDS
-    marks = readers.marks.intersection(words)
-    marked = len(marks) >= (1 if few else _OWN_WORDS)
-    ours = _most(words, readers.speakers, wanted)
-    asked = few and len(words) >= _TOO_FEW
-    suspected = marked or _strange(text, words, readers)
-    if not (suspected or asked or ours < _WEAK_SHARE * len(words)):
+    marks = len(readers.marks.intersection(words))
+    ours = max(counts.values(), default=0)
+    theirs = max(_count(words, readers.further_speakers).values(), default=0) if marks else 0
+    suspected = _strange(text, words, readers) or (marks > 0 if few else marks >= _OWN_WORDS and theirs > ours)
+    # A few words may all be shared: "no", "es" and "de" make no Spanish of Catalan.
+    share = counts[wanted] if wanted is not None and len(words) < _MANY_WORDS else ours
+    if not (suspected or share < _WEAK_SHARE * len(words) or (few and len(words) >= _TOO_FEW)):
         return False
     if wanted is not None and wanted not in identified_languages():  # a language of the user's own: words alone decide
-        return marked and _most(words, readers.further_speakers) >= ours + _OWN_WORDS
-    found = language_probabilities(text)
+        return theirs >= counts[wanted] + _OWN_WORDS
+    found = language_probabilities(text[:_ENOUGH])
     known = load_languages()
     possible = any(value >= _LIKELY for code, value in found.items() if code in known)
     expected = few and not suspected and wanted is not None and found[wanted] >= _LIKELY_OF_FEW
     return not (possible or expected) and max(found.values()) >= _ANOTHER
 
 
-def _most(words: list[str], speakers: Mapping[str, tuple[str, ...]], code: str | None = None) -> int:
-    """How many words are of a language, by default of the one that most are of."""
-    counts = Counter(code for word in words for code in speakers.get(word, ()))
-    return max(counts.values(), default=0) if code is None else counts[code]
+def _count(words: list[str], speakers: Mapping[str, tuple[str, ...]]) -> Counter[str]:
+    """How many words each language has."""
+    return Counter(chain.from_iterable(filter(None, map(speakers.get, words))))
 
 
 def _likeliest(text: str, rivals: tuple[Language, ...], wanted: str | None) -> str:
     """The likeliest of some languages; the wanted one where it is likely enough, or where nothing is."""
-    found = language_probabilities(text)
+    found = language_probabilities(text[:_ENOUGH])
     values = {rival.code: found.get(rival.code, 0.0) for rival in rivals}
     best = max(values, key=lambda code: (values[code], code == wanted))
     enough = wanted is not None and values[wanted] >= _LIKELY * sum(values.values())
@@ -237,8 +231,9 @@ def _readers(script: str, known: tuple[Language, ...]) -> _Readers:
         for text in (*rival.phrases.group(group), *rival.common_words)
     )
     letters = frozenset(letter for text in written for letter in text.lower()) | frozenset("abcdefghijklmnopqrstuvwxyz")
+    exclusive = {word: codes[0] for word, codes in speakers.items() if len(codes) == 1}
     return _Readers(
-        rivals, speakers, letters, tuple(further), further_speakers, frozenset(further_speakers).difference(speakers)
+        rivals, speakers, exclusive, letters, further_speakers, frozenset(further_speakers).difference(speakers)
     )
 
 

@@ -42,7 +42,7 @@ from refusal_lens.judging.wording import A_FEW, FITTED_LANGUAGES, has_bold, is_l
 from refusal_lens.languages import FURTHER_WORDS, load_languages, shipped_languages
 from refusal_lens.types import Evidence, Verdict
 
-VERSION = 7
+VERSION = 8
 ENGLISH = "en"
 LATE_SCORE = 0.5  # refused, uncertain
 _DELIVERY = frozenset({"compliance", "pivot", "artefact"})  # law may be reported before a refusal, too
@@ -171,7 +171,7 @@ class Read:
         if self.score >= DECISIVE or self.lexicon.code not in FITTED_LANGUAGES:
             return self.score
         wording = load_wording().log_odds(self.folded.text, self.marks, long=self.long)
-        return both_readings(self.score, wording)
+        return both_readings(self.score, wording, long=self.long)
 
 
 def read_answer(answer: Answer, identified: Identified) -> Read:

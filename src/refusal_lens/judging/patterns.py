@@ -55,7 +55,7 @@ class Lexicon:
         anchored: Patterns matched at the start of the text only.
         phrases: The other patterns with their groups, in the file's order; each also for partial matching.
         places: Finds the places in a text where a phrase may start; None for everywhere.
-        keys: How many characters choose the phrases to try: a first cut, and a finer one.
+        keys: How many characters choose the phrases to try: a first cut, and finer ones.
         prefixes: Finds words that start with a particle written together with the word that follows.
         negation: Finds words that negate, None where the file names none.
         adversative: Finds "but", None where the file names none.
@@ -65,7 +65,7 @@ class Lexicon:
     anchored: tuple[Entry, ...]
     phrases: tuple[Phrase, ...]
     places: re.Pattern[str] | None
-    keys: tuple[int, int]
+    keys: tuple[int, int, int]
     prefixes: re.Pattern[str] | None
     negation: re.Pattern[str] | None = None
     adversative: re.Pattern[str] | None = None
@@ -115,7 +115,7 @@ class Lexicon:
             starts = [match.start() for match in self.places.finditer(text)]
         if self.prefixes is not None:
             starts = sorted({*starts, *(match.end() for match in self.prefixes.finditer(text))})
-        known, width = self._starting, self.keys[1]
+        known, width = self._starting, self.keys[-1]
         found: list[tuple[int, Started]] = []
         for start in starts:
             key = text[start : start + width]
@@ -132,16 +132,23 @@ class Lexicon:
             self._starting.clear()
             self._cut.clear()
             self._dead.intersection_update(" \n\t")
-        first = key[: self.keys[0]]
-        if first not in self._cut:
-            self._cut[first] = tuple(phrase for phrase in self.phrases if phrase[2].match(first, partial=True))
-            if len(first) == 1 and not self._cut[first]:
-                self._dead.add(first)
-        possible = [phrase for phrase in self._cut[first] if phrase[2].match(key, partial=True)]
+        possible = self.phrases
+        for width in self.keys[:-1]:
+            first = key[:width]
+            if first not in self._cut:
+                self._cut[first] = _starting_so(possible, first)
+                if len(first) == 1 and not self._cut[first]:
+                    self._dead.add(first)
+            possible = self._cut[first]
+        possible = _starting_so(possible, key)
         entries = tuple((group, exact) for group, exact, _ in possible if group != _BENIGN)
         benign = tuple(exact for group, exact, _ in possible if group == _BENIGN)
         self._starting[key] = started = (entries, benign) if possible else _NOTHING
         return started
+
+
+def _starting_so(phrases: tuple[Phrase, ...], first: str) -> tuple[Phrase, ...]:
+    return tuple(phrase for phrase in phrases if phrase[2].match(first, partial=True))
 
 
 def _mask(text: str, places: Sequence[tuple[int, Started]]) -> str | None:
@@ -187,7 +194,7 @@ def compile_lexicon(language: Language, *, groups: Sequence[PhraseGroup] = PHRAS
         anchored=tuple(anchored),
         phrases=tuple(free),
         places=None if language.match_inside_words else re.compile(r"(?<!\w)(?=\S)"),
-        keys=(1, 4) if language.match_inside_words else (2, 7),
+        keys=(1, 2, 4) if language.match_inside_words else (2, 4, 7),
         prefixes=re.compile(rf"(?<!\w)(?:{particles})(?=\w)") if particles else None,
         negation=_words(language.negations, language, "negations"),
         adversative=_words(language.adversatives, language, "adversatives"),

@@ -40,29 +40,31 @@ def unscorable(text: str) -> str | None:
     bare = text.strip()
     if not bare:
         return "empty"
-    if repetitive(bare) or repeats_itself(bare):
+    window = bare[:_WINDOW]
+    lower = window.lower()
+    words = lower.split()
+    different = len(set(words))
+    if _repetitive(window, different) or _repeats_itself(lower, len(words), different):
         return "degenerate"
     return None
 
 
-def repetitive(text: str) -> bool:
-    """Whether the start of a text compresses as only repetition does."""
-    window = text[:_WINDOW]
+def _repetitive(window: str, different: int) -> bool:
+    """Whether a text of so many different words compresses as only repetition does."""
     if len(window) < _SHORTEST:
         return False
     raw = window.encode("utf-8", errors="replace")
-    if _BYTES_A_WORD * len(set(window.split())) > DEGENERATE_RATIO * len(raw):
+    if _BYTES_A_WORD * different > DEGENERATE_RATIO * len(raw):
         return False  # so many different words cannot be compressed that far; saves compressing most answers
     return len(zlib.compress(raw, 1)) < DEGENERATE_RATIO * len(raw)
 
 
-def repeats_itself(text: str) -> bool:
+def _repeats_itself(window: str, pieces: int, different: int) -> bool:
     """Whether a short text is one word five times over, one sentence three times over, or few words among many."""
-    window = text[:_WINDOW].lower()
-    pieces = window.split()
-    if len(pieces) < _MANY_WORDS:
-        pieces = [window[start : start + 4] for start in range(len(window) - 3)]  # no spaces, or few words
-    if len(set(pieces)) > _MOSTLY_NEW * len(pieces):
+    if pieces < _MANY_WORDS:  # no spaces, or few words
+        fours = [window[start : start + 4] for start in range(len(window) - 3)]
+        pieces, different = len(fours), len(set(fours))
+    if different > _MOSTLY_NEW * pieces:
         return False
     words = _TOKEN.findall(window)
     if len(words) >= _MANY_WORDS and len(set(words)) <= _FEW_DIFFERENT * len(words):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from copy import copy
 from functools import lru_cache
-from operator import itemgetter
 from typing import TYPE_CHECKING, cast
 
 from refusal_lens.languages.template import base_code
@@ -27,10 +26,11 @@ def language_probabilities(text: str, among: frozenset[str] | None = None) -> di
         among: The languages that can occur, of `identified_languages`; None for all. Few are told quicker.
 
     Returns:
-        Probability by code (ISO 639), the likeliest first; together 1. A text without a word has no likeliest one.
+        Probability by code (ISO 639), together 1. Of a text without a word all are alike.
 
     Example:
-        >>> next(iter(language_probabilities("Wasser kocht bei 100 Grad Celsius.")))
+        >>> found = language_probabilities("Wasser kocht bei 100 Grad Celsius.")
+        >>> max(found, key=lambda code: found[code])
         'de'
     """
     readable = text.encode("utf-8", errors="replace").decode("utf-8")
@@ -38,9 +38,10 @@ def language_probabilities(text: str, among: frozenset[str] | None = None) -> di
     for code, counted in _COUNTED_AS.items():
         if code in found:
             found[counted] = found.get(counted, 0.0) + found.pop(code)
-    return dict(sorted(found.items(), key=itemgetter(1), reverse=True))
+    return found
 
 
+@lru_cache(maxsize=1)
 def identified_languages() -> frozenset[str]:
     """Codes of the languages that can be told."""
     return frozenset(_COUNTED_AS.get(code, code) for code in _labels())
