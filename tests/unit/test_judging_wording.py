@@ -67,7 +67,7 @@ def test_the_name_changes_with_the_weights(monkeypatch: pytest.MonkeyPatch):
         (-1.5, 2.0, False, 1.4),
         (0.5, -0.4, False, 0.1),
         (0.5, -1.0, False, -0.8),  # a weak word of refusing in a short answer is overruled sooner
-        (0.5, -0.7, True, 0.1),
+        (0.5, -0.7, False, 0.1),
         (-10.0, 3.0, False, 1.6),  # the phrases are bounded at -3.5
     ],
 )
