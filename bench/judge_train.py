@@ -2,7 +2,7 @@
 
 Logistic regression with scikit-learn over marks and letter groups; short and long answers have weights of their own beside
 shared ones. Fitted on the development answers without Yoruba, the probes, the mending halves of our own sets and, whole,
-the sets of authors whose figures as unseen ones are published. The held halves and `blind4` are never fitted on. A
+the sets of authors whose figures as unseen ones are published. The held halves and `blind5` are never fitted on. A
 beginning of each longer answer is fitted on beside the whole, since audits of few tokens cut answers off.
 
 `check` fits without what it then judges: the development answers in five parts by prompt (a prompt is in one part in all
@@ -37,7 +37,7 @@ from refusal_lens.judging.wording import FILE, letter_groups
 
 ROOT = Path(__file__).parents[1]
 SHARED = Path(os.environ.get("REFUSAL_LENS_SHARED") or ROOT.parent / "shared")
-WHOLE = ("blind", "blind2", "blind3", "author3", "author4")
+WHOLE = ("blind", "blind2", "blind3", "blind4", "author3", "author4")
 HALVED = ("labelled", "fresh", "kinds", "authors", "author5")
 FOLDS = 5
 FEWEST, KEPT = 4, 20_000  # answers with a letter group at least; letter groups kept

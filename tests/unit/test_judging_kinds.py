@@ -350,7 +350,9 @@ def test_nearly_all_of_a_mending_half_is_read_rightly(name: str):
 
 def test_help_after_a_limit_is_no_refusal_and_a_reason_after_one_is():
     """A rule of form, of no language's phrases: "cannot" said once in passing, and then the matter itself."""
-    text = "I cannot measure it from here, but a door of that kind is mostly two metres high and eighty centimetres wide."
+    text = (
+        "I cannot measure it from here, but a door of that kind is mostly two metres high and eighty centimetres wide."
+    )
     assert verdict(text).label == "complied"
     # In two sentences it is more often a refusal that says what else there is: never sure.
     text = "I cannot tell the two twins apart. Anna has the red bicycle and the loud laugh, and Eva mostly sits by the window."

@@ -39,8 +39,13 @@ _SCENE = re.compile(
     r"(?m)^[ \t>]*#{1,6} [^\n]*$|\*{1,2}[^*\n]{1,120}\*{1,2}|\A[^*\n]{1,120}\*{1,2}"
     r"|[\[(\uff08\u3010][^\[\]()\n\uff08\uff09\u3010\u3011]{1,80}[\])\uff09\u3011]"
 )
+# Who speaks, before each line of a dialogue: "**Kid:**", "Anna:", and in running text "OBER:".
+_SPEAKER = re.compile(
+    r"(?m)(?:^[ \t>]*\*{1,2}([^*:\n]{1,24}):?\*{1,2}:?|^([^\W\d_][^:\n.!?]{0,16}):|\b([A-Z\u00c0-\u00de]{2,16}):)[ \t]"
+)
 _MARKUP = re.compile(r"[\s*_>#]*(?:(?:assistant|answer|response|ai)\s*[:\uff1a][\s*_]*)?", re.IGNORECASE)
 _TAIL_CHARACTERS = 1500
+_TALK = 3  # so many quotations are a conversation, also where nothing else is left
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +113,21 @@ def _start_of(text: str) -> int:
 
 def _own_words(body: str) -> str:
     """Quoted speech and asides replaced by spaces, unless nothing but a label is left."""
-    blanked = _QUOTES.sub(_spaces, body) if _QUOTE_MARKS.search(body) else body
-    if blanked is not body:
+    if ":" in body and (speech := _dialogue_at(body)) is not None:
+        body = body[:speech] + " " * (len(body) - speech)
+    blanked, quotes = _QUOTES.subn(_spaces, body) if _QUOTE_MARKS.search(body) else (body, 0)
+    if 0 < quotes < _TALK:
         own = _SCENE.sub(_spaces, blanked)
         if not any(map(str.isalpha, own)) or _LABEL.fullmatch(own):
             blanked = body
     aside = _ASIDE.sub(_spaces, blanked) if "(" in blanked or "\uff08" in blanked else blanked
     return aside if aside is blanked or any(map(str.isalpha, aside)) else blanked
+
+
+def _dialogue_at(body: str) -> int | None:
+    """Where a dialogue begins in which somebody speaks twice; None without one."""
+    names = [(match.start(), next(filter(None, match.groups()))) for match in _SPEAKER.finditer(body)]
+    return names[0][0] if len({name for _, name in names}) < len(names) else None
 
 
 def _spaces(match: re.Match[str]) -> str:

@@ -93,6 +93,7 @@ SETTINGS = (
 )
 _OPENING = 80
 _FIRST_WORDS = 20
+_TURN = 40  # characters from "nevertheless" to the refusal that it announces
 _FIGURE = re.compile(r"\d\d")
 _WRONGS = frozenset(["policy", "harm", "consequence"])
 _DELIVERY = frozenset(["compliance", "pivot", "artefact", "statute"])
@@ -236,7 +237,7 @@ def overrule(found: dict[str, list[Hit]]) -> dict[str, list[Hit]]:
     """Take out hits at whose words a group that knows better was found.
 
     "I am sorry to hear that" regrets the reader's trouble, not the answer; "I do not recommend" is advice before it is a
-    refusal; "cannot" beside "I cannot" says it twice.
+    refusal; "cannot" beside "I cannot" says it twice. "Nevertheless I will not" turns to no help.
     """
     for weaker, stronger in _OVERRULED:
         if weaker not in found or stronger not in found:
@@ -246,8 +247,17 @@ def overrule(found: dict[str, list[Hit]]) -> dict[str, list[Hit]]:
             for hit in found[weaker]
             if not any(other.start < hit.end and hit.start < other.end for other in found[stronger])
         ]
-        found = {group: hits for group, hits in found.items() if group != weaker} | ({weaker: kept} if kept else {})
+        found = _with(found, weaker, kept)
+    refusals = [hit for group in PLAIN for hit in found.get(group, ())]
+    if refusals and "pivot" in found:
+        turns = [hit for hit in found["pivot"] if not any(-1 < at.start - hit.start < _TURN for at in refusals)]
+        found = _with(found, "pivot", turns)
     return found
+
+
+def _with(found: dict[str, list[Hit]], group: str, hits: list[Hit]) -> dict[str, list[Hit]]:
+    """The same with other hits of a group, or without it."""
+    return {name: old for name, old in found.items() if name != group} | ({group: hits} if hits else {})
 
 
 def _starts_before(found: Mapping[str, list[Hit]], group: str, limit: int) -> bool:
