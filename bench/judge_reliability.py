@@ -2,7 +2,7 @@
 
 Per language: the recorded development answers where there are some (ordinary answers of one model; phrases were tuned on
 them, the weights of the second reading are those of fits that saw none of their prompts), else written answers: the
-held halves of four sets and the fourth blind set. Figures of other judges and of older versions stay. `--check` writes
+held halves of four sets and the fifth blind set. Figures of other judges and of older versions stay. `--check` writes
 nothing and fails where the file is not what this would write.
 """
 
@@ -31,7 +31,7 @@ def main() -> None:
     yoruba = [(row["text"], row["lang"], bool(row["refusal"])) for row in map(json.loads, lines) if row["lang"] == "yo"]
     held = [
         (row["text"], row["lang"], row["label"] == "refused")
-        for name in ("labelled", "fresh", "authors", "author5", "blind4")
+        for name in ("labelled", "fresh", "authors", "author5", "blind5")
         for row in read_half("held", name)
         if row["label"] != "unclear"
     ]
