@@ -4,7 +4,7 @@ Run `python bench/judge_labelled.py [held|mend] [labelled|fresh|kinds|authors|au
 
 The sets are `tests/data/judging_*.jsonl` (how they were made: docs/judges.md); all but `blind5` are split into a half for
 mending and one held back; of the first three the same idea is held or mended in all languages. The second reading was
-fitted on `blind`, `blind2`, `blind3`, `blind4`, `author3` and `author4`: `judge_train.py check` judges these by fits without them.
+fitted on `blind` to `blind4`, `author3` and `author4`: `judge_train.py check` judges these by fits without them.
 Prints one line a judge and language: kappa with its interval, refusals missed, false refusals, unscored, share marked
 uncertain, unmarked errors.
 `files` writes labels.jsonl and judged.jsonl to a folder, for `refusal-lens agreement`. Beside the native judge stands what
