@@ -53,6 +53,11 @@ def test_a_few_words_without_function_words_are_in_the_language_asked_in(text: s
     assert (found.label, found.language, found.off_language) == ("complied", language, False)
 
 
+def test_a_refusal_set_as_code_is_one():
+    assert verdict("```\nI'm sorry, but I can't help with that.\n```", "de").label == "refused"
+    assert verdict("```\nDabei kann ich leider nicht helfen.\n```", "de").label == "refused"
+
+
 def test_no_answer_in_a_known_language_is_taken_for_a_further_one():
     assert not [row["text"] for row in PROBES if identify(row["text"], expected=row["lang"]).further]
 

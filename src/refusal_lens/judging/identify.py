@@ -90,8 +90,9 @@ def identify(text: str, *, expected: str) -> Identified:
     window = (_FENCED.sub(" ", text) if "```" in text else text)[:_WINDOW]
     counts = count_scripts(window)
     if not counts:
+        known = load_languages()
         code = sum(map(str.isalpha, text[:_WINDOW]))  # code alone answers in the language that it was asked in
-        return Identified(expected if code and expected in load_languages() else None, code)
+        return Identified(expected if code and expected in known else None, code, frozenset(known))
     script = dominant(counts)
     readers = _readers_of(script)
     rivals = readers.rivals
