@@ -15,7 +15,8 @@ from torch import Tensor
 
 import refusal_lens as rl
 from refusal_lens import testbed
-from refusal_lens.engines.vllm_engine import VllmEngine, is_installed
+from refusal_lens.engines.proof import is_installed
+from refusal_lens.engines.vllm_engine import VllmEngine
 from refusal_lens.errors import ModelError
 
 pytestmark = [
