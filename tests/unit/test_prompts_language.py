@@ -60,6 +60,15 @@ def test_among_few_languages_the_identifiers_shares_are_those_of_all_rescaled() 
     assert some == pytest.approx({code: every[code] / total for code in few}, rel=1e-3)
 
 
+def test_the_likeliest_language_is_named_whatever_names_its_share_is_divided_among(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ranked = [("nn", 0.55), ("da", 0.25), ("no", 0.15), ("en", 0.05)]
+    monkeypatch.setattr("py3langid.langid.LanguageIdentifier.rank", lambda *_: ranked)
+    (found,) = LanguageIdentifier(("en", "da", "nb")).wrong(["Skriv eit dikt om havet og sola."], "en")
+    assert (found.language, found.confidence) == ("no", pytest.approx(0.7))
+
+
 def test_the_identifiers_model_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     language_probabilities("Skriv et dikt om havet.")
 

@@ -237,7 +237,7 @@ class LanguageIdentifier:
             if _letters(read) < _MIN_LETTERS:
                 continue
             likely = language_probabilities(read, possible)
-            best = next(iter(likely))
+            best = max(likely, key=lambda code: likely[code])
             if likely[best] > _OTHER_CONFIDENCE and likely[own] < _OWN_CONFIDENCE:
                 found.append(WrongLanguage(row, best, likely[best]))
         return found
